@@ -1,0 +1,121 @@
+"""What an outside service must be able to do so that an operation on it happens exactly once."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, TypeVar
+
+from orchestration.errors import OperationFailed
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Document: TypeAlias = "dict[str, Json]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far an operation is; None where the service does not say."""
+
+    bytes_done: int | None = None
+    bytes_total: int | None = None
+    files_done: int | None = None
+    files_total: int | None = None
+    bytes_per_second: float | None = None
+    note: str = ""
+    """What it is busy with, or why it does not move (a fault that the service is retrying)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    progress: Progress = field(default_factory=Progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Succeeded:
+    """Ended well, and that was checked; `evidence` says how (sizes, checksums, exit code, identifiers)."""
+
+    evidence: Document = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """Ended badly, and that is certain. An `error` of type Cancelled is an operation that was cancelled."""
+
+    error: OperationFailed
+    evidence: Document = field(default_factory=dict)
+
+
+Status: TypeAlias = Running | Succeeded | Failed
+
+
+class CancelAnswer(enum.StrEnum):
+    CANCELLED = "cancelled"
+    ALREADY_FINISHED = "already finished"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+class Request(Protocol):
+    """What is asked of a service: a frozen value with a JSON form.
+
+    The digest of the document is part of the operation's key: what is equal here is the same operation.
+    """
+
+    def document(self) -> Document: ...
+
+
+R_contra = TypeVar("R_contra", bound=Request, contravariant=True)
+
+
+class Service(Protocol[R_contra]):
+    """One kind of effect on one outside service.
+
+    Any method may raise `ServiceUnavailable`: nothing is then known about what the service did, and `perform` asks
+    `find` before it submits again. Any other error of `orchestration.errors` is an answer: the operation failed.
+    Methods return quickly; they never wait for the work itself.
+    """
+
+    @property
+    def name(self) -> str:
+        """Under which the ledger files the operation: ``globus.transfer``, ``local.jobs``, ..."""
+        ...
+
+    def reserve(self, key: str) -> str:
+        """The token that will travel with the request, stored before the first submission.
+
+        Mostly `key` itself; Globus issues its own (a submission id).
+        """
+        ...
+
+    def find(self, request: R_contra, token: str) -> str | None:
+        """The handle of what was already submitted under this token; None if the service knows nothing of it."""
+        ...
+
+    def submit(self, request: R_contra, token: str) -> str:
+        """Start it, and return the handle. The same token twice must give the same work once."""
+        ...
+
+    def poll(self, request: R_contra, handle: str) -> Status:
+        """How it stands now. `Succeeded` only when the result was checked."""
+        ...
+
+    def cancel(self, handle: str) -> CancelAnswer:
+        """Stop it. `CANCELLED` only when the service confirmed it."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PollSchedule:
+    """How often to ask: quickly at first, then less and less, never later than a few per cent of the elapsed time."""
+
+    first: float = 0.05
+    fraction: float = 0.03
+    ceiling: float = 30.0
+
+    def interval(self, elapsed: float) -> float:
+        """Seconds until the next question, `elapsed` seconds after submission."""
+        return min(self.ceiling, max(self.first, self.fraction * elapsed))
+
+
+Evidence: TypeAlias = Mapping[str, Json]
