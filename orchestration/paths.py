@@ -20,8 +20,8 @@ MAX_NAME_BYTES = 255
 class RelativePath:
     """A path below an endpoint's root, with ``/`` between its parts.
 
-    Spaces, quotes, ``$(x)``, leading dashes and any printable Unicode are fine, and survive whole. Refused are: nothing,
-    absolute paths, ``.`` and ``..``, control characters (a newline among them) and names over 255 bytes.
+    Spaces, quotes, ``$(x)``, leading dashes and any printable Unicode are fine, and survive whole. Refused are:
+    nothing, absolute paths, ``.`` and ``..``, control characters (a newline among them) and names over 255 bytes.
     """
 
     text: str

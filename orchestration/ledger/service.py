@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from orchestration.errors import OperationFailed
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Document: TypeAlias = "dict[str, Json]"
 
 
