@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, TypeVar
 
-from orchestration.errors import OperationFailed
+from orchestration.errors import OrchestrationError
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Document: TypeAlias = "dict[str, Json]"
@@ -42,7 +42,7 @@ class Succeeded:
 class Failed:
     """Ended badly, and that is certain. An `error` of type Cancelled is an operation that was cancelled."""
 
-    error: OperationFailed
+    error: OrchestrationError
     evidence: Document = field(default_factory=dict)
 
 

@@ -1,0 +1,47 @@
+"""What was asked of the outside world, and what came of it."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from orchestration.ledger.copies import Copies
+from orchestration.ledger.database import Database
+from orchestration.ledger.operations import DEFAULT_LEASE_SECONDS, Operations
+from orchestration.ledger.results import Results
+from orchestration.ledger.runs import Runs
+from orchestration.ledger.scan import Scans
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """The ledger at a database URL.
+
+    Raises:
+        LedgerOutdated: if the database has another schema version than this code.
+        LedgerError: if it cannot be reached.
+    """
+
+    def __init__(self, url: str, *, lease_seconds: float = DEFAULT_LEASE_SECONDS) -> None:
+        self._database = Database(url)
+        self.scans = Scans(self._database)
+        self.runs = Runs(self._database)
+        self.operations = Operations(self._database, lease_seconds=lease_seconds)
+        self.copies = Copies(self._database)
+        self.results = Results(self._database)
+
+    @property
+    def url(self) -> str:
+        return self._database.url
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,154 @@
+"""Copies: where the bytes of a scan and of its results are, and how that was proved."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import RowMapping, select, update
+
+from orchestration.errors import UnknownName
+from orchestration.ledger.database import Database
+from orchestration.ledger.operations import expire
+from orchestration.ledger.tables import copies
+from orchestration.paths import RelativePath
+
+
+class Role(enum.StrEnum):
+    ORIGINAL = "original"
+    REPLICA = "replica"
+    CACHE = "cache"
+    """Can be made again from a receipt."""
+
+
+class CopyState(enum.StrEnum):
+    PRESENT = "present"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEvidence:
+    """One file of a copy: its path below the copy's own path (empty for a copy that is one file), bytes, checksum."""
+
+    path: str
+    size: int
+    checksum: str | None = None
+    """``sha256:...``, ``md5:...``; None if only the size is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyRecord:
+    id: int
+    scan_id: str
+    dataset: str
+    """Copies of one dataset of a scan hold the same bytes: ``raw``, ``rec.tiff``, ``rec.zarr``."""
+    endpoint: str
+    path: RelativePath
+    role: Role
+    state: CopyState
+    generation: int
+    """Counts how often it was made again after a deletion."""
+    size: int
+    files: int
+    manifest: tuple[FileEvidence, ...]
+    verified_by: str | None
+    method: str
+    verified_at: float
+    delete_after: float | None
+    deleted_at: float | None
+
+    @classmethod
+    def from_row(cls, row: RowMapping) -> CopyRecord:
+        values = dict(row)
+        values["path"] = RelativePath(values["path"])
+        values["role"] = Role(values["role"])
+        values["state"] = CopyState(values["state"])
+        values["manifest"] = tuple(FileEvidence(**entry) for entry in values["manifest"])
+        return cls(**values)
+
+
+class Copies:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(
+        self,
+        *,
+        scan_id: str,
+        dataset: str,
+        endpoint: str,
+        path: RelativePath,
+        role: Role,
+        manifest: Sequence[FileEvidence],
+        method: str,
+        verified_by: str | None,
+        delete_after: float | None = None,
+    ) -> CopyRecord:
+        """Write down that a verified copy is there; one that was deleted before begins a new generation.
+
+        `method` says how it was verified (``globus checksum``, ``sha256 after write``). A second proof of the same copy
+        replaces the first; a time of deletion that was already set is kept.
+        """
+        where = (
+            (copies.c.scan_id == scan_id)
+            & (copies.c.dataset == dataset)
+            & (copies.c.endpoint == endpoint)
+            & (copies.c.path == path.text)
+        )
+        values = {
+            "role": role,
+            "state": CopyState.PRESENT,
+            "size": sum(entry.size for entry in manifest),
+            "files": len(manifest),
+            "manifest": [asdict(entry) for entry in manifest],
+            "verified_by": verified_by,
+            "method": method,
+            "verified_at": time.time(),
+        }
+        with self._database.write("copies") as connection:
+            row = connection.execute(select(copies).where(where)).mappings().one_or_none()
+            if row is None:
+                key = {"scan_id": scan_id, "dataset": dataset, "endpoint": endpoint, "path": path.text}
+                connection.execute(copies.insert().values(**key, **values, generation=1, delete_after=delete_after))
+            else:
+                again = row["state"] == CopyState.DELETED
+                values["generation"] = row["generation"] + again
+                values["deleted_at"] = None
+                values["delete_after"] = delete_after if again or row["delete_after"] is None else row["delete_after"]
+                connection.execute(update(copies).where(where).values(**values))
+            found = connection.execute(select(copies).where(where)).mappings().one()
+        return CopyRecord.from_row(found)
+
+    def deleted(self, copy: CopyRecord) -> None:
+        """It is gone, on purpose: what made it may be asked for again."""
+        with self._database.write("copies") as connection:
+            this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
+            connection.execute(
+                update(copies).where(this).values(state=CopyState.DELETED, deleted_at=time.time(), delete_after=None)
+            )
+            if copy.verified_by is not None:
+                expire(connection, copy.verified_by)
+
+    def get(self, copy_id: int) -> CopyRecord:
+        found = self._select(copies.c.id == copy_id)
+        if not found:
+            raise UnknownName(f"no copy {copy_id} in the ledger")
+        return found[0]
+
+    def of_scan(self, scan_id: str) -> Sequence[CopyRecord]:
+        return self._select(copies.c.scan_id == scan_id)
+
+    def at(self, endpoint: str, path: RelativePath) -> Sequence[CopyRecord]:
+        """All that the ledger knows at that place, deleted ones too."""
+        return self._select((copies.c.endpoint == endpoint) & (copies.c.path == path.text))
+
+    def due(self, now: float) -> Sequence[CopyRecord]:
+        """Present copies whose time of deletion has come."""
+        return self._select((copies.c.state == CopyState.PRESENT) & (copies.c.delete_after <= now))
+
+    def _select(self, where: object) -> Sequence[CopyRecord]:
+        query = select(copies).where(where).order_by(copies.c.id)  # type: ignore[arg-type]
+        with self._database.read() as connection:
+            return [CopyRecord.from_row(row) for row in connection.execute(query).mappings()]

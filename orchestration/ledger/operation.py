@@ -1,0 +1,136 @@
+"""One effect on the outside world: what is asked, where it takes data, and how it stands."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sqlalchemy import RowMapping
+
+from orchestration import errors
+from orchestration.errors import OrchestrationError
+from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import Document, Json, Request
+from orchestration.policy import Place
+
+R_co = TypeVar("R_co", bound=Request, covariant=True)
+
+
+class OperationState(enum.StrEnum):
+    """::
+
+    planned ──> running ──> succeeded ──> expired      (its copy was deleted on purpose: may be done again)
+       │           ├──────> failed                     (certain; another attempt may be made)
+       └───────────┴──────> cancelled
+    """
+
+    PLANNED = "planned"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def open(self) -> bool:
+        """Something may still be happening out there."""
+        return self in {OperationState.PLANNED, OperationState.RUNNING}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation(Generic[R_co]):
+    """What is to be done. Equal scan, version of its file, step and request: the same operation, done once."""
+
+    scan: Scan
+    step: str
+    """Readable and unique within the scan: ``move to data832``."""
+    request: R_co
+    destination: Place
+    deadline: float
+    """Seconds from the beginning of an attempt after which it is given up and cancelled."""
+
+    @property
+    def key(self) -> str:
+        parts = [self.scan.id, self.scan.fingerprint, self.step, self.request.document()]
+        return hashlib.sha256(canonical(parts).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperationRecord:
+    """An operation as the ledger has it. Times are seconds since the epoch."""
+
+    key: str
+    scan_id: str
+    step: str
+    service: str
+    destination: str
+    request: Document
+    run_id: str | None
+    state: OperationState
+    attempt: int
+    token: str | None
+    handle: str | None
+    owner: str | None
+    lease_until: float | None
+    cancel_requested: bool
+    progress: Document | None
+    evidence: Document | None
+    error: OrchestrationError | None
+    created_at: float
+    began_at: float
+    submitted_at: float | None
+    finished_at: float | None
+
+    @classmethod
+    def from_row(cls, row: RowMapping) -> OperationRecord:
+        values = dict(row)
+        values["state"] = OperationState(values["state"])
+        values["error"] = None if values["error"] is None else error_from(values["error"])
+        return cls(**values)
+
+    @property
+    def seconds(self) -> float | None:
+        """From the beginning of the last attempt to its end; None while it is open."""
+        return None if self.finished_at is None else self.finished_at - self.began_at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One line of an operation's history; never changed once written."""
+
+    operation_key: str
+    attempt: int
+    at: float
+    event: str
+    detail: Document | None
+
+
+def canonical(value: Json | object) -> str:
+    """JSON with one spelling for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def error_document(error: OrchestrationError) -> Document:
+    """An error as the ledger keeps it."""
+    document: Document = {
+        "type": type(error).__name__,
+        "what": error.what,
+        "where": error.where,
+        "next_step": error.next_step,
+    }
+    cause = getattr(error, "cause", "")
+    return {**document, "cause": cause} if cause else document
+
+
+def error_from(document: Document) -> OrchestrationError:
+    """The typed error back from the ledger; a type that this version does not have any more becomes its base."""
+    kind = getattr(errors, str(document["type"]), errors.OperationFailed)
+    error: OrchestrationError = kind(
+        str(document["what"]), where=str(document["where"]), next_step=str(document["next_step"])
+    )
+    if document.get("cause"):
+        error.__dict__["cause"] = document["cause"]
+    return error

@@ -1,0 +1,115 @@
+"""Runs of flows: which process is carrying which scan, so that one that died is noticed and resumed."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import RowMapping, select, update
+
+from orchestration.errors import OrchestrationError
+from orchestration.ledger.database import Database
+from orchestration.ledger.operation import error_document, error_from
+from orchestration.ledger.owner import Owner
+from orchestration.ledger.service import Document
+from orchestration.ledger.tables import runs
+
+LEASE_SECONDS = 60.0
+
+
+class RunState(enum.StrEnum):
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+    """Its process is gone without a word; another run carries on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    id: str
+    scan_id: str | None
+    flow: str
+    parameters: Document
+    owner: str
+    lease_until: float
+    state: RunState
+    error: OrchestrationError | None
+    started_at: float
+    finished_at: float | None
+
+    @classmethod
+    def from_row(cls, row: RowMapping) -> RunRecord:
+        values = dict(row)
+        values["state"] = RunState(values["state"])
+        values["error"] = None if values["error"] is None else error_from(values["error"])
+        return cls(**values)
+
+    def dead(self, now: float) -> bool:
+        """No live process stands behind it."""
+        return self.state is RunState.RUNNING and (self.lease_until < now or Owner.parse(self.owner).certainly_dead())
+
+
+class Runs:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(self, *, run_id: str, flow: str, parameters: Document, owner: Owner, scan_id: str | None = None) -> None:
+        """A process begins (or, after a retry, begins again) to run a flow."""
+        values = {
+            "flow": flow,
+            "parameters": parameters,
+            "owner": str(owner),
+            "lease_until": time.time() + LEASE_SECONDS,
+            "state": RunState.RUNNING,
+            "error": None,
+            "started_at": time.time(),
+            "finished_at": None,
+        }
+        with self._database.write("runs") as connection:
+            if connection.execute(select(runs.c.id).where(runs.c.id == run_id)).one_or_none() is None:
+                connection.execute(runs.insert().values(id=run_id, scan_id=scan_id, **values))
+            else:
+                connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
+
+    def carries(self, run_id: str, scan_id: str) -> None:
+        """The run has found out which scan it is about."""
+        with self._database.write("runs") as connection:
+            connection.execute(update(runs).where(runs.c.id == run_id).values(scan_id=scan_id))
+
+    def renew(self, run_id: str) -> None:
+        with self._database.write("runs") as connection:
+            connection.execute(
+                update(runs)
+                .where(runs.c.id == run_id, runs.c.state == RunState.RUNNING)
+                .values(lease_until=time.time() + LEASE_SECONDS)
+            )
+
+    def finish(self, run_id: str, state: RunState, error: OrchestrationError | None = None) -> None:
+        values = {
+            "state": state,
+            "error": None if error is None else error_document(error),
+            "finished_at": time.time(),
+        }
+        with self._database.write("runs") as connection:
+            connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
+
+    def get(self, run_id: str) -> RunRecord | None:
+        found = self._select(runs.c.id == run_id)
+        return found[0] if found else None
+
+    def of_scan(self, scan_id: str) -> Sequence[RunRecord]:
+        return self._select(runs.c.scan_id == scan_id)
+
+    def dead(self) -> Sequence[RunRecord]:
+        """Those that nobody runs any more although they never ended."""
+        now = time.time()
+        return [run for run in self._select(runs.c.state == RunState.RUNNING) if run.dead(now)]
+
+    def _select(self, where: object) -> Sequence[RunRecord]:
+        query = select(runs).where(where).order_by(runs.c.started_at)  # type: ignore[arg-type]
+        with self._database.read() as connection:
+            return [RunRecord.from_row(row) for row in connection.execute(query).mappings()]

@@ -1,0 +1,114 @@
+"""Scans: one measurement of a beamline, known by the path of its file."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import RowMapping, select, update
+
+from orchestration.errors import UnknownName
+from orchestration.ledger.database import Database
+from orchestration.ledger.service import Document
+from orchestration.ledger.tables import scans
+from orchestration.paths import RelativePath
+
+_NAMESPACE = uuid.UUID("6f1c8c1e-6d0b-5b8e-9a43-0d8f3d1b8320")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    id: str
+    beamline: str
+    path: RelativePath
+    """Below the root of the beamline's acquisition endpoint."""
+    fingerprint: str
+    """Tells versions of the file apart (size and time of change at the source); empty while not known."""
+    export_controlled: bool
+    facts: Document
+    registered_at: float
+
+    @classmethod
+    def from_row(cls, row: RowMapping) -> Scan:
+        return cls(**{**row, "path": RelativePath(row["path"])})
+
+
+class Scans:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def register(
+        self, *, beamline: str, path: RelativePath, export_controlled: bool = False, fingerprint: str = ""
+    ) -> Scan:
+        """The scan at `path`, made known if it is new.
+
+        Export control is never taken back here: a scan once flagged stays flagged, whoever starts the next flow.
+        """
+        scan_id = scan_identity(beamline, path)
+        with self._database.write("scans") as connection:
+            row = connection.execute(select(scans).where(scans.c.id == scan_id)).mappings().one_or_none()
+            if row is None:
+                values = {
+                    "id": scan_id,
+                    "beamline": beamline,
+                    "path": path.text,
+                    "fingerprint": fingerprint,
+                    "export_controlled": export_controlled,
+                    "facts": {},
+                    "registered_at": time.time(),
+                }
+                connection.execute(scans.insert().values(**values))
+            else:
+                changes = {
+                    "fingerprint": fingerprint or row["fingerprint"],
+                    "export_controlled": export_controlled or row["export_controlled"],
+                }
+                connection.execute(update(scans).where(scans.c.id == scan_id).values(**changes))
+            found = connection.execute(select(scans).where(scans.c.id == scan_id)).mappings().one()
+        return Scan.from_row(found)
+
+    def learn(self, scan_id: str, facts: Document) -> None:
+        """Add what became known about a scan (proposal, sample, number of projections)."""
+        with self._database.write("scans") as connection:
+            known = connection.execute(select(scans.c.facts).where(scans.c.id == scan_id)).scalar_one()
+            connection.execute(update(scans).where(scans.c.id == scan_id).values(facts={**known, **facts}))
+
+    def get(self, scan_id: str) -> Scan:
+        with self._database.read() as connection:
+            row = connection.execute(select(scans).where(scans.c.id == scan_id)).mappings().one_or_none()
+        if row is None:
+            raise UnknownName(f"no scan {scan_id} in the ledger", next_step="look it up with `beamline scans`")
+        return Scan.from_row(row)
+
+    def find(self, text: str) -> Scan:
+        """By id, by the beginning of an id, by path, by file name or by its stem; the newest if several fit the name.
+
+        Raises:
+            UnknownName: if none fits, or a beginning of an id fits several.
+        """
+        with self._database.read() as connection:
+            rows = connection.execute(select(scans).order_by(scans.c.registered_at.desc())).mappings().all()
+        known = [Scan.from_row(row) for row in rows]
+        by_id = [scan for scan in known if scan.id.startswith(text)]
+        if len(by_id) == 1 or (by_id and by_id[0].id == text):
+            return by_id[0]
+        if len(by_id) > 1 and len(text) >= 4:
+            raise UnknownName(f"{text!r} is the beginning of {len(by_id)} scans", next_step="give more of the id")
+        by_name = [scan for scan in known if text in {scan.path.text, scan.path.name, scan.path.stem}]
+        if not by_name:
+            raise UnknownName(f"no scan {text!r} in the ledger", next_step="look it up with `beamline scans`")
+        return by_name[0]
+
+    def latest(self, *, limit: int = 50, beamline: str | None = None) -> Sequence[Scan]:
+        query = select(scans).order_by(scans.c.registered_at.desc()).limit(limit)
+        if beamline:
+            query = query.where(scans.c.beamline == beamline)
+        with self._database.read() as connection:
+            return [Scan.from_row(row) for row in connection.execute(query).mappings()]
+
+
+def scan_identity(beamline: str, path: RelativePath) -> str:
+    """The same wherever it is computed, so that two programs that see a new file at once mean the same scan."""
+    return str(uuid.uuid5(_NAMESPACE, f"{beamline}\n{path.text}"))

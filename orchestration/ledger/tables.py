@@ -1,0 +1,136 @@
+"""The tables of the ledger. Times are seconds since the epoch in UTC; documents are JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _time(name: str, **options: Any) -> Column[float]:
+    return Column(name, Float(53), **options)
+
+
+scans = Table(
+    "scans",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("beamline", String(64), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("fingerprint", String(128), nullable=False, default=""),
+    Column("export_controlled", Boolean, nullable=False, default=False),
+    Column("facts", JSON, nullable=False, default=dict),
+    _time("registered_at", nullable=False, index=True),
+    UniqueConstraint("beamline", "path"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("scan_id", String(36), ForeignKey("scans.id"), nullable=True, index=True),
+    Column("flow", String(128), nullable=False),
+    Column("parameters", JSON, nullable=False, default=dict),
+    Column("owner", Text, nullable=False),
+    _time("lease_until", nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("error", JSON, nullable=True),
+    _time("started_at", nullable=False),
+    _time("finished_at", nullable=True),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("key", String(40), primary_key=True),
+    Column("scan_id", String(36), ForeignKey("scans.id"), nullable=False, index=True),
+    Column("step", String(128), nullable=False),
+    Column("service", String(64), nullable=False),
+    Column("destination", String(128), nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("run_id", String(64), nullable=True),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("token", Text, nullable=True),
+    Column("handle", Text, nullable=True),
+    Column("owner", Text, nullable=True),
+    _time("lease_until", nullable=True),
+    Column("cancel_requested", Boolean, nullable=False, default=False),
+    Column("progress", JSON, nullable=True),
+    Column("evidence", JSON, nullable=True),
+    Column("error", JSON, nullable=True),
+    _time("created_at", nullable=False),
+    _time("began_at", nullable=False),
+    _time("submitted_at", nullable=True),
+    _time("finished_at", nullable=True),
+    Index("ix_operations_state_lease", "state", "lease_until"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("operation_key", String(40), ForeignKey("operations.key"), nullable=False, index=True),
+    Column("attempt", Integer, nullable=False),
+    _time("at", nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("detail", JSON, nullable=True),
+)
+
+copies = Table(
+    "copies",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("scan_id", String(36), ForeignKey("scans.id"), nullable=False, index=True),
+    Column("dataset", String(64), nullable=False),
+    Column("endpoint", String(128), nullable=False, index=True),
+    Column("path", Text, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("generation", Integer, nullable=False, default=1),
+    Column("size", BigInteger, nullable=False),
+    Column("files", Integer, nullable=False),
+    Column("manifest", JSON, nullable=False),
+    Column("verified_by", String(40), nullable=True),
+    Column("method", String(64), nullable=False),
+    _time("verified_at", nullable=False),
+    _time("delete_after", nullable=True),
+    _time("deleted_at", nullable=True),
+    UniqueConstraint("scan_id", "dataset", "endpoint", "path"),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("scan_id", String(36), ForeignKey("scans.id"), nullable=False, index=True),
+    Column("operation_key", String(40), ForeignKey("operations.key"), nullable=False, unique=True),
+    Column("kind", String(64), nullable=False),
+    Column("endpoint", String(128), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("receipt", JSON, nullable=False),
+    _time("created_at", nullable=False),
+)
