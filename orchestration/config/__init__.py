@@ -1,0 +1,62 @@
+"""config.yml and the environment -> one typed, validated, frozen settings tree.
+
+::
+
+    settings = config.load()
+    settings.endpoint("data832").full_path(settings.beamline("bl832").relative("/global/raw/p/scan.h5"))
+
+There is no global state: pass the `Settings` on. Credentials are not part of it; `credentials` reads them from the
+environment when they are needed.
+"""
+
+from __future__ import annotations
+
+from orchestration.config.beamline import Beamline, CatalogueDefaults, ComputeSite, LocalSite
+from orchestration.config.document import Problem
+from orchestration.config.endpoint import Endpoint
+from orchestration.config.environment import Credentials, credentials, environment_file, load_environment
+from orchestration.config.load import inspect, load, locate
+from orchestration.config.models import GlobusApp, GlobusSettings, Images, Settings
+from orchestration.config.policies import (
+    CopyRequirement,
+    LedgerSettings,
+    RetentionRule,
+    ScicatSettings,
+    TransferPolicy,
+    VariableKey,
+    state_directory,
+)
+from orchestration.config.schema import settings_schema
+from orchestration.config.variables import Bl832Settings, DecisionSettings, PrefectSettings, PruningConfig
+
+__all__ = [
+    "Beamline",
+    "Bl832Settings",
+    "CatalogueDefaults",
+    "ComputeSite",
+    "CopyRequirement",
+    "Credentials",
+    "DecisionSettings",
+    "Endpoint",
+    "GlobusApp",
+    "GlobusSettings",
+    "Images",
+    "LedgerSettings",
+    "LocalSite",
+    "PrefectSettings",
+    "Problem",
+    "PruningConfig",
+    "RetentionRule",
+    "ScicatSettings",
+    "Settings",
+    "TransferPolicy",
+    "VariableKey",
+    "credentials",
+    "environment_file",
+    "inspect",
+    "load",
+    "load_environment",
+    "locate",
+    "settings_schema",
+    "state_directory",
+]

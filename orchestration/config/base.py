@@ -1,0 +1,41 @@
+"""What all sections of the settings share."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from orchestration.errors import UnknownName
+
+
+class Section(BaseModel):
+    """A part of the settings file: frozen, and with no keys but its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_absent(cls, data: object) -> object:
+        # `key:` with nothing after it, and `${VAR:-}` without VAR, read as if the line were not there.
+        if isinstance(data, dict):
+            return {key: value for key, value in data.items() if value is not None}
+        return data
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """``did you mean `root_path`?``, or else what there is to choose from."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(f"`{match}`" for match in close) + "?"
+    return "known here: " + (", ".join(f"`{match}`" for match in names) or "none")
+
+
+def unknown(kind: str, name: str, known: Iterable[str], *, section: str) -> UnknownName:
+    return UnknownName(
+        f"there is no {kind} {name!r}: {suggestion(name, known)}",
+        where=section,
+        next_step=f"use one of those names, or add {name!r} under `{section}` in config.yml",
+    )

@@ -1,0 +1,102 @@
+"""What is particular to one beamline, and where its data is computed."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from pydantic import ByteSize, Field, PositiveInt, field_validator
+
+from orchestration.config.base import Section
+from orchestration.errors import InvalidPath
+from orchestration.paths import RelativePath
+from orchestration.policy import Place, Zone
+
+
+class CatalogueDefaults(Section):
+    """What every record of this beamline says where the scan itself does not."""
+
+    instrument: str = Field(default="", description="`instrumentId` of the catalogue; the beamline's usual number.")
+    creation_location: str = Field(default="", description="Where the data was taken, for people.")
+    owner_group: str = Field(default="", description="Group that owns a record whose proposal is not known.")
+    access_groups: tuple[str, ...] = Field(default=(), description="Groups that may read every record.")
+    owner: str = Field(default="", description="Owner of a record when the scan does not name one.")
+    contact_email: str = Field(default="", description="Address for questions about a record.")
+
+
+class Beamline(Section):
+    """One beamline: its endpoints by name, and how acquisition programs name its files."""
+
+    name: str = Field(default="", description="Name shown to people, such as `ALS 8.3.2`; the key where left out.")
+    id: str = Field(default="", description="Same as the key of the entry.")
+    path_prefixes: tuple[str, ...] = Field(
+        default=("/global",), description="What acquisition programs put before a path; dropped from incoming paths."
+    )
+    acquisition: str = Field(description="Endpoint on which scans are written.")
+    server: str = Field(description="Endpoint of the beamline's own server, with all of its data.")
+    raw: str = Field(description="Endpoint of the folder of raw data on that server.")
+    scratch: str = Field(description="Endpoint of the folder of results on that server.")
+    nersc: str | None = Field(default=None, description="Endpoint at NERSC to which raw data is copied.")
+    sites: tuple[str, ...] = Field(default=("local",), description="Compute sites, the preferred one first.")
+    catalogue: CatalogueDefaults = Field(default_factory=CatalogueDefaults)
+
+    @field_validator("path_prefixes")
+    @classmethod
+    def _prefixes_are_absolute(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for prefix in value:
+            if not prefix.strip("/") or not prefix.startswith("/") or ".." in prefix.split("/"):
+                raise ValueError(f"`{prefix}` must be an absolute path of at least one folder")
+        return value
+
+    def known_as(self, key: str) -> Beamline:
+        return self.model_copy(update={"id": key, "name": self.name or key})
+
+    def relative(self, file_path: str) -> RelativePath:
+        """``/global/raw/p/f.h5`` as ``raw/p/f.h5``, below the acquisition and the server endpoint alike.
+
+        A path that is already relative is taken as it is.
+
+        Raises:
+            InvalidPath: for another absolute path, and for what cannot be carried (``..``, an empty path, ...).
+        """
+        if not file_path.startswith("/"):
+            return RelativePath.parse(file_path)
+        parts = [part for part in file_path.split("/") if part]
+        for prefix in self.path_prefixes:
+            head = [part for part in prefix.split("/") if part]
+            if parts[: len(head)] == head:
+                return RelativePath("/".join(parts[len(head) :]))
+        raise InvalidPath(
+            f"{file_path!r} does not begin with " + " or ".join(self.path_prefixes),
+            where=f"beamline {self.id}",
+            next_step="give the path as acquisition writes it, or relative to the endpoint's root",
+        )
+
+
+class Site(Section):
+    """What every kind of compute site has: where its inputs and its results are."""
+
+    name: str = Field(default="", description="Same as the key of the entry.")
+    raw_endpoint: str = Field(description="Endpoint to which inputs are copied before a job.")
+    scratch_endpoint: str = Field(description="Endpoint below which jobs write results.")
+    zone: Zone = Field(default=Zone.EXTERNAL, description="`beamline`: export-controlled data may be computed here.")
+
+    @property
+    def place(self) -> Place:
+        return Place(name=self.name, zone=self.zone)
+
+
+class LocalSite(Site):
+    """Processes on this machine."""
+
+    kind: Literal["local"] = Field(description="Jobs are processes of this machine.")
+    zone: Zone = Field(default=Zone.BEAMLINE, description="Set to `external` if this machine is not the beamline's.")
+    python: str | None = Field(default=None, description="Interpreter for jobs; the one of the service if left out.")
+    cores: PositiveInt | None = Field(default=None, description="Cores that all jobs together use; all if left out.")
+    memory: ByteSize | None = Field(default=None, description="Memory for all jobs together, such as `32GiB`.")
+
+    def known_as(self, key: str) -> LocalSite:
+        return self.model_copy(update={"name": key})
+
+
+ComputeSite: TypeAlias = LocalSite
+"""Any compute site; a union discriminated by `kind` as soon as there is a second kind."""

@@ -1,0 +1,134 @@
+"""Where data can be: a folder on a Globus collection, on this machine, or on both."""
+
+from __future__ import annotations
+
+import posixpath
+from pathlib import Path
+from uuid import UUID
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from orchestration.config.base import Section
+from orchestration.errors import ConfigError, InvalidPath
+from orchestration.paths import RelativePath
+from orchestration.policy import Place, Zone
+
+UUID_PENDING = "TBD"
+"""What a settings file may say instead of a UUID: the endpoint is known, and unusable until it has one."""
+
+
+class Endpoint(Section):
+    """A folder and all that is below it, on a Globus collection (`uuid`), on this machine (`mount`), or on both.
+
+    `name` is the key in the settings file. The `name` written inside the entry is shown to people as `label`.
+    """
+
+    name: str = Field(default="", description="Name shown to people; the key of the entry where it is left out.")
+    label: str = Field(default="", description="Same as `name`, which the existing files use.")
+    root_path: str = Field(default="/", description="Absolute path, on the collection, of the endpoint's folder.")
+    uri: str = Field(
+        default="", description="Host that serves it; what two endpoints of one host share is one storage."
+    )
+    uuid: UUID | None = Field(default=None, description="Globus collection; leave out for a directory of this machine.")
+    mount: Path | None = Field(default=None, description="Directory of this machine where the endpoint's folder is.")
+    zone: Zone = Field(default=Zone.EXTERNAL, description="`beamline`: export-controlled data may rest here.")
+
+    @field_validator("root_path")
+    @classmethod
+    def _root_is_absolute(cls, value: str) -> str:
+        if not value.startswith("/"):
+            raise ValueError("must be an absolute path, with `/` first")
+        if ".." in value.split("/"):
+            raise ValueError("must not have `..` in it")
+        return "/" + posixpath.normpath(value).strip("/")
+
+    @field_validator("mount")
+    @classmethod
+    def _mount_is_absolute(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is None:
+            return None
+        folder = info.context if isinstance(info.context, Path) else Path.cwd()
+        return folder / value.expanduser()
+
+    @field_validator("uuid", mode="before")
+    @classmethod
+    def _to_be_decided_is_none(cls, value: object) -> object:
+        # Existing files announce collections that are still to be made in this way.
+        return None if value == UUID_PENDING else value
+
+    def known_as(self, key: str) -> Endpoint:
+        """This endpoint under the key that it has in the settings file."""
+        return self.model_copy(update={"name": key, "label": self.label or self.name or key})
+
+    @property
+    def place(self) -> Place:
+        return Place(name=self.name, zone=self.zone)
+
+    def require_uuid(self) -> UUID:
+        """The Globus collection.
+
+        Raises:
+            ConfigError: if the endpoint is not on one, or its UUID is still to be decided.
+        """
+        if self.uuid is None:
+            raise ConfigError(
+                f"endpoint {self.name} is not on a Globus collection",
+                where=f"globus.globus_endpoints.{self.name}",
+                next_step="set its `uuid`, or use an endpoint that has one",
+            )
+        return self.uuid
+
+    def full_path(self, relative: RelativePath) -> str:
+        """The absolute path on the endpoint's collection."""
+        return posixpath.join(self.root_path, relative.text)
+
+    def relative(self, full_path: str) -> RelativePath:
+        """The path below this endpoint's root of an absolute path on its collection.
+
+        Raises:
+            InvalidPath: if it is not below the root, or cannot be carried.
+        """
+        parts = [part for part in full_path.split("/") if part]
+        root = [part for part in self.root_path.split("/") if part]
+        if not full_path.startswith("/") or parts[: len(root)] != root:
+            raise InvalidPath(f"{full_path!r} is not below {self.root_path}", where=f"endpoint {self.name}")
+        return RelativePath("/".join(parts[len(root) :]))
+
+    def local_path(self, relative: RelativePath) -> Path:
+        """The path on this machine, with symbolic links followed; it need not exist.
+
+        Raises:
+            ConfigError: if the endpoint is not visible from this machine.
+            InvalidPath: if a symbolic link on the way leads outside the mount.
+        """
+        if self.mount is None:
+            raise ConfigError(
+                f"endpoint {self.name} is not mounted on this machine",
+                where=f"globus.globus_endpoints.{self.name}",
+                next_step="set its `mount` to the directory where its root is visible, or run this where it is",
+            )
+        try:
+            root = self.mount.resolve()
+            path = (root / relative.text).resolve()
+        except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError before Python 3.13
+            raise InvalidPath(
+                f"{relative.text!r} cannot be followed: {error}", where=f"endpoint {self.name}"
+            ) from error
+        if not path.is_relative_to(root):
+            raise InvalidPath(f"{relative.text!r} leads outside {root} by a link", where=f"endpoint {self.name}")
+        return path
+
+    def shares_storage_with(self, other: Endpoint) -> bool:
+        """Whether a file of one may be the very file of the other, so that neither is a copy of the other."""
+        same_host = self.uuid == other.uuid if self.uuid and other.uuid else False
+        same_host = same_host or bool(self.uri and self.uri == other.uri)
+        if same_host and _overlap(self.root_path, other.root_path):
+            return True
+        if self.mount is None or other.mount is None:
+            return False
+        return _overlap(str(self.mount), str(other.mount))
+
+
+def _overlap(one: str, other: str) -> bool:
+    first, second = Path(one), Path(other)
+    return first.is_relative_to(second) or second.is_relative_to(first)

@@ -1,0 +1,99 @@
+"""The settings tree: config.yml as one typed, frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field, SecretStr, field_validator
+
+from orchestration.config.base import Section, unknown
+from orchestration.config.beamline import Beamline, ComputeSite
+from orchestration.config.endpoint import Endpoint
+from orchestration.config.policies import LedgerSettings, RetentionRule, ScicatSettings, TransferPolicy
+from orchestration.config.variables import PrefectSettings
+
+
+class GlobusApp(Section):
+    """A confidential client; absent here while its variables are not set, and then demanded when it is used."""
+
+    client_id: str | None = None
+    client_secret: SecretStr | None = None
+
+
+class GlobusSettings(Section):
+    globus_endpoints: Mapping[str, Endpoint] = Field(default_factory=dict, description="All endpoints by name.")
+    globus_apps: Mapping[str, GlobusApp] = Field(default_factory=dict, description="Globus clients by name.")
+
+    @field_validator("globus_endpoints", mode="after")
+    @classmethod
+    def _named(cls, value: Mapping[str, Endpoint]) -> Mapping[str, Endpoint]:
+        return {key: endpoint.known_as(key) for key, endpoint in value.items()}
+
+
+class Images(Section):
+    """Container images of reconstruction, with the tag or digest to run."""
+
+    recon_image: str | None = None
+    multires_image: str | None = None
+
+
+class Settings(Section):
+    """Everything that config.yml says. Ask it by name: an unknown name is an error that lists the near ones."""
+
+    globus: GlobusSettings = Field(default_factory=GlobusSettings)
+    beamlines: Mapping[str, Beamline] = Field(default_factory=dict, description="Beamlines by id, such as `bl832`.")
+    compute_sites: Mapping[str, ComputeSite] = Field(default_factory=dict, description="Where jobs can run, by name.")
+    retention: Mapping[str, RetentionRule] = Field(
+        default_factory=dict, description="By endpoint: when copies may be deleted. No rule: never."
+    )
+    ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    scicat: ScicatSettings = Field(default_factory=ScicatSettings)
+    transfer: TransferPolicy = Field(default_factory=TransferPolicy)
+    prefect: PrefectSettings = Field(default_factory=PrefectSettings)
+    ghcr_images832: Images = Field(default_factory=Images)
+    harbor_images832: Images = Field(default_factory=Images)
+
+    @field_validator("beamlines", mode="after")
+    @classmethod
+    def _beamlines_named(cls, value: Mapping[str, Beamline]) -> Mapping[str, Beamline]:
+        return {key: beamline.known_as(key) for key, beamline in value.items()}
+
+    @field_validator("compute_sites", mode="after")
+    @classmethod
+    def _sites_named(cls, value: Mapping[str, ComputeSite]) -> Mapping[str, ComputeSite]:
+        return {key: site.known_as(key) for key, site in value.items()}
+
+    @field_validator("retention", mode="after")
+    @classmethod
+    def _rules_named(cls, value: Mapping[str, RetentionRule]) -> Mapping[str, RetentionRule]:
+        return {key: rule.known_as(key) for key, rule in value.items()}
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        return self.globus.globus_endpoints
+
+    def endpoint(self, name: str) -> Endpoint:
+        found = self.endpoints.get(name)
+        if found is None:
+            raise unknown("endpoint", name, self.endpoints, section="globus.globus_endpoints")
+        return found
+
+    def beamline(self, name: str) -> Beamline:
+        found = self.beamlines.get(name)
+        if found is None:
+            raise unknown("beamline", name, self.beamlines, section="beamlines")
+        return found
+
+    def site(self, name: str) -> ComputeSite:
+        found = self.compute_sites.get(name)
+        if found is None:
+            raise unknown("compute site", name, self.compute_sites, section="compute_sites")
+        return found
+
+    def retention_rule(self, endpoint: str) -> RetentionRule | None:
+        """The rule for copies on that endpoint; None means that they are never deleted.
+
+        Raises:
+            UnknownName: if there is no such endpoint.
+        """
+        return self.retention.get(self.endpoint(endpoint).name)

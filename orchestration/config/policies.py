@@ -1,0 +1,120 @@
+"""Settings of how the service behaves: retention, the ledger, transfers, the catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from orchestration.config.base import Section
+from orchestration.errors import ConfigError
+
+
+class CopyRequirement(Section):
+    """The proof that a deletion needs."""
+
+    any_of: tuple[str, ...] = Field(min_length=1, description="Endpoints where another copy counts.")
+    min_copies: PositiveInt = Field(default=1, description="How many of them must have a verified copy.")
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> CopyRequirement:
+        if len(set(self.any_of)) != len(self.any_of):
+            raise ValueError("names an endpoint twice")
+        if self.min_copies > len(self.any_of):
+            raise ValueError(f"asks for {self.min_copies} copies at {len(self.any_of)} endpoints")
+        return self
+
+
+class VariableKey(Section):
+    """A key of a Prefect Variable, with which operators change a number without a release."""
+
+    variable: str = Field(description="Name of the Prefect Variable, such as `pruning-config`.")
+    key: str = Field(description="Key in it, such as `delete_data832_files_after_days`.")
+
+
+class RetentionRule(Section):
+    """When a copy on an endpoint may be deleted, and under which proof."""
+
+    endpoint: str = Field(default="", description="Same as the key of the entry.")
+    after_days: NonNegativeFloat = Field(description="Age at which the copy may go.")
+    requires: CopyRequirement = Field(description="Other verified copies, looked for at the moment of deletion.")
+    override: VariableKey | None = Field(default=None, description="Where operators change `after_days`.")
+
+    def known_as(self, key: str) -> RetentionRule:
+        return self.model_copy(update={"endpoint": key})
+
+
+def state_directory() -> Path:
+    """Where this service keeps what it must remember, unless told otherwise."""
+    return Path.home() / ".local" / "state" / "beamline"
+
+
+def _default_ledger() -> str:
+    return f"sqlite:///{state_directory() / 'ledger.sqlite'}"
+
+
+class LedgerSettings(Section):
+    url: str = Field(
+        default_factory=_default_ledger,
+        description="SQLAlchemy URL (`sqlite:///...` or `postgresql+psycopg://...`); `~/` after `sqlite:///` is yours.",
+    )
+    lease_seconds: PositiveFloat = Field(
+        default=60.0, description="How long a run that has died keeps others from taking its operations over."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _home_is_expanded(cls, value: str) -> str:
+        scheme, found, path = value.partition(":///")
+        if "://" not in value:
+            raise ValueError("must be a database URL such as `sqlite:////var/lib/beamline/ledger.sqlite`")
+        if found and scheme.startswith("sqlite") and path.startswith("~"):
+            return f"{scheme}:///{Path(path).expanduser()}"
+        return value
+
+
+class ScicatSettings(Section):
+    api_url: str | None = Field(
+        default=None, description="Base of the catalogue's API, `https://.../api/v3`; ${SCICAT_API_URL} if left out."
+    )
+    ui_url: str | None = Field(default=None, description="Base of the catalogue's pages, for links to records.")
+    jobs_api_url: str | None = Field(default=None, description="Ingestion service of the existing system; not called.")
+    pid_prefix: str = Field(default="", description="Prefix of dataset PIDs, where the catalogue wants one.")
+    service_group: str = Field(default="", description="Group of this service's account, owner of last resort.")
+
+    @field_validator("api_url", "ui_url", "jobs_api_url")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with `https://` (or `http://`)")
+        return value.rstrip("/") if value else value
+
+    def require_api_url(self) -> str:
+        """The address of the catalogue.
+
+        Raises:
+            ConfigError: if none is set.
+        """
+        if self.api_url is None:
+            raise ConfigError(
+                "no catalogue is set",
+                where="scicat.api_url",
+                next_step="set SCICAT_API_URL in the environment or in .env, or `scicat.api_url` in config.yml",
+            )
+        return self.api_url
+
+
+class TransferPolicy(Section):
+    """How long a transfer may take before it is cancelled and reported."""
+
+    min_seconds: PositiveFloat = Field(default=600.0, description="No transfer gets less than this.")
+    floor_mb_per_s: PositiveFloat = Field(
+        default=20.0, description="Slowest rate still thought healthy, in 10^6 bytes per second."
+    )
+    fault_patience_seconds: PositiveFloat = Field(
+        default=900.0, description="How long a transfer may report faults without moving a byte."
+    )
+
+    def deadline_seconds(self, size_bytes: int) -> float:
+        """How long a transfer of that many bytes may take, from its submission."""
+        return max(self.min_seconds, size_bytes / (self.floor_mb_per_s * 1e6))
