@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Annotated, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from orchestration.errors import UnknownName
+
+EntryKey: TypeAlias = Annotated[str, SkipJsonSchema(), Field(validation_alias="(key of the entry)")]
+"""The name of an entry is the key it has in the file; it is not written a second time inside the entry."""
 
 
 class Section(BaseModel):

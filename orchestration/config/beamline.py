@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import ByteSize, Field, PositiveInt, field_validator
 
-from orchestration.config.base import Section
+from orchestration.config.base import EntryKey, Section
 from orchestration.errors import InvalidPath
 from orchestration.paths import RelativePath
 from orchestration.policy import Place, Zone
@@ -26,8 +26,8 @@ class CatalogueDefaults(Section):
 class Beamline(Section):
     """One beamline: its endpoints by name, and how acquisition programs name its files."""
 
-    name: str = Field(default="", description="Name shown to people, such as `ALS 8.3.2`; the key where left out.")
-    id: str = Field(default="", description="Same as the key of the entry.")
+    id: EntryKey = ""
+    name: str = Field(default="", description="Name shown to people, such as `ALS 8.3.2`; the key if left out.")
     path_prefixes: tuple[str, ...] = Field(
         default=("/global",), description="What acquisition programs put before a path; dropped from incoming paths."
     )
@@ -75,7 +75,7 @@ class Beamline(Section):
 class Site(Section):
     """What every kind of compute site has: where its inputs and its results are."""
 
-    name: str = Field(default="", description="Same as the key of the entry.")
+    name: EntryKey = ""
     raw_endpoint: str = Field(description="Endpoint to which inputs are copied before a job.")
     scratch_endpoint: str = Field(description="Endpoint below which jobs write results.")
     zone: Zone = Field(default=Zone.EXTERNAL, description="`beamline`: export-controlled data may be computed here.")
@@ -89,7 +89,6 @@ class LocalSite(Site):
     """Processes on this machine."""
 
     kind: Literal["local"] = Field(description="Jobs are processes of this machine.")
-    zone: Zone = Field(default=Zone.BEAMLINE, description="Set to `external` if this machine is not the beamline's.")
     python: str | None = Field(default=None, description="Interpreter for jobs; the one of the service if left out.")
     cores: PositiveInt | None = Field(default=None, description="Cores that all jobs together use; all if left out.")
     memory: ByteSize | None = Field(default=None, description="Memory for all jobs together, such as `32GiB`.")

@@ -54,18 +54,16 @@ class Document:
 def read(text: str) -> Document:
     """The document; what is wrong with it as YAML, or with its variables, is in its `problems`."""
     document = Document()
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is not None:
             document.data = _Reader(loader=loader, document=document).value(node, ())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         document.problems.append(Problem(mark.line + 1 if mark else 1, "", f"not YAML: {error.problem}"))
-    except (yaml.YAMLError, ValueError) as error:
+    except yaml.YAMLError as error:
         document.problems.append(Problem(1, "", f"not YAML: {error}"))
-    finally:
-        loader.dispose()
     return document
 
 
@@ -113,7 +111,11 @@ class _Reader:
     def _scalar(self, node: yaml.ScalarNode, key: Key) -> object:
         if "${" in node.value:
             return self._expand(str(node.value), key)
-        return self.loader.construct_object(node)
+        try:
+            return self.loader.construct_object(node)
+        except ValueError as error:  # what looks like a date or a number and is none, such as 2026-02-31
+            self.document.report(key, f"{error}: put it in quotes if it is text")
+            return str(node.value)
 
     def _expand(self, text: str, key: Key) -> str | None:
         """Variables replaced; None where nothing is left, so that the key counts as not written."""

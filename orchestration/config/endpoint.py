@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from orchestration.config.base import Section
+from orchestration.config.base import EntryKey, Section
 from orchestration.errors import ConfigError, InvalidPath
 from orchestration.paths import RelativePath
 from orchestration.policy import Place, Zone
@@ -20,11 +20,13 @@ UUID_PENDING = "TBD"
 class Endpoint(Section):
     """A folder and all that is below it, on a Globus collection (`uuid`), on this machine (`mount`), or on both.
 
-    `name` is the key in the settings file. The `name` written inside the entry is shown to people as `label`.
+    `name` is the key in the settings file. What the entry itself calls `name` is for people, and is `label` here.
     """
 
-    name: str = Field(default="", description="Name shown to people; the key of the entry where it is left out.")
-    label: str = Field(default="", description="Same as `name`, which the existing files use.")
+    name: EntryKey = ""
+    label: str = Field(
+        default="", validation_alias="name", description="Name shown to people; the key of the entry if left out."
+    )
     root_path: str = Field(default="/", description="Absolute path, on the collection, of the endpoint's folder.")
     uri: str = Field(
         default="", description="Host that serves it; what two endpoints of one host share is one storage."
@@ -58,7 +60,7 @@ class Endpoint(Section):
 
     def known_as(self, key: str) -> Endpoint:
         """This endpoint under the key that it has in the settings file."""
-        return self.model_copy(update={"name": key, "label": self.label or self.name or key})
+        return self.model_copy(update={"name": key, "label": self.label or key})
 
     @property
     def place(self) -> Place:

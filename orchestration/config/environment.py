@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -65,6 +65,10 @@ class Credentials:
     scicat_ingest_password: SecretStr | None = None
     path_nersc_client_id: Path | None = None
     path_nersc_pri_key: Path | None = None
+
+    def absent(self) -> tuple[str, ...]:
+        """The variables that are not set."""
+        return tuple(field.name.upper() for field in fields(self) if getattr(self, field.name) is None)
 
     def globus(self) -> tuple[str, SecretStr]:
         """Identifier and secret of the client that transfers data."""

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from orchestration.config import document as documents
 from orchestration.config.base import suggestion
 from orchestration.config.document import Document, Key, Problem, dotted
+from orchestration.config.endpoint import Endpoint
 from orchestration.config.environment import load_environment
 from orchestration.config.models import Settings
 from orchestration.config.schema import known_keys
@@ -72,7 +73,7 @@ def _validate(document: Document, folder: Path) -> Settings | None:
     if isinstance(data, dict):
         _fill_from_environment(data)
     try:
-        return Settings.model_validate(data, context=folder)
+        return Settings.model_validate(data, context=folder, by_alias=True, by_name=False)
     except ValidationError as error:
         reported = {problem.key for problem in document.problems}
         for item in error.errors(include_url=False):
@@ -100,6 +101,10 @@ def _in_file(loc: Key, document: Document) -> Key:
 
 
 def _message(key: Key, kind: str, text: str, value: object) -> str:
+    if kind in {"model_type", "dict_type", "mapping_type"}:
+        return f"should be a section, with lines of `key: value`, and is {value!r}"
+    if kind == "tuple_type":
+        return f"should be a list, such as `[{value}]`"
     if kind == "missing":
         return f"`{key[-1]}` is missing: add it"
     if kind == "extra_forbidden":
@@ -128,6 +133,7 @@ def _dangling(settings: Settings) -> Iterator[tuple[Key, str]]:
                 message = f"there is no compute site `{site}`: {suggestion(site, settings.compute_sites)}"
                 yield ("beamlines", identifier, "sites", position), message
     yield from _worthless_proofs(settings)
+    yield from _too_few_storages(settings)
 
 
 def _endpoint_names(settings: Settings) -> Iterator[tuple[Key, str]]:
@@ -157,6 +163,20 @@ def _worthless_proofs(settings: Settings) -> Iterator[tuple[Key, str]]:
             if here and there and here.shares_storage_with(there):
                 message = f"`{name}` is the same storage as `{identifier}`: a file there proves no second copy"
                 yield ("retention", identifier, "requires", "any_of", position), f"{message}, name another endpoint"
+
+
+def _too_few_storages(settings: Settings) -> Iterator[tuple[Key, str]]:
+    """Endpoints of one storage hold one copy between them, however many there are."""
+    for identifier, rule in settings.retention.items():
+        separate: list[Endpoint] = []
+        for endpoint in filter(None, map(settings.endpoints.get, rule.requires.any_of)):
+            if not any(endpoint.shares_storage_with(other) for other in separate):
+                separate.append(endpoint)
+        if len(separate) < rule.requires.min_copies:
+            yield (
+                ("retention", identifier, "requires", "min_copies"),
+                f"asks for {rule.requires.min_copies} copies on {len(separate)} separate storages: name more endpoints",
+            )
 
 
 def _error(path: Path, problems: tuple[Problem, ...]) -> ConfigError:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from orchestration.config.base import Section
+from orchestration.config.base import EntryKey, Section
 from orchestration.errors import ConfigError
 
 
@@ -35,7 +35,7 @@ class VariableKey(Section):
 class RetentionRule(Section):
     """When a copy on an endpoint may be deleted, and under which proof."""
 
-    endpoint: str = Field(default="", description="Same as the key of the entry.")
+    endpoint: EntryKey = ""
     after_days: NonNegativeFloat = Field(description="Age at which the copy may go.")
     requires: CopyRequirement = Field(description="Other verified copies, looked for at the moment of deletion.")
     override: VariableKey | None = Field(default=None, description="Where operators change `after_days`.")

@@ -9,13 +9,18 @@ from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat
 from orchestration.config.base import Section
 
 
+def _switch(deployment: str, *, default: bool) -> bool:
+    field: bool = Field(default=default, validation_alias=deployment, serialization_alias=deployment)
+    return field
+
+
 class DecisionSettings(Section):
     """`decision-settings`: which deployments the dispatcher starts; keys are ``<flow>/<deployment>``."""
 
-    new_832_file: bool = Field(default=True, alias="new_832_file_flow/new_file_832")
-    local_recon: bool = Field(default=True, alias="local_recon_flow/local_recon_flow")
-    nersc_recon: bool = Field(default=False, alias="nersc_recon_flow/nersc_recon_flow")
-    alcf_recon: bool = Field(default=False, alias="alcf_recon_flow/alcf_recon_flow")
+    new_832_file: bool = _switch("new_832_file_flow/new_file_832", default=True)
+    local_recon: bool = _switch("local_recon_flow/local_recon_flow", default=True)
+    nersc_recon: bool = _switch("nersc_recon_flow/nersc_recon_flow", default=False)
+    alcf_recon: bool = _switch("alcf_recon_flow/alcf_recon_flow", default=False)
 
 
 class PruningConfig(Section):

@@ -1,0 +1,1 @@
+"""The commands of `beamline`, a module per group."""
