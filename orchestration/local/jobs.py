@@ -1,0 +1,215 @@
+"""Programs on this machine, each run exactly once, whatever is killed meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orchestration
+from orchestration.errors import InvalidInput
+from orchestration.jobs import ERROR_FILE, PROGRESS_FILE, JobSpec
+from orchestration.ledger.service import CancelAnswer, Failed, Progress, Running, Status
+from orchestration.local import jobfolder
+from orchestration.local.jobfolder import JobFolder
+from orchestration.local.processes import ProcessIdentity, kill_orphans
+from orchestration.local.verdict import lost, verdict
+
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
+"""All that a job sees of this process's environment: never a credential."""
+
+_TAIL = 64 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalJobs:
+    """Runs jobs below `folder`, on at most `slots` cores of this machine together; `grace` is in seconds.
+
+    A job's folder keeps its output streams (``stdout.txt``, ``stderr.txt``) until `clean` removes it.
+    """
+
+    folder: Path
+    slots: int = field(default_factory=lambda: os.cpu_count() or 1)
+    grace: float = 5.0
+
+    @property
+    def name(self) -> str:
+        return "local.jobs"
+
+    def reserve(self, key: str) -> str:
+        return key
+
+    def find(self, request: JobSpec, token: str) -> str | None:
+        return token if self._job(token).path.exists() else None
+
+    def submit(self, request: JobSpec, token: str) -> str:
+        if request.container:
+            raise InvalidInput(
+                f"job {_title(request)!r} wants container {request.container}, which this machine does not run",
+                next_step="name an executable of this machine, or run it at a facility with containers",
+            )
+        job = self._job(token)
+        self._create(request, job)
+        if not job.has(jobfolder.EXIT) and not job.has(jobfolder.STARTED):
+            _launch(job)
+        return token
+
+    def poll(self, request: JobSpec, handle: str) -> Status:
+        job = self._job(handle)
+        if not job.path.exists():
+            return Failed(error=lost(_title(request), job))
+        # In this order: started, then nobody there, and still no result, is a job that was lost.
+        started = job.has(jobfolder.STARTED)
+        attended = job.attended()
+        ended = job.read(jobfolder.EXIT)
+        if ended is not None:
+            return verdict(_title(request), job, ended)
+        if attended:
+            return Running(progress=_progress(job) if started else Progress(note="queued"))
+        if not started:
+            _launch(job)
+            return Running(progress=Progress(note="queued"))
+        _settle(job)
+        return verdict(_title(request), job, job.read(jobfolder.EXIT) or {"reason": "lost"})
+
+    def cancel(self, handle: str) -> CancelAnswer:
+        job = self._job(handle)
+        if not job.path.exists():
+            return CancelAnswer.UNKNOWN
+        if job.has(jobfolder.EXIT):
+            return _answer(job)
+        (job.path / jobfolder.CANCEL).touch()
+        end = time.monotonic() + self.grace + 2.0
+        while not job.has(jobfolder.EXIT):
+            _settle(job)
+            if time.monotonic() > end:
+                return CancelAnswer.UNKNOWN
+            time.sleep(0.02)
+        return _answer(job)
+
+    def clean(self, *, older_than: float) -> int:
+        """Remove the folders of jobs that ended more than `older_than` seconds ago; returns how many."""
+        limit = time.time() - older_than
+        ended = [path.parent for path in self.folder.glob(f"*/{jobfolder.EXIT}") if path.stat().st_mtime < limit]
+        for path in ended:
+            shutil.rmtree(path)
+        return len(ended)
+
+    def _job(self, token: str) -> JobFolder:
+        plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", token)
+        return JobFolder(self.folder / (token if plain else hashlib.sha256(token.encode()).hexdigest()))
+
+    def _create(self, request: JobSpec, job: JobFolder) -> None:
+        """Make the job's folder appear whole: if it is there, so is what to run."""
+        if job.path.exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=self.folder, ignore_cleanup_errors=True) as temporary:
+            new = JobFolder(Path(temporary) / "job")
+            new.path.mkdir(mode=0o700)
+            new.write(jobfolder.SPEC, self._document(request, job))
+            with contextlib.suppress(OSError):  # another submission of the same token was first
+                new.path.rename(job.path)
+        if not job.path.exists():
+            raise FileNotFoundError(job.path)
+        jobfolder.fsync_directory(self.folder)
+
+    def _document(self, request: JobSpec, job: JobFolder) -> dict[str, Any]:
+        files = {PROGRESS_FILE: jobfolder.PROGRESS, ERROR_FILE: jobfolder.ERROR}
+        environment = _base() | {name: str(job.path / file) for name, file in files.items()}
+        return {
+            "executable": request.executable,
+            "arguments": list(request.arguments),
+            "directory": request.directory,
+            "duration": request.duration,
+            "environment": environment | dict(request.environment),
+            "outputs": [output.document() for output in request.outputs],
+            "cores": request.resources.cores,
+            "slots": self.slots,
+            "slots_folder": str(self.folder / ".slots"),
+            "grace": self.grace,
+        }
+
+
+_launched: dict[Path, subprocess.Popen[bytes]] = {}
+_launching = threading.Lock()
+
+
+def _launch(job: JobFolder) -> None:
+    """Start a supervisor, unless one that this process started is still there. One too many does no harm."""
+    with _launching:
+        for path, process in list(_launched.items()):
+            if process.poll() is not None:
+                del _launched[path]
+        if job.path in _launched:
+            return
+        _launched[job.path] = subprocess.Popen(
+            [sys.executable, "-S", "-s", "-P", "-m", "orchestration.local.supervise", str(job.path)],
+            env=_base() | {"PYTHONPATH": str(Path(orchestration.__file__).parent.parent)},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+def _settle(job: JobFolder) -> None:
+    """Write down how an unattended job ended, if it cannot be run (again) any more."""
+    with job.held() as alone:
+        if not alone or job.has(jobfolder.EXIT):
+            return
+        if job.has(jobfolder.STARTED):
+            child = job.read(jobfolder.CHILD)
+            if child:
+                kill_orphans(ProcessIdentity(**child))
+            job.write(jobfolder.EXIT, {"reason": "lost"})
+        elif job.has(jobfolder.CANCEL):
+            job.write(jobfolder.EXIT, {"reason": "cancelled"})
+
+
+def _answer(job: JobFolder) -> CancelAnswer:
+    ended = job.read(jobfolder.EXIT) or {}
+    return CancelAnswer.CANCELLED if ended.get("reason") == "cancelled" else CancelAnswer.ALREADY_FINISHED
+
+
+def _progress(job: JobFolder) -> Progress:
+    """From the last whole line that the program wrote; a line that is not as agreed tells nothing."""
+    try:
+        with (job.path / jobfolder.PROGRESS).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            whole = file.read().rpartition(b"\n")[0]
+        found = json.loads(whole.rpartition(b"\n")[2])
+    except (FileNotFoundError, ValueError):
+        return Progress(note="running")
+    if not isinstance(found, dict):
+        return Progress(note="running")
+    return Progress(
+        files_done=_count(found.get("done")), files_total=_count(found.get("total")), note=str(found.get("note") or "")
+    )
+
+
+def _count(found: object) -> int | None:
+    return int(found) if isinstance(found, int | float) else None
+
+
+def _base() -> dict[str, str]:
+    found: Mapping[str, str] = os.environ
+    kept = {name: found[name] for name in _KEPT if name in found}
+    return {"PATH": os.defpath, "HOME": "/", "LANG": "C.UTF-8"} | kept
+
+
+def _title(request: JobSpec) -> str:
+    return request.name or Path(request.executable).name

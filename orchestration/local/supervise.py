@@ -1,0 +1,151 @@
+"""Looks after one job of this machine: ``python -m orchestration.local.supervise FOLDER``.
+
+A process of its own, in a session of its own, so that the job does not depend on the flow that asked for it. It may be
+started any number of times for one folder; the lock and `STARTED` see to it that the command runs at most once.
+Imports only the standard library and its like here, to be up in some tens of milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from orchestration.local import jobfolder, outputs
+from orchestration.local.jobfolder import JobFolder
+from orchestration.local.processes import ProcessIdentity, die_with_parent, kill_group
+from orchestration.local.slots import places
+
+_LOOK = 0.1
+"""Seconds between two looks for a request to cancel."""
+
+_LOCK_PATIENCE = 2.0
+"""Others hold the lock for a moment, only to see whether it is free."""
+
+
+class Supervisor:
+    def __init__(self, folder: JobFolder, spec: dict[str, Any]) -> None:
+        self._folder = folder
+        self._spec = spec
+        self._terminated = False
+        signal.signal(signal.SIGTERM, self._on_terminate)
+
+    def run(self) -> None:
+        """Wait for a place, run the command, and leave `EXIT` behind."""
+        slots = Path(self._spec["slots_folder"])
+        with places(slots, total=self._spec["slots"], wanted=self._spec["cores"], stop=self._unwanted) as ready:
+            # A supervisor that is told to end before the command ran leaves no trace: the next one begins again.
+            if self._folder.has(jobfolder.CANCEL):
+                self._folder.write(jobfolder.EXIT, {"reason": "cancelled"})
+            elif ready and not self._terminated:
+                self._folder.write(jobfolder.STARTED, {"pid": os.getpid(), "time": time.time()})
+                self._folder.write(jobfolder.EXIT, self._execute())
+
+    def _execute(self) -> dict[str, Any]:
+        began = time.monotonic()
+        try:
+            reason, code = self._command()
+        except OSError as error:
+            return {"reason": "unstartable", "error": f"{error.strerror}: {error.filename}"}
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        good = reason == "exited" and code == 0
+        return {
+            "reason": reason,
+            "code": code,
+            "seconds": round(time.monotonic() - began, 3),
+            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
+            "max_rss_bytes": usage.ru_maxrss * 1024,
+            "outputs": [outputs.check(Path(self._spec["directory"]), each) for each in self._outputs] if good else [],
+        }
+
+    @property
+    def _outputs(self) -> list[dict[str, Any]]:
+        return list(self._spec["outputs"])
+
+    def _command(self) -> tuple[str, int]:
+        Path(self._spec["directory"]).mkdir(parents=True, exist_ok=True)
+        with self._child() as child:
+            identity = ProcessIdentity.of(child.pid)
+            if identity:
+                self._folder.write(jobfolder.CHILD, asdict(identity))
+            reason = self._watch(child)
+        return reason, child.returncode
+
+    @contextlib.contextmanager
+    def _child(self) -> Iterator[subprocess.Popen[bytes]]:
+        with (
+            (self._folder.path / jobfolder.STDOUT).open("wb") as out,
+            (self._folder.path / jobfolder.STDERR).open("wb") as err,
+        ):
+            child = subprocess.Popen(
+                [self._spec["executable"], *self._spec["arguments"]],
+                cwd=self._spec["directory"],
+                env=self._spec["environment"],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+                preexec_fn=die_with_parent,  # this process has one thread
+            )
+            try:
+                yield child
+            finally:
+                # Also what the command left running in the background: nothing may write once outputs are checked.
+                # Not yet waited for, the command still holds its number, so that no stranger is killed.
+                kill_group(child.pid, signal.SIGKILL)
+                child.wait()
+
+    def _watch(self, child: subprocess.Popen[bytes]) -> str:
+        end = time.monotonic() + self._spec["duration"]
+        while True:
+            if _ended(child.pid, timeout=min(_LOOK, max(0.0, end - time.monotonic()))):
+                return "exited"
+            if time.monotonic() >= end:
+                return self._stop(child, "timeout")
+            if self._folder.has(jobfolder.CANCEL):
+                return self._stop(child, "cancelled")
+            if self._terminated:
+                return self._stop(child, "terminated")
+
+    def _stop(self, child: subprocess.Popen[bytes], reason: str) -> str:
+        kill_group(child.pid, signal.SIGTERM)
+        _ended(child.pid, timeout=self._spec["grace"])
+        return reason
+
+    def _unwanted(self) -> bool:
+        return self._terminated or self._folder.has(jobfolder.CANCEL)
+
+    def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
+        self._terminated = True
+
+
+def _ended(pid: int, *, timeout: float) -> bool:
+    """Wait until the process ends, without reaping it."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        return bool(select.select([descriptor], [], [], timeout)[0])
+    finally:
+        os.close(descriptor)
+
+
+def main(arguments: list[str]) -> int:
+    folder = JobFolder(Path(arguments[0]))
+    with folder.held(patience=_LOCK_PATIENCE) as alone:
+        spec = folder.read(jobfolder.SPEC)
+        if alone and spec and not folder.has(jobfolder.STARTED) and not folder.has(jobfolder.EXIT):
+            Supervisor(folder, spec).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
