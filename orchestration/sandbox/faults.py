@@ -1,0 +1,191 @@
+"""Faults on demand, for every service of the facility alike."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import re
+import threading
+import uuid
+from dataclasses import dataclass, replace
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from orchestration.ledger.service import Document
+from orchestration.sandbox import connections, documents
+from orchestration.sandbox.store import Store
+
+_KIND = "fault"
+CONTROL = "/_sandbox"
+"""Below this path lies the control of the facility itself, which no fault touches."""
+
+
+class FaultKind(enum.StrEnum):
+    STATUS = "status"
+    """Answers this HTTP status instead of acting."""
+    LATENCY = "latency"
+    """Acts, late."""
+    LOST_ANSWER = "lost_answer"
+    """Acts, then closes the connection without an answer."""
+    DROP = "drop"
+    """Closes the connection without acting."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultRule:
+    """Which requests fail, how, and how many of them.
+
+    `match` is a regular expression searched in ``METHOD path``. The first `skip` matching requests pass unharmed,
+    the next `times` fail (0: all that follow). `delay` (seconds) comes before whatever `kind` does.
+    `retry_after` (seconds) becomes the header of a ``status`` fault.
+    """
+
+    match: str
+    kind: FaultKind = FaultKind.STATUS
+    status: int = 503
+    retry_after: int | None = None
+    delay: float = 0.0
+    times: int = 1
+    skip: int = 0
+    id: str = ""
+    hits: int = 0
+
+    def __post_init__(self) -> None:
+        re.compile(self.match)
+
+    @property
+    def spent(self) -> bool:
+        return self.times > 0 and self.hits >= self.times
+
+    def matches(self, method: str, path: str) -> bool:
+        return re.search(self.match, f"{method} {path}") is not None
+
+    def document(self) -> Document:
+        return {
+            "id": self.id,
+            "match": self.match,
+            "kind": self.kind.value,
+            "status": self.status,
+            "retry_after": self.retry_after,
+            "delay": self.delay,
+            "times": self.times,
+            "skip": self.skip,
+            "hits": self.hits,
+        }
+
+    @classmethod
+    def parse(cls, document: Document) -> FaultRule:
+        """Raises ValueError (re.error is not one) on an unknown kind, KeyError where `match` is missing."""
+        retry_after = document.get("retry_after")
+        return cls(
+            match=str(document["match"]),
+            kind=FaultKind(documents.text(document, "kind", "status")),
+            status=documents.whole(document, "status", 503),
+            retry_after=int(retry_after) if isinstance(retry_after, int) else None,
+            delay=documents.number(document, "delay"),
+            times=documents.whole(document, "times", 1),
+            skip=documents.whole(document, "skip"),
+            id=documents.text(document, "id"),
+            hits=documents.whole(document, "hits"),
+        )
+
+
+class Faults:
+    """The rules in force, oldest first; kept across restarts."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._rules = {key: FaultRule.parse(document) for key, document in store.every(_KIND)}
+
+    def add(self, rule: FaultRule) -> FaultRule:
+        named = replace(rule, id=rule.id or uuid.uuid4().hex, hits=0)
+        with self._lock:
+            self._keep(named)
+        return named
+
+    def clear(self) -> None:
+        with self._lock:
+            self._rules.clear()
+            self._store.clear(_KIND)
+
+    def every(self) -> list[FaultRule]:
+        with self._lock:
+            return list(self._rules.values())
+
+    def take(self, method: str, path: str) -> FaultRule | None:
+        """The rule that this request falls under; counts it."""
+        with self._lock:
+            for rule in list(self._rules.values()):
+                if rule.spent or not rule.matches(method, path):
+                    continue
+                if rule.skip > 0:
+                    self._keep(replace(rule, skip=rule.skip - 1))
+                    continue
+                self._keep(replace(rule, hits=rule.hits + 1))
+                return rule
+        return None
+
+    def _keep(self, rule: FaultRule) -> None:
+        self._rules[rule.id] = rule
+        self._store.put(_KIND, rule.id, rule.document())
+
+
+class FaultMiddleware:
+    """Stands before all services and does what the rules say."""
+
+    def __init__(self, app: ASGIApp, *, faults: Faults) -> None:
+        self._app = app
+        self._faults = faults
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        rule = self._rule(scope)
+        if rule is None:
+            await self._app(scope, receive, send)
+            return
+        if rule.delay:
+            await asyncio.sleep(rule.delay)
+        match rule.kind:
+            case FaultKind.LATENCY:
+                await self._app(scope, receive, send)
+            case FaultKind.STATUS:
+                await _refusal(rule, scope["path"])(scope, receive, send)
+            case FaultKind.LOST_ANSWER:
+                await self._app(scope, receive, _nowhere)
+                await connections.close(scope, receive)
+            case FaultKind.DROP:
+                await connections.close(scope, receive)
+
+    def _rule(self, scope: Scope) -> FaultRule | None:
+        if scope["type"] != "http" or scope["path"].startswith(CONTROL):
+            return None
+        return self._faults.take(scope["method"], scope["path"])
+
+
+async def _nowhere(_: Message) -> None:
+    """Takes the answer that gets lost."""
+
+
+_CODES = {
+    401: "AuthenticationFailed",
+    403: "PermissionDenied",
+    404: "ClientError.NotFound",
+    409: "Conflict",
+    429: "ClientError.TooManyRequests",
+    500: "InternalError",
+    502: "EndpointError",
+    503: "ServiceUnavailable",
+}
+
+
+def _refusal(rule: FaultRule, path: str) -> JSONResponse:
+    body = {
+        "code": _CODES.get(rule.status, "Error"),
+        "message": "injected by the sandbox",
+        "request_id": "sandbox",
+        "resource": path,
+        "statusCode": rule.status,
+    }
+    headers = {} if rule.retry_after is None else {"Retry-After": str(rule.retry_after)}
+    return JSONResponse(body, status_code=rule.status, headers=headers)
