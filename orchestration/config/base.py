@@ -32,7 +32,7 @@ class Section(BaseModel):
 def suggestion(name: str, known: Iterable[str]) -> str:
     """``did you mean `root_path`?``, or else what there is to choose from."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6) or [full for full in names if full.startswith(name)]
     if close:
         return "did you mean " + " or ".join(f"`{match}`" for match in close) + "?"
     return "known here: " + (", ".join(f"`{match}`" for match in names) or "none")

@@ -14,6 +14,7 @@ Key: TypeAlias = tuple[str | int, ...]
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _MERGE_TAG = "tag:yaml.org,2002:merge"
+_PLAIN_TAGS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 
 
 @dataclass(frozen=True, order=True)
@@ -80,6 +81,8 @@ class _Reader:
         if any(node is outer for outer in self.open_nodes):
             self.document.report(key, "an alias that contains itself")
             return None
+        if node.tag not in _PLAIN_TAGS:
+            self.document.report(key, f"has the tag `{node.tag}`, which means nothing here: leave it out")
         self.open_nodes.append(node)
         try:
             return self._mapping(node, key) if isinstance(node, yaml.MappingNode) else self._sequence(node, key)

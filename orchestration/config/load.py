@@ -105,6 +105,8 @@ def _message(key: Key, kind: str, text: str, value: object) -> str:
         return f"should be a section, with lines of `key: value`, and is {value!r}"
     if kind == "tuple_type":
         return f"should be a list, such as `[{value}]`"
+    if kind == "too_short":
+        return "needs at least one entry"
     if kind == "missing":
         return f"`{key[-1]}` is missing: add it"
     if kind == "extra_forbidden":
@@ -132,6 +134,7 @@ def _dangling(settings: Settings) -> Iterator[tuple[Key, str]]:
             if site not in settings.compute_sites:
                 message = f"there is no compute site `{site}`: {suggestion(site, settings.compute_sites)}"
                 yield ("beamlines", identifier, "sites", position), message
+    yield from _overrides(settings)
     yield from _worthless_proofs(settings)
     yield from _too_few_storages(settings)
 
@@ -154,6 +157,27 @@ def _endpoint_names(settings: Settings) -> Iterator[tuple[Key, str]]:
         yield ("retention", identifier), identifier
         for position, name in enumerate(rule.requires.any_of):
             yield ("retention", identifier, "requires", "any_of", position), name
+
+
+def _overrides(settings: Settings) -> Iterator[tuple[Key, str]]:
+    """An age that operators change has its first value in two places, which must agree."""
+    variables = settings.prefect.variables.documents()
+    for identifier, rule in settings.retention.items():
+        if rule.override is None:
+            continue
+        key: Key = ("retention", identifier, "override")
+        values = variables.get(rule.override.variable)
+        if values is None:
+            yield (
+                (*key, "variable"),
+                f"there is no variable `{rule.override.variable}`: {suggestion(rule.override.variable, variables)}",
+            )
+        elif rule.override.key not in values:
+            yield (*key, "key"), f"`{rule.override.variable}` has no such key: {suggestion(rule.override.key, values)}"
+        elif values[rule.override.key] != rule.after_days:
+            first = f"prefect.variables.{rule.override.variable}.{rule.override.key}"
+            message = f"is {rule.after_days:g}, but {first} is {values[rule.override.key]:g}: make them the same"
+            yield ("retention", identifier, "after_days"), message
 
 
 def _worthless_proofs(settings: Settings) -> Iterator[tuple[Key, str]]:

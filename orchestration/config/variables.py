@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Self
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat
+from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, ValidationError
 
-from orchestration.config.base import Section
+from orchestration.config.base import Section, suggestion
+from orchestration.errors import ConfigError
+
+
+class Variable(Section):
+    """The value of one Prefect Variable; an instance holds the first values, from config.yml."""
+
+    def document(self) -> dict[str, bool | float]:
+        """The value as Prefect keeps it."""
+        return self.model_dump(by_alias=True)
+
+    def updated(self, value: object, *, variable: str) -> Self:
+        """This, with what operators wrote into the Prefect Variable; keys that they left out stay as they are.
+
+        Raises:
+            ConfigError: naming each key that is unknown or has a value of the wrong type.
+        """
+        if not isinstance(value, Mapping):
+            raise _wrong(variable, [f"it is {value!r}, and should be a JSON object"])
+        try:
+            return self.model_validate({**self.document(), **value}, by_alias=True, by_name=False)
+        except ValidationError as error:
+            raise _wrong(variable, [self._complaint(item["loc"], item["msg"]) for item in error.errors()]) from error
+
+    def _complaint(self, loc: tuple[int | str, ...], message: str) -> str:
+        key = str(loc[0]) if loc else ""
+        if key not in self.document():
+            return f"unknown key `{key}`, {suggestion(key, self.document())}"
+        return f"`{key}` {message.removeprefix('Input ')}"
+
+
+def _wrong(variable: str, complaints: list[str]) -> ConfigError:
+    return ConfigError(
+        f"the Prefect Variable {variable} is wrong: " + "; ".join(complaints),
+        where=f"Prefect Variable {variable}",
+        next_step=f"correct it under Variables in Prefect, or with `prefect variable set {variable} ... --overwrite`",
+    )
 
 
 def _switch(deployment: str, *, default: bool) -> bool:
@@ -14,7 +52,7 @@ def _switch(deployment: str, *, default: bool) -> bool:
     return field
 
 
-class DecisionSettings(Section):
+class DecisionSettings(Variable):
     """`decision-settings`: which deployments the dispatcher starts; keys are ``<flow>/<deployment>``."""
 
     new_832_file: bool = _switch("new_832_file_flow/new_file_832", default=True)
@@ -23,7 +61,7 @@ class DecisionSettings(Section):
     alcf_recon: bool = _switch("alcf_recon_flow/alcf_recon_flow", default=False)
 
 
-class PruningConfig(Section):
+class PruningConfig(Variable):
     """`pruning-config`: ages in days at which working copies may be deleted."""
 
     max_wait_seconds: PositiveFloat = 120.0
@@ -33,7 +71,7 @@ class PruningConfig(Section):
     delete_local832_files_after_days: NonNegativeFloat = 1.0
 
 
-class Bl832Settings(Section):
+class Bl832Settings(Variable):
     """`bl832-settings`: ages in days at which the raw data of 8.3.2 may be deleted."""
 
     delete_spot832_files_after_days: NonNegativeFloat = 1.0
@@ -48,6 +86,10 @@ class PrefectVariables(Section):
     decision_settings: DecisionSettings = Field(default_factory=DecisionSettings)
     pruning_config: PruningConfig = Field(default_factory=PruningConfig)
     bl832_settings: Bl832Settings = Field(default_factory=Bl832Settings)
+
+    def documents(self) -> dict[str, dict[str, bool | float]]:
+        """The first value of each variable, by its name in Prefect."""
+        return self.model_dump(by_alias=True)
 
 
 class PrefectDeployment(Section):
