@@ -1,0 +1,28 @@
+"""The catalogue: what was measured, what was made of it, and where it is (SciCat)."""
+
+from __future__ import annotations
+
+from orchestration.scicat.catalog import ScicatIngest, dataset_pid
+from orchestration.scicat.client import ScicatClient
+from orchestration.scicat.records import (
+    Attachment,
+    DataFile,
+    DerivedDataset,
+    IngestRequest,
+    RawDataset,
+    Record,
+    files_below,
+)
+
+__all__ = [
+    "Attachment",
+    "DataFile",
+    "DerivedDataset",
+    "IngestRequest",
+    "RawDataset",
+    "Record",
+    "ScicatClient",
+    "ScicatIngest",
+    "dataset_pid",
+    "files_below",
+]
