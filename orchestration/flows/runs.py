@@ -1,0 +1,215 @@
+"""Prefect runs as operations: started once whatever happens to the answer, and waited for without a task or a slot.
+
+`PrefectRun` starts a run of a deployment and follows it to its end; `PrefectSchedule` is content once the run stands
+in Prefect's calendar. The token travels as the run's idempotency key.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling, Scheduled
+from prefect.utilities.urls import url_for
+
+from orchestration.errors import Cancelled, InvalidInput, RunFailed, UnknownName
+from orchestration.flows import catalogue
+from orchestration.flows.server import api_url, prefect_server
+from orchestration.ledger.service import CancelAnswer, Document, Failed, Progress, Running, Status, Succeeded
+
+_ENDED_BADLY = {StateType.FAILED, StateType.CRASHED}
+_ENDED = _ENDED_BADLY | {StateType.COMPLETED, StateType.CANCELLED}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """A run of a deployment.
+
+    `scheduled_time` is part of what the request is: derive it from the scan, never from the clock of the asking run,
+    or a repeated run schedules a second time.
+    """
+
+    deployment: str
+    """``<flow>/<deployment>``."""
+    parameters: Document = field(default_factory=dict)
+    scheduled_time: datetime | None = None
+    """With a time zone; now if left out."""
+    flow_run_name: str = ""
+    """For people, like the tags: no part of the request's identity. Prefect makes one up if left out."""
+    tags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        flow, _, name = self.deployment.partition("/")
+        if not flow or not name or "/" in name:
+            raise InvalidInput(f"{self.deployment!r} is not the name of a deployment, <flow>/<deployment>")
+        if self.scheduled_time is not None and self.scheduled_time.tzinfo is None:
+            raise InvalidInput(f"the time {self.scheduled_time} for a run of {self.deployment} has no time zone")
+
+    def document(self) -> Document:
+        when = None if self.scheduled_time is None else self.scheduled_time.astimezone(UTC).isoformat()
+        return {"deployment": self.deployment, "parameters": self.parameters, "scheduled_time": when}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefectRun:
+    """Service: start a run of a deployment, and succeed when it has completed."""
+
+    name: str = "prefect.run"
+    cancel_patience: float = 15.0
+    """Seconds in which a worker may confirm that it stopped a run."""
+
+    def reserve(self, key: str) -> str:
+        return key
+
+    def find(self, request: RunRequest, token: str) -> str | None:
+        by_token = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[token]))
+        with prefect_server() as client:
+            runs = client.read_flow_runs(flow_run_filter=by_token, limit=1)
+        return str(runs[0].id) if runs else None
+
+    def submit(self, request: RunRequest, token: str) -> str:
+        """Create the run; the server answers a repeated token with the run that it already has.
+
+        Raises:
+            UnknownName: if there is no such deployment.
+        """
+        with prefect_server() as client:
+            try:
+                deployment = client.read_deployment_by_name(request.deployment)
+                run = client.create_flow_run_from_deployment(
+                    deployment.id,
+                    parameters=dict(request.parameters),
+                    state=Scheduled(scheduled_time=request.scheduled_time),
+                    name=request.flow_run_name or None,
+                    tags=request.tags,
+                    idempotency_key=token,
+                )
+            except ObjectNotFound as error:
+                raise _missing(request.deployment) from error
+        return str(run.id)
+
+    def poll(self, request: RunRequest, handle: str) -> Status:
+        return _with_run(handle, request, _outcome)
+
+    def cancel(self, handle: str) -> CancelAnswer:
+        """Ask Prefect to stop the run.
+
+        One that has begun is stopped by its worker, mostly within a few seconds; UNKNOWN if no worker did it in time.
+        """
+        with prefect_server() as client:
+            try:
+                run = client.read_flow_run(UUID(handle))
+                if run.state is not None and run.state.type in _ENDED:
+                    return _ended_already(run.state)
+                client.set_flow_run_state(run.id, Cancelling(message="cancelled by the run that had started it"))
+                return _cancel_answer(_settled(run.id, client, patience=self.cancel_patience))
+            except ObjectNotFound:
+                return CancelAnswer.UNKNOWN  # deleted from Prefect; a process of it may be alive
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefectSchedule(PrefectRun):
+    """Service: put a run into Prefect's calendar, and succeed when it verifiably stands there, or has begun."""
+
+    name: str = "prefect.schedule"
+
+    def poll(self, request: RunRequest, handle: str) -> Status:
+        return _with_run(handle, request, _on_calendar)
+
+
+def _with_run(handle: str, request: RunRequest, judge: Callable[[FlowRun, State, RunRequest], Status]) -> Status:
+    with prefect_server() as client:
+        try:
+            run = client.read_flow_run(UUID(handle))
+        except ObjectNotFound:
+            return Failed(error=_forgotten(handle, request, client))
+        return Running() if run.state is None else judge(run, run.state, request)
+
+
+def _outcome(run: FlowRun, state: State, request: RunRequest) -> Status:
+    if state.type == StateType.COMPLETED:
+        return Succeeded(evidence=_evidence(run, state))
+    if state.type == StateType.CANCELLED:
+        return Failed(error=_cancelled(run, state, request), evidence=_evidence(run, state))
+    if state.type in _ENDED_BADLY:
+        return Failed(error=_failure(run, state, request), evidence=_evidence(run, state))
+    note = f"{state.name}: {state.message}" if state.message else state.name or ""
+    return Running(progress=Progress(note=note))
+
+
+def _on_calendar(run: FlowRun, state: State, request: RunRequest) -> Status:
+    if state.type == StateType.CANCELLED:
+        return Failed(error=_cancelled(run, state, request), evidence=_evidence(run, state))
+    return Succeeded(evidence=_evidence(run, state))
+
+
+def _evidence(run: FlowRun, state: State) -> Document:
+    document: Document = {"run": str(run.id), "name": run.name, "state": state.name, "url": _url(run)}
+    when = state.state_details.scheduled_time or run.expected_start_time
+    return document if when is None else {**document, "scheduled_time": when.isoformat()}
+
+
+def _url(run: FlowRun) -> str:
+    return url_for("flow-run", obj_id=run.id) or f"{api_url()}/flow_runs/{run.id}"
+
+
+def _failure(run: FlowRun, state: State, request: RunRequest) -> RunFailed:
+    """The child's own sentence, with its own next step where it has one."""
+    message = (state.message or "it left no message").removeprefix("Flow run encountered an exception: ")
+    what, _, next_step = message.partition(". Next: ")
+    return RunFailed(
+        f"run {run.name} of {request.deployment} ended as {state.name}: {what}",
+        where=_url(run),
+        next_step=next_step or "read the log of that run, then start this flow again",
+    )
+
+
+def _cancelled(run: FlowRun, state: State, request: RunRequest) -> Cancelled:
+    why = f": {state.message}" if state.message else ""
+    return Cancelled(f"run {run.name} of {request.deployment} was cancelled{why}", where=_url(run))
+
+
+def _forgotten(handle: str, request: RunRequest, client: SyncPrefectClient) -> RunFailed:
+    return RunFailed(
+        f"Prefect has no run {handle} of {request.deployment} any more: it, or its deployment, was deleted there",
+        where=str(client.api_url),
+        next_step="start the flow again",
+    )
+
+
+def _missing(deployment: str) -> UnknownName:
+    beamlines = catalogue.beamlines_of(deployment)
+    if beamlines:
+        remedy = f"run `./create_deployments.sh {beamlines[0]}`, then start the flow again"
+    else:
+        remedy = "correct the name, or add it to the prefect.yaml of its beamline and run `./create_deployments.sh`"
+    return UnknownName(f"Prefect has no deployment {deployment}", where=api_url(), next_step=remedy)
+
+
+def _settled(run_id: UUID, client: SyncPrefectClient, *, patience: float) -> State | None:
+    """The run's state once it is more than a wish to cancel, or when patience ends."""
+    until = time.monotonic() + patience
+    pause = threading.Event()
+    while True:
+        state = client.read_flow_run(run_id).state
+        if state is None or state.type != StateType.CANCELLING or time.monotonic() > until:
+            return state
+        pause.wait(0.2)
+
+
+def _ended_already(state: State) -> CancelAnswer:
+    return CancelAnswer.CANCELLED if state.type == StateType.CANCELLED else CancelAnswer.ALREADY_FINISHED
+
+
+def _cancel_answer(state: State | None) -> CancelAnswer:
+    if state is None or state.type == StateType.CANCELLING:
+        return CancelAnswer.UNKNOWN
+    return _ended_already(state) if state.type in _ENDED else CancelAnswer.REFUSED
