@@ -84,8 +84,8 @@ def contrast(image: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
     low, high = np.percentile(values, (_CUT, 100 - _CUT))
     if high <= low:
         return np.full(image.shape, 128, np.uint8)
-    scaled = np.clip((image - low) / (high - low), 0, 1) * 255
-    return np.nan_to_num(scaled, nan=0.0).round().astype(np.uint8)
+    scaled = np.nan_to_num(np.clip((image - low) / (high - low), 0, 1) * 255, nan=0.0)
+    return np.asarray(scaled.round(), dtype=np.uint8)
 
 
 def png(grey: npt.NDArray[np.uint8]) -> bytes:
