@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import Mount
 
 from orchestration.sandbox.control import Control
 from orchestration.sandbox.documents import NotADocument
@@ -16,6 +17,12 @@ from orchestration.sandbox.effects import Effects
 from orchestration.sandbox.faults import FaultMiddleware, Faults
 from orchestration.sandbox.globus.answers import ApiError, error_answer, request_id
 from orchestration.sandbox.globus.facility import Globus
+from orchestration.sandbox.scicat import answers as scicat_answers
+from orchestration.sandbox.scicat.accounts import Accounts
+from orchestration.sandbox.scicat.answers import CatalogueError
+from orchestration.sandbox.scicat.catalogue import Catalogue
+from orchestration.sandbox.scicat.pages import Pages
+from orchestration.sandbox.scicat.routes import Backend
 from orchestration.sandbox.settings import Settings
 from orchestration.sandbox.store import Store
 
@@ -25,12 +32,15 @@ def build(settings: Settings) -> Starlette:
     store = Store(settings.state / "facility.sqlite")
     effects, faults = Effects(store), Faults(store)
     globus = Globus(settings, store, effects)
+    accounts = Accounts(settings.accounts, store, lifetime=settings.token_lifetime)
+    catalogue = Catalogue(store, effects)
 
     def reset() -> None:
         globus.engine.stop()
         store.clear_all()
         faults.clear()
         globus.reset()
+        catalogue.health.alive = True
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -39,10 +49,18 @@ def build(settings: Settings) -> Starlette:
         await run_in_threadpool(globus.engine.stop)
         store.close()
 
-    control = Control(faults=faults, effects=effects, globus=globus, expire_logins=lambda: 0, reset=reset)
+    control = Control(
+        faults=faults, effects=effects, globus=globus, accounts=accounts, catalogue=catalogue, reset=reset
+    )
+    scicat = Mount("/scicat", routes=Backend(accounts, catalogue).routes())
     app = Starlette(
-        routes=[*control.routes(), *globus.routes()],
-        exception_handlers={ApiError: error_answer, NotADocument: _not_a_document, 404: _no_such_route},
+        routes=[*control.routes(), *globus.routes(), scicat, *Pages(catalogue).routes()],
+        exception_handlers={
+            ApiError: error_answer,
+            CatalogueError: scicat_answers.error_answer,
+            NotADocument: _not_a_document,
+            404: _no_such_route,
+        },
         lifespan=lifespan,
     )
     app.add_middleware(FaultMiddleware, faults=faults)

@@ -108,6 +108,10 @@ class SandboxClient:
         """Make every token of every service invalid; returns how many there were."""
         return documents.whole(_sent(self._http, "expire_tokens", {}), "expired")
 
+    def restart_catalogue(self) -> bool:
+        """Start the catalogue's process again; returns whether it had died."""
+        return documents.flag(_sent(self._http, "restart_catalogue", {}), "died")
+
     def reset(self) -> None:
         """Forget everything but the files of the collections."""
         _sent(self._http, "reset", {})

@@ -14,6 +14,8 @@ from orchestration.sandbox import documents
 from orchestration.sandbox.effects import Effects
 from orchestration.sandbox.faults import CONTROL, FaultRule, Faults
 from orchestration.sandbox.globus.facility import Globus
+from orchestration.sandbox.scicat.accounts import Accounts
+from orchestration.sandbox.scicat.catalogue import Catalogue
 
 
 class Control:
@@ -25,13 +27,15 @@ class Control:
         faults: Faults,
         effects: Effects,
         globus: Globus,
-        expire_logins: Callable[[], int],
+        accounts: Accounts,
+        catalogue: Catalogue,
         reset: Callable[[], None],
     ) -> None:
         self._faults = faults
         self._effects = effects
         self._globus = globus
-        self._expire_logins = expire_logins
+        self._accounts = accounts
+        self._catalogue = catalogue
         self._reset = reset
 
     def routes(self) -> list[Route]:
@@ -44,6 +48,7 @@ class Control:
             Route(f"{CONTROL}/collections/{{id}}", self.switch_collection, methods=["POST"]),
             Route(f"{CONTROL}/corrupt", self.corrupt, methods=["POST"]),
             Route(f"{CONTROL}/expire_tokens", self.expire_tokens, methods=["POST"]),
+            Route(f"{CONTROL}/restart_catalogue", self.restart_catalogue, methods=["POST"]),
             Route(f"{CONTROL}/reset", self.reset, methods=["POST"]),
             Route(f"{CONTROL}/effects", self.list_effects),
         ]
@@ -87,7 +92,13 @@ class Control:
         return JSONResponse({"ok": True})
 
     async def expire_tokens(self, request: Request) -> JSONResponse:
-        return JSONResponse({"expired": self._globus.tokens.expire_all() + self._expire_logins()})
+        return JSONResponse({"expired": self._globus.tokens.expire_all() + self._accounts.expire_all()})
+
+    async def restart_catalogue(self, request: Request) -> JSONResponse:
+        """Start the catalogue's process again after it has died."""
+        died = not self._catalogue.health.alive
+        self._catalogue.health.alive = True
+        return JSONResponse({"died": died})
 
     async def reset(self, request: Request) -> JSONResponse:
         await run_in_threadpool(self._reset)
