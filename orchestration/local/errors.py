@@ -1,0 +1,66 @@
+"""What the operating system's refusals mean to somebody who waits for data."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestration.errors import AccessDenied, EndpointRefused, NoSpace, SourceMissing, TransferFailed
+
+_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_WRONG_KIND = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP})
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Errors of the block are those of reading `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise _unreadable(error, path) from error
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Errors of the block are those of writing at `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(error, path) from error
+
+
+def _unreadable(error: OSError, path: Path) -> TransferFailed:
+    if error.errno in _MISSING:
+        return SourceMissing(f"there is nothing at {path}", where="this machine")
+    if error.errno in _DENIED:
+        return AccessDenied(f"{path} may not be read", where="this machine")
+    if error.errno in _WRONG_KIND:
+        return EndpointRefused(f"{path} cannot be read: {_said(error)}", where="this machine")
+    return _broken("read", path, error)
+
+
+def _unwritable(error: OSError, path: Path) -> TransferFailed:
+    if error.errno in _FULL:
+        return NoSpace(f"{path} cannot be written: {_said(error)}", where="this machine")
+    if error.errno in _DENIED:
+        return AccessDenied(f"{path} may not be written: {_said(error)}", where="this machine")
+    if error.errno in _WRONG_KIND:
+        return EndpointRefused(f"{path} cannot be written: {_said(error)}", where="this machine")
+    return _broken("written", path, error)
+
+
+def _broken(verb: str, path: Path, error: OSError) -> TransferFailed:
+    return TransferFailed(
+        f"{path} cannot be {verb}: {_said(error)}",
+        where="this machine",
+        next_step="check the disk or the mount, then start the flow again",
+    )
+
+
+def _said(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
