@@ -13,7 +13,7 @@ from datetime import timedelta
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate, WorkPoolCreate
 from prefect.client.schemas.filters import WorkQueueFilter, WorkQueueFilterName
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import StateType, WorkQueue
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
@@ -78,7 +78,7 @@ def ensure_queues(client: SyncPrefectClient, catalogue: Catalogue) -> list[Chang
     changes = []
     for pool, names in catalogue.pools.items():
         only = WorkQueueFilter(name=WorkQueueFilterName(any_=list(names)))
-        known = {queue.name: queue for queue in client.read_work_queues(work_pool_name=pool, work_queue_filter=only)}
+        known = {queue.name: queue for queue in _queues(client, pool, only)}
         for name in names:
             limit = catalogue.definitions.queue_limits.get(name)
             found = known.get(name)
@@ -90,6 +90,11 @@ def ensure_queues(client: SyncPrefectClient, catalogue: Catalogue) -> list[Chang
             kept = f"its limit is {found.concurrency_limit}, not {limit}" if found and effect is Effect.KEPT else ""
             changes.append(Change(kind="work queue", name=f"{pool}/{name}", effect=effect, detail=kept))
     return changes
+
+
+def _queues(client: SyncPrefectClient, pool: str, only: WorkQueueFilter) -> list[WorkQueue]:
+    # Some servers refuse the `null` that the client sends for a limit or an offset that is left out.
+    return client.read_work_queues(work_pool_name=pool, work_queue_filter=only, limit=200, offset=0)
 
 
 def ensure_variable(client: SyncPrefectClient, name: str, value: Document) -> Change:

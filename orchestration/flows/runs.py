@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
 from prefect.client.schemas.objects import FlowRun, State, StateType
@@ -22,7 +23,7 @@ from prefect.utilities.urls import url_for
 
 from orchestration.errors import Cancelled, InvalidInput, RunFailed, UnknownName
 from orchestration.flows import catalogue
-from orchestration.flows.server import api_url, prefect_server
+from orchestration.flows.server import api_url, explanation, prefect_server
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Progress, Running, Status, Succeeded
 
 _ENDED_BADLY = {StateType.FAILED, StateType.CRASHED}
@@ -80,6 +81,7 @@ class PrefectRun:
 
         Raises:
             UnknownName: if there is no such deployment.
+            InvalidInput: if its flow does not take these parameters.
         """
         with prefect_server() as client:
             try:
@@ -94,6 +96,10 @@ class PrefectRun:
                 )
             except ObjectNotFound as error:
                 raise _missing(request.deployment) from error
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != httpx.codes.CONFLICT:
+                    raise
+                raise _misfit(request, explanation(error.response)) from error
         return str(run.id)
 
     def poll(self, request: RunRequest, handle: str) -> Status:
@@ -203,6 +209,14 @@ def _settled(run_id: UUID, client: SyncPrefectClient, *, patience: float) -> Sta
         if state is None or state.type != StateType.CANCELLING or time.monotonic() > until:
             return state
         pause.wait(0.2)
+
+
+def _misfit(request: RunRequest, why: str) -> InvalidInput:
+    return InvalidInput(
+        f"the flow of {request.deployment} does not take these parameters: {why}",
+        where=", ".join(sorted(request.parameters)),
+        next_step="correct them; if the flow was changed, run `./create_deployments.sh` first",
+    )
 
 
 def _ended_already(state: State) -> CancelAnswer:

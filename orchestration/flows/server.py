@@ -74,7 +74,7 @@ def _http_settings(url: str) -> dict[str, object]:
 
 def _refusal(error: httpx.HTTPStatusError, url: str) -> ConfigError | ServiceUnavailable | OperationFailed:
     status = error.response.status_code
-    detail = _detail(error.response)
+    detail = explanation(error.response)
     if status in _NO_ENTRY:
         return ConfigError(
             f"the Prefect server does not let us in: {detail}",
@@ -88,14 +88,16 @@ def _refusal(error: httpx.HTTPStatusError, url: str) -> ConfigError | ServiceUna
     return OperationFailed(f"the Prefect server refused the request ({status}): {detail}", where=url)
 
 
-def _detail(response: httpx.Response) -> str:
+def explanation(response: httpx.Response) -> str:
     """The server's own explanation, where it gave one."""
     try:
         document = response.json()
     except ValueError:
         return response.text[:300] or response.reason_phrase
-    found = document.get("detail") or document.get("exception_message") if isinstance(document, dict) else document
-    return str(found or response.reason_phrase)[:600]
+    if not isinstance(document, dict):
+        return str(document)[:600]
+    said = [document.get(key) for key in ("detail", "exception_message", "exception_detail")]
+    return ": ".join(str(part) for part in said if part)[:600] or response.reason_phrase
 
 
 def _retry_after(response: httpx.Response) -> float | None:
