@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from orchestration.config import consistency
 from orchestration.config import document as documents
 from orchestration.config.base import suggestion
 from orchestration.config.document import Document, Key, Problem, dotted
-from orchestration.config.endpoint import Endpoint
 from orchestration.config.environment import load_environment
 from orchestration.config.models import Settings
 from orchestration.config.schema import known_keys
@@ -63,7 +62,7 @@ def inspect(path: Path) -> tuple[Settings | None, tuple[Problem, ...]]:
     document = documents.read(text)
     settings = None if document.problems and document.data is None else _validate(document, path.resolve().parent)
     if settings is not None:
-        for key, message in (*_nowhere(settings, document), *_dangling(settings)):
+        for key, message in consistency.faults(settings, document):
             document.report(key, message)
     return settings, tuple(sorted(set(document.problems)))
 
@@ -115,92 +114,6 @@ def _message(key: Key, kind: str, text: str, value: object) -> str:
     if kind == "value_error" or isinstance(value, dict | list) or "secret" in str(key[-1:]):
         return text
     return f"{text[:1].lower()}{text[1:]}, and is {value!r}"
-
-
-def _nowhere(settings: Settings, document: Document) -> Iterator[tuple[Key, str]]:
-    for name, endpoint in settings.endpoints.items():
-        key: Key = ("globus", "globus_endpoints", name)
-        if endpoint.uuid is None and endpoint.mount is None and (*key, "uuid") not in document.lines:
-            yield key, "has neither `uuid` (a Globus collection) nor `mount` (a directory of this machine): add one"
-
-
-def _dangling(settings: Settings) -> Iterator[tuple[Key, str]]:
-    """Names that lead nowhere, and retention rules whose proof would prove nothing."""
-    for key, name in _endpoint_names(settings):
-        if name not in settings.endpoints:
-            yield key, f"there is no endpoint `{name}`: {suggestion(name, settings.endpoints)}"
-    for identifier, beamline in settings.beamlines.items():
-        for position, site in enumerate(beamline.sites):
-            if site not in settings.compute_sites:
-                message = f"there is no compute site `{site}`: {suggestion(site, settings.compute_sites)}"
-                yield ("beamlines", identifier, "sites", position), message
-    yield from _overrides(settings)
-    yield from _worthless_proofs(settings)
-    yield from _too_few_storages(settings)
-
-
-def _endpoint_names(settings: Settings) -> Iterator[tuple[Key, str]]:
-    for identifier, beamline in settings.beamlines.items():
-        named = {
-            "acquisition": beamline.acquisition,
-            "server": beamline.server,
-            "raw": beamline.raw,
-            "scratch": beamline.scratch,
-        }
-        if beamline.nersc is not None:
-            named["nersc"] = beamline.nersc
-        yield from ((("beamlines", identifier, field), name) for field, name in named.items())
-    for identifier, site in settings.compute_sites.items():
-        yield ("compute_sites", identifier, "raw_endpoint"), site.raw_endpoint
-        yield ("compute_sites", identifier, "scratch_endpoint"), site.scratch_endpoint
-    for identifier, rule in settings.retention.items():
-        yield ("retention", identifier), identifier
-        for position, name in enumerate(rule.requires.any_of):
-            yield ("retention", identifier, "requires", "any_of", position), name
-
-
-def _overrides(settings: Settings) -> Iterator[tuple[Key, str]]:
-    """An age that operators change has its first value in two places, which must agree."""
-    variables = settings.prefect.variables.documents()
-    for identifier, rule in settings.retention.items():
-        if rule.override is None:
-            continue
-        key: Key = ("retention", identifier, "override")
-        values = variables.get(rule.override.variable)
-        if values is None:
-            yield (
-                (*key, "variable"),
-                f"there is no variable `{rule.override.variable}`: {suggestion(rule.override.variable, variables)}",
-            )
-        elif rule.override.key not in values:
-            yield (*key, "key"), f"`{rule.override.variable}` has no such key: {suggestion(rule.override.key, values)}"
-        elif values[rule.override.key] != rule.after_days:
-            first = f"prefect.variables.{rule.override.variable}.{rule.override.key}"
-            message = f"is {rule.after_days:g}, but {first} is {values[rule.override.key]:g}: make them the same"
-            yield ("retention", identifier, "after_days"), message
-
-
-def _worthless_proofs(settings: Settings) -> Iterator[tuple[Key, str]]:
-    for identifier, rule in settings.retention.items():
-        for position, name in enumerate(rule.requires.any_of):
-            here, there = settings.endpoints.get(identifier), settings.endpoints.get(name)
-            if here and there and here.shares_storage_with(there):
-                message = f"`{name}` is the same storage as `{identifier}`: a file there proves no second copy"
-                yield ("retention", identifier, "requires", "any_of", position), f"{message}, name another endpoint"
-
-
-def _too_few_storages(settings: Settings) -> Iterator[tuple[Key, str]]:
-    """Endpoints of one storage hold one copy between them, however many there are."""
-    for identifier, rule in settings.retention.items():
-        separate: list[Endpoint] = []
-        for endpoint in filter(None, map(settings.endpoints.get, rule.requires.any_of)):
-            if not any(endpoint.shares_storage_with(other) for other in separate):
-                separate.append(endpoint)
-        if len(separate) < rule.requires.min_copies:
-            yield (
-                ("retention", identifier, "requires", "min_copies"),
-                f"asks for {rule.requires.min_copies} copies on {len(separate)} separate storages: name more endpoints",
-            )
 
 
 def _error(path: Path, problems: tuple[Problem, ...]) -> ConfigError:

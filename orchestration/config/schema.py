@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -16,19 +17,24 @@ _NOT_TEXT = {"integer", "number", "boolean"}
 def settings_schema() -> dict[str, Schema]:
     """The schema of the file as it is written, where any value may be a ``${VARIABLE}``."""
     schema: dict[str, Schema] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    schema.update(Settings.model_json_schema(by_alias=True))
+    schema.update(_model_schema())
     schema["title"] = "config.yml"
     return {key: _allow_variables(value) for key, value in schema.items()}
 
 
 def known_keys(path: Sequence[str | int]) -> tuple[str, ...]:
     """The keys that a section of the file may have; none where the path leads to no section."""
-    root = Settings.model_json_schema(by_alias=True)
+    root = _model_schema()
     node: Schema = root
     for part in path:
         node = _inner(_resolve(node, root), part)
     properties = _resolve(node, root).get("properties")
     return tuple(properties) if isinstance(properties, dict) else ()
+
+
+@functools.cache
+def _model_schema() -> dict[str, Schema]:
+    return Settings.model_json_schema(by_alias=True)
 
 
 def _resolve(node: Schema, root: dict[str, Schema]) -> dict[str, Schema]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.config import Beamline, Endpoint
@@ -23,6 +23,7 @@ def beamline() -> Beamline:
     return Beamline(id="bl832", acquisition="a", server="s", raw="r", scratch="x", path_prefixes=("/global",))
 
 
+@settings(deadline=None)
 @given(text=PATHS, root=st.sampled_from(["/", "/data", "/data/raw/"]))
 def test_a_full_path_leads_back_to_the_relative_one(text: str, root: str) -> None:
     endpoint = Endpoint(name="e", uuid=COLLECTION, root_path=root)

@@ -1,0 +1,105 @@
+"""What is wrong between the lines of a settings file of which each line by itself is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from orchestration.config.base import suggestion
+from orchestration.config.document import Document, Key
+from orchestration.config.endpoint import Endpoint
+from orchestration.config.models import Settings
+
+Fault: TypeAlias = tuple[Key, str]
+"""Where it is, and what it is."""
+
+
+def faults(settings: Settings, document: Document) -> Iterator[Fault]:
+    """Names that lead nowhere, endpoints that are nowhere, and retention rules whose proof would prove nothing."""
+    yield from _nowhere(settings, document)
+    yield from _dangling(settings)
+    yield from _overrides(settings)
+    yield from _worthless_proofs(settings)
+    yield from _too_few_storages(settings)
+
+
+def _nowhere(settings: Settings, document: Document) -> Iterator[Fault]:
+    for name, endpoint in settings.endpoints.items():
+        key: Key = ("globus", "globus_endpoints", name)
+        if endpoint.uuid is None and endpoint.mount is None and (*key, "uuid") not in document.lines:
+            yield key, "has neither `uuid` (a Globus collection) nor `mount` (a directory of this machine): add one"
+
+
+def _dangling(settings: Settings) -> Iterator[Fault]:
+    for key, name in _endpoint_names(settings):
+        if name not in settings.endpoints:
+            yield key, f"there is no endpoint `{name}`: {suggestion(name, settings.endpoints)}"
+    for identifier, beamline in settings.beamlines.items():
+        for position, site in enumerate(beamline.sites):
+            if site not in settings.compute_sites:
+                message = f"there is no compute site `{site}`: {suggestion(site, settings.compute_sites)}"
+                yield ("beamlines", identifier, "sites", position), message
+
+
+def _endpoint_names(settings: Settings) -> Iterator[tuple[Key, str]]:
+    for identifier, beamline in settings.beamlines.items():
+        named = {
+            "acquisition": beamline.acquisition,
+            "server": beamline.server,
+            "raw": beamline.raw,
+            "scratch": beamline.scratch,
+        }
+        if beamline.nersc is not None:
+            named["nersc"] = beamline.nersc
+        yield from ((("beamlines", identifier, field), name) for field, name in named.items())
+    for identifier, site in settings.compute_sites.items():
+        yield ("compute_sites", identifier, "raw_endpoint"), site.raw_endpoint
+        yield ("compute_sites", identifier, "scratch_endpoint"), site.scratch_endpoint
+    for identifier, rule in settings.retention.items():
+        yield ("retention", identifier), identifier
+        for position, name in enumerate(rule.requires.any_of):
+            yield ("retention", identifier, "requires", "any_of", position), name
+
+
+def _overrides(settings: Settings) -> Iterator[Fault]:
+    """An age that operators change has its first value in two places, which must agree."""
+    variables = settings.prefect.variables.documents()
+    for identifier, rule in settings.retention.items():
+        if rule.override is None:
+            continue
+        key: Key = ("retention", identifier, "override")
+        values = variables.get(rule.override.variable)
+        if values is None:
+            yield (
+                (*key, "variable"),
+                f"there is no variable `{rule.override.variable}`: {suggestion(rule.override.variable, variables)}",
+            )
+        elif rule.override.key not in values:
+            yield (*key, "key"), f"`{rule.override.variable}` has no such key: {suggestion(rule.override.key, values)}"
+        elif values[rule.override.key] != rule.after_days:
+            first = f"prefect.variables.{rule.override.variable}.{rule.override.key}"
+            message = f"is {rule.after_days:g}, but {first} is {values[rule.override.key]:g}: make them the same"
+            yield ("retention", identifier, "after_days"), message
+
+
+def _worthless_proofs(settings: Settings) -> Iterator[Fault]:
+    for identifier, rule in settings.retention.items():
+        for position, name in enumerate(rule.requires.any_of):
+            here, there = settings.endpoints.get(identifier), settings.endpoints.get(name)
+            if here and there and here.shares_storage_with(there):
+                message = f"`{name}` is the same storage as `{identifier}`: a file there proves no second copy"
+                yield ("retention", identifier, "requires", "any_of", position), f"{message}, name another endpoint"
+
+
+def _too_few_storages(settings: Settings) -> Iterator[Fault]:
+    """Endpoints of one storage hold one copy between them, however many there are."""
+    for identifier, rule in settings.retention.items():
+        separate: list[Endpoint] = []
+        for endpoint in filter(None, map(settings.endpoints.get, rule.requires.any_of)):
+            if not any(endpoint.shares_storage_with(other) for other in separate):
+                separate.append(endpoint)
+        if len(separate) < rule.requires.min_copies:
+            yield (
+                ("retention", identifier, "requires", "min_copies"),
+                f"asks for {rule.requires.min_copies} copies on {len(separate)} separate storages: name more endpoints",
+            )
