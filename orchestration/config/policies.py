@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -44,8 +45,13 @@ class RetentionRule(Section):
         return self.model_copy(update={"endpoint": key})
 
 
+STATE_VARIABLE = "BEAMLINE_STATE"
+
+
 def state_directory() -> Path:
-    """Where this service keeps what it must remember, unless told otherwise."""
+    """Where this service keeps what it must remember: $BEAMLINE_STATE, else a folder below your home."""
+    if named := os.environ.get(STATE_VARIABLE):
+        return Path(named).expanduser().absolute()
     return Path.home() / ".local" / "state" / "beamline"
 
 

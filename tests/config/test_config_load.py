@@ -312,6 +312,14 @@ def test_a_file_without_the_keys_takes_the_ledger_and_the_catalogue_from_the_env
     assert settings.scicat.require_api_url() == "https://catalogue.example.org/api/v3"
 
 
+def test_the_ledger_lies_in_the_state_directory_unless_told_otherwise(
+    write_config: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BEAMLINE_STATE", str(tmp_path / "state"))
+    assert config.state_directory() == tmp_path / "state"
+    assert config.load(write_config("")).ledger.url == f"sqlite:///{tmp_path}/state/ledger.sqlite"
+
+
 def test_without_a_catalogue_asking_for_it_says_what_to_set(write_config: Write) -> None:
     with pytest.raises(ConfigError, match="set SCICAT_API_URL"):
         config.load(write_config("")).scicat.require_api_url()
