@@ -1,0 +1,145 @@
+"""Cataloguing scans of 8.3.2 and what was made of them."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from orchestration.config import Endpoint
+from orchestration.errors import ConfigError
+from orchestration.flows.bl832.metadata import ScanMetadata, read_metadata
+from orchestration.flows.bl832.records import Product, derived_request, raw_dataset, raw_request
+from orchestration.flows.copying import RAW
+from orchestration.flows.thumbnail import picture_thumbnail, projection_thumbnail
+from orchestration.flows.tomography import Reconstruction
+from orchestration.flows.work import Work
+from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.operation import Operation
+from orchestration.ledger.results import ResultRecord
+from orchestration.ledger.scan import Scan
+from orchestration.paths import RelativePath
+from orchestration.policy import Place, Zone
+from orchestration.scicat import DataFile, IngestRequest
+
+CATALOGUE = Place("the SciCat catalogue", Zone.EXTERNAL)
+
+DEADLINE_SECONDS = 6 * 3600.0
+
+SLICE_PICTURE = "slice_xy.png"
+
+
+def ingest_raw(work: Work, scan: Scan) -> str:
+    """The record of the scan itself; returns its PID."""
+    beamline = work.settings.beamline(scan.beamline)
+    server = work.settings.endpoint(beamline.server)
+    file = readable_file(work, scan)
+    metadata = read_metadata(file)
+    _learn(work, scan, metadata)
+    request = raw_request(
+        metadata,
+        scan_id=scan.id,
+        source_folder=posixpath.dirname(server.full_path(scan.path)),
+        defaults=beamline.catalogue,
+        thumbnail=projection_thumbnail(file),
+        checksum=_sha256(work, scan, server),
+    )
+    return _ingest(work, scan, request, "catalogue raw")
+
+
+def ingest_results(
+    work: Work, scan: Scan, reconstruction: Reconstruction, result: ResultRecord, copies: Sequence[CopyRecord]
+) -> tuple[str, str]:
+    """The records of the slices and of the volume, derived from that of the scan; returns their PIDs."""
+    raw_pid = ingest_raw(work, scan)
+    beamline = work.settings.beamline(scan.beamline)
+    server = work.settings.endpoint(beamline.server)
+    raw = raw_dataset(
+        read_metadata(readable_file(work, scan)),
+        source_folder=posixpath.dirname(server.full_path(scan.path)),
+        defaults=beamline.catalogue,
+    )
+    scratch = work.settings.endpoint(beamline.scratch)
+    picture = _picture(work, result, reconstruction)
+
+    def ingest(kind: Literal["tiff", "zarr"], path: RelativePath) -> str:
+        copied = next(copy for copy in copies if copy.endpoint == scratch.name and copy.path == path)
+        product = Product(
+            kind=kind,
+            folder=scratch.full_path(path),
+            files=_files(copied, result),
+            finished_at=datetime.fromtimestamp(result.created_at, UTC),
+            software=_software(result),
+            parameters=result.receipt.parameters,
+            properties=result.receipt.quality,
+            thumbnail=picture,
+        )
+        request = derived_request(product, scan_id=scan.id, raw=raw, raw_pid=raw_pid)
+        return _ingest(work, scan, request, f"catalogue {kind}")
+
+    return ingest("tiff", reconstruction.tiff), ingest("zarr", reconstruction.zarr)
+
+
+def _ingest(work: Work, scan: Scan, request: IngestRequest, step: str) -> str:
+    operation = Operation(scan=scan, step=step, request=request, destination=CATALOGUE, deadline=DEADLINE_SECONDS)
+    return str(work.perform(operation, work.services.catalogue).evidence["pid"])
+
+
+def readable_file(work: Work, scan: Scan) -> Path:
+    """The raw file where this machine can read it, the beamline's server first.
+
+    Raises:
+        ConfigError: if no endpoint that has a copy is mounted here.
+    """
+    beamline = work.settings.beamline(scan.beamline)
+    places = [(name, scan.path) for name in (beamline.server, beamline.acquisition)]
+    places += [(copy.endpoint, copy.path) for copy in work.ledger.copies.of_scan(scan.id) if _is_raw(copy)]
+    for name, path in places:
+        endpoint = work.settings.endpoint(name)
+        if endpoint.mount is not None and endpoint.local_path(path).is_file():
+            return endpoint.local_path(path)
+    raise ConfigError(
+        f"the metadata of {scan.path} cannot be read: no endpoint that has it is mounted here",
+        where=f"globus.globus_endpoints.{beamline.server}",
+        next_step=f"set the `mount` of {beamline.server} in config.yml to where it is visible on this machine",
+    )
+
+
+def _is_raw(copy: CopyRecord) -> bool:
+    return copy.dataset == RAW and copy.state is CopyState.PRESENT
+
+
+def _learn(work: Work, scan: Scan, metadata: ScanMetadata) -> None:
+    work.ledger.scans.learn(
+        scan.id, {"title": metadata.title, "proposal": metadata.proposal, "shape": list(metadata.shape)}
+    )
+
+
+def _sha256(work: Work, scan: Scan, server: Endpoint) -> str:
+    """Of the raw file, if a mover has computed one."""
+    for copy in work.ledger.copies.of_scan(scan.id):
+        if copy.dataset == RAW and copy.endpoint == server.name and copy.manifest:
+            algorithm, _, value = (copy.manifest[0].checksum or "").partition(":")
+            return value if algorithm == "sha256" else ""
+    return ""
+
+
+def _files(copied: CopyRecord, result: ResultRecord) -> tuple[DataFile, ...]:
+    time = datetime.fromtimestamp(result.created_at, UTC)
+    return tuple(
+        DataFile(path=entry.path, size=entry.size, time=time, checksum=(entry.checksum or "").removeprefix("sha256:"))
+        for entry in copied.manifest
+    )
+
+
+def _software(result: ResultRecord) -> tuple[str, ...]:
+    used = {"beamline-orchestration": result.receipt.code_version, **result.receipt.environment}
+    return tuple(f"{name} {version}" for name, version in used.items())
+
+
+def _picture(work: Work, result: ResultRecord, reconstruction: Reconstruction) -> str:
+    endpoint = work.settings.endpoint(result.endpoint)
+    file = endpoint.local_path(reconstruction.preview / SLICE_PICTURE)
+    return picture_thumbnail(file) if file.is_file() else ""

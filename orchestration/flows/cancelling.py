@@ -1,0 +1,47 @@
+"""A run that a person cancels takes all with it that it started elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from uuid import UUID
+
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound
+
+from orchestration.errors import OrchestrationError
+from orchestration.flows.server import prefect_server
+from orchestration.flows.services import Services
+from orchestration.ledger import Ledger
+from orchestration.ledger.cancel import cancel
+from orchestration.ledger.service import CancelAnswer
+
+logger = logging.getLogger(__name__)
+
+
+def cancelling(run_id: str) -> bool:
+    """Whether a person asked Prefect to cancel this run; False if its server cannot tell."""
+    try:
+        with prefect_server() as client:
+            state = client.read_flow_run(UUID(run_id)).state
+    except (OrchestrationError, ObjectNotFound) as error:
+        logger.warning("not known whether run %s is being cancelled: %s", run_id, error)
+        return False
+    return state is not None and state.type in {StateType.CANCELLING, StateType.CANCELLED}
+
+
+def cancel_run(ledger: Ledger, services: Services, run_id: str) -> Mapping[str, CancelAnswer]:
+    """Cancel what this run has going on; the answer for each step."""
+    answers = {}
+    for operation in ledger.operations.of_run(run_id):
+        if operation.state.open:
+            answers[operation.step] = cancel(ledger, operation.key, services.named(operation.service))
+            logger.info("%s: %s", operation.step, answers[operation.step])
+    return answers
+
+
+def cancel_scan(ledger: Ledger, services: Services, scan_id: str) -> Mapping[str, CancelAnswer]:
+    """Cancel all that is going on with a scan, runs of Prefect first; the answer for each step."""
+    still = [operation for operation in ledger.operations.of_scan(scan_id) if operation.state.open]
+    still.sort(key=lambda operation: operation.service != "prefect.run")
+    return {operation.step: cancel(ledger, operation.key, services.named(operation.service)) for operation in still}

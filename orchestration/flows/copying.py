@@ -1,0 +1,170 @@
+"""Moving the data of a scan, and writing down where it now is and how that was verified."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestration.config import Endpoint
+from orchestration.errors import ConfigError, SourceMissing
+from orchestration.flows.work import Work
+from orchestration.ledger.copies import CopyRecord, FileEvidence, Role
+from orchestration.ledger.operation import Operation
+from orchestration.ledger.perform import Outcome
+from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import Json, Service
+from orchestration.paths import RelativePath
+from orchestration.transfers import FileFacts, TransferItem, TransferRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Part of a scan that is copied as a whole: its name in the ledger, and its path at the source."""
+
+    name: str
+    path: RelativePath
+    role: Role = Role.REPLICA
+
+
+RAW = "raw"
+
+
+def look(work: Work, endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
+    """What stands there now; None if nothing does."""
+    return work.services.look(endpoint, path)
+
+
+def fingerprint(work: Work, endpoint: Endpoint, path: RelativePath) -> str:
+    """Tells this version of a file from the next; empty if it is not there (any more)."""
+    facts = look(work, endpoint, path)
+    return "" if facts is None else f"{facts.size}:{facts.modified:.0f}"
+
+
+def copy(
+    work: Work,
+    scan: Scan,
+    datasets: Sequence[Dataset],
+    *,
+    source: Endpoint,
+    destination: Endpoint,
+    to: Mapping[RelativePath, RelativePath] | None = None,
+    version: str = "",
+) -> Sequence[CopyRecord]:
+    """Copy datasets from one endpoint to another in one verified transfer, and record each copy that is now there.
+
+    `to` maps paths that are called otherwise at the destination. `version` tells results that are written to the same
+    place again (another reconstruction) from those that are already there.
+
+    Raises:
+        PolicyRefused: if the scan may not go there; nothing was sent.
+        TransferFailed: (one of its subclasses) if the data did not arrive whole.
+    """
+    names = to or {}
+    items = tuple(TransferItem(source=part.path, destination=names.get(part.path, part.path)) for part in datasets)
+    request = TransferRequest(source=source, destination=destination, items=items, label=scan.path.stem)
+    what = datasets[0].name if len(datasets) == 1 else "results"
+    operation = Operation(
+        scan=scan,
+        step=f"copy {what} from {source.name} to {destination.name}{f' [{version[:8]}]' if version else ''}",
+        request=request,
+        destination=destination.place,
+        deadline=_deadline(work, datasets, source),
+    )
+    outcome = work.perform(operation, mover(work, source, destination))
+    return [_record(work, scan, part, item, outcome, destination) for part, item in zip(datasets, items, strict=True)]
+
+
+def mover(work: Work, source: Endpoint, destination: Endpoint) -> Service[TransferRequest]:
+    """Globus where both ends are collections, plain files where both are mounted here."""
+    if source.uuid is not None and destination.uuid is not None:
+        return work.services.globus_transfer
+    if source.mount is not None and destination.mount is not None:
+        return work.services.local_transfer
+    raise ConfigError(
+        f"nothing moves data from {source.name} to {destination.name}",
+        where="globus.globus_endpoints",
+        next_step="give both a `uuid` (Globus) or both a `mount` (directories of this machine)",
+    )
+
+
+def _deadline(work: Work, datasets: Sequence[Dataset], source: Endpoint) -> float:
+    """From the size of what is there. What is missing gets the shortest: the transfer itself will say so."""
+    found = [look(work, source, part.path) for part in datasets]
+    return work.settings.transfer.deadline_seconds(sum(facts.size for facts in found if facts is not None))
+
+
+def _record(
+    work: Work, scan: Scan, part: Dataset, item: TransferItem, outcome: Outcome, destination: Endpoint
+) -> CopyRecord:
+    manifest = manifest_of(work, outcome, item, destination)
+    return work.ledger.copies.record(
+        scan_id=scan.id,
+        dataset=part.name,
+        endpoint=destination.name,
+        path=item.destination,
+        role=part.role,
+        manifest=manifest,
+        method=outcome.record.service,
+        verified_by=outcome.record.key,
+    )
+
+
+def record_source(
+    work: Work,
+    scan: Scan,
+    copied: CopyRecord,
+    *,
+    source: Endpoint,
+    path: RelativePath,
+    role: Role = Role.ORIGINAL,
+    verified_by: str | None = None,
+) -> CopyRecord:
+    """What a copy was made from is as good as the copy, which was just verified against it.
+
+    `verified_by` is the operation that made the source, if one did: when the source is deleted, that is undone too.
+    """
+    return work.ledger.copies.record(
+        scan_id=scan.id,
+        dataset=copied.dataset,
+        endpoint=source.name,
+        path=path,
+        role=role,
+        manifest=copied.manifest,
+        method=f"source of a verified copy ({copied.method})",
+        verified_by=verified_by,
+    )
+
+
+def manifest_of(work: Work, outcome: Outcome, item: TransferItem, destination: Endpoint) -> Sequence[FileEvidence]:
+    """The files of one item of a transfer, from the evidence that the mover left.
+
+    A list too long for the evidence is looked up at the destination: without checksums, it will prove no deletion.
+    """
+    listed = outcome.evidence.get("manifest")
+    if isinstance(listed, list) and outcome.evidence.get("manifest_complete", False):
+        prefix = item.destination.text
+        entries = [entry for entry in listed if isinstance(entry, dict) and _below(prefix, str(entry["path"]))]
+        return [_evidence(entry, prefix) for entry in entries]
+    facts = look(work, destination, item.destination)
+    if facts is None:
+        raise SourceMissing(
+            "what was copied is not there any more",
+            where=f"{destination.name}:{item.destination}",
+            next_step="find out who removed it, then start the flow again",
+        )
+    if not facts.is_directory:
+        return [FileEvidence(path="", size=facts.size)]
+    return [FileEvidence(path=path, size=size) for path, size in facts.manifest]
+
+
+def _below(prefix: str, path: str) -> bool:
+    return path == prefix or path.startswith(f"{prefix}/")
+
+
+def _evidence(entry: Mapping[str, Json], prefix: str) -> FileEvidence:
+    checksum = f"sha256:{entry['sha256']}" if entry.get("sha256") else entry.get("checksum")
+    return FileEvidence(
+        path=str(entry["path"]).removeprefix(prefix).removeprefix("/"),
+        size=int(str(entry["size"])),
+        checksum=None if checksum is None else str(checksum),
+    )

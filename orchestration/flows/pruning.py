@@ -1,0 +1,137 @@
+"""Scheduling deletions, and carrying them out under proof."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from orchestration.config import Endpoint, RetentionRule
+from orchestration.errors import DeletionUnproven, SourceMissing
+from orchestration.flows.runs import RunRequest
+from orchestration.flows.variables import retention_days
+from orchestration.flows.work import Work
+from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.operation import Operation, OperationRecord
+from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import Document, Service
+from orchestration.paths import RelativePath
+from orchestration.policy import Place, Zone
+from orchestration.retention import Proof, prove
+from orchestration.transfers import DeleteRequest
+
+PREFECT = Place("the Prefect server", Zone.BEAMLINE)
+
+SCHEDULE_DEADLINE_SECONDS = 3600.0
+DELETE_DEADLINE_SECONDS = 24 * 3600.0
+
+_HARMLESS = ("prefect.run", "prefect.schedule", "globus.delete", "local.delete")
+"""Open operations that do not read the copy: runs, whose own operations count; schedules; and the deletion itself."""
+
+
+def schedule_pruning(work: Work, scan: Scan, copy: CopyRecord) -> OperationRecord | None:
+    """Put the deletion of a copy into Prefect's calendar, if a rule allows it to be deleted at all."""
+    rule = work.settings.retention_rule(copy.endpoint)
+    if rule is None:
+        work.logger.info("%s keeps its copy of %s: no retention rule", copy.endpoint, copy.path)
+        return None
+    if scan.export_controlled and not _witnesses_allowed(work, rule):
+        work.logger.info("%s keeps its copy of %s: no other place may have one", copy.endpoint, copy.path)
+        return None
+    due = datetime.fromtimestamp(copy.verified_at, UTC) + timedelta(days=retention_days(work.settings, rule))
+    if copy.delete_after is None:
+        copy = work.ledger.copies.schedule(copy, due.timestamp())
+    request = RunRequest(
+        deployment=f"prune_{copy.endpoint}/prune_{copy.endpoint}",
+        parameters={"relative_path": copy.path.text},
+        scheduled_time=datetime.fromtimestamp(copy.delete_after or due.timestamp(), UTC),
+        flow_run_name=f"prune {copy.endpoint}: {copy.path.name}"[:200],
+        tags=(scan.beamline, "prune"),
+    )
+    operation = Operation(
+        scan=scan,
+        step=f"schedule deletion of {copy.dataset} at {copy.endpoint}{_again(copy)}",
+        request=request,
+        destination=PREFECT,
+        deadline=SCHEDULE_DEADLINE_SECONDS,
+    )
+    return work.perform(operation, work.services.prefect_schedule).record
+
+
+def prune(work: Work, endpoint: Endpoint, path: RelativePath) -> Document:
+    """Delete what the ledger knows at that place, once another verified copy of it is proved.
+
+    Raises:
+        DeletionUnproven: if it is not proved, not due, or nothing that the ledger knows; nothing was deleted.
+    """
+    known = work.ledger.copies.at(endpoint.name, path)
+    if not known:
+        raise DeletionUnproven(
+            "the ledger knows no copy there",
+            where=f"{endpoint.name}:{path}",
+            next_step="check the path; files that this service did not put there are left alone",
+        )
+    present = [copy for copy in known if copy.state is CopyState.PRESENT]
+    if not present:
+        work.logger.info("%s:%s was already deleted", endpoint.name, path)
+    deleted = [_prune_copy(work, endpoint, copy) for copy in present]
+    return {"endpoint": endpoint.name, "path": path.text, "deleted": [proof.document() for proof in deleted]}
+
+
+def _prune_copy(work: Work, endpoint: Endpoint, copy: CopyRecord) -> Proof:
+    scan = work.ledger.scans.get(copy.scan_id)
+    work.ledger.runs.carries(work.run_id, scan.id)
+    _demand_due(copy)
+    proof = prove(
+        copy,
+        rule=_rule(work, endpoint),
+        others=work.ledger.copies.of_scan(scan.id),
+        open_operations=_reading(work, scan),
+        settings=work.settings,
+        look=work.services.look,
+    )
+    operation = Operation(
+        scan=scan,
+        step=f"delete {copy.dataset} at {endpoint.name}{_again(copy)}",
+        request=DeleteRequest(endpoint=endpoint, paths=(copy.path,), label=f"prune {scan.path.stem}"),
+        destination=endpoint.place,
+        deadline=DELETE_DEADLINE_SECONDS,
+    )
+    service: Service[DeleteRequest] = (
+        work.services.globus_delete if endpoint.uuid is not None else work.services.local_delete
+    )
+    try:
+        work.perform(operation, service)
+    except SourceMissing:
+        work.logger.warning("%s:%s was gone before it was deleted", endpoint.name, copy.path)
+    work.ledger.copies.deleted(copy)
+    return proof
+
+
+def _witnesses_allowed(work: Work, rule: RetentionRule) -> bool:
+    """Whether export-controlled data could ever lie where the rule wants another copy."""
+    zones = [work.settings.endpoint(name).zone for name in rule.requires.any_of]
+    return zones.count(Zone.BEAMLINE) >= rule.requires.min_copies
+
+
+def _rule(work: Work, endpoint: Endpoint) -> RetentionRule | None:
+    return work.settings.retention_rule(endpoint.name)
+
+
+def _demand_due(copy: CopyRecord) -> None:
+    now = datetime.now(UTC).timestamp()
+    if copy.delete_after is None or copy.delete_after > now:
+        when = "never" if copy.delete_after is None else datetime.fromtimestamp(copy.delete_after, UTC).isoformat()
+        raise DeletionUnproven(
+            f"this copy is due for deletion at {when}",
+            where=f"{copy.endpoint}:{copy.path}",
+            next_step="wait until then; the scheduled run deletes it",
+        )
+
+
+def _reading(work: Work, scan: Scan) -> list[OperationRecord]:
+    known = work.ledger.operations.of_scan(scan.id)
+    return [operation for operation in known if operation.state.open and operation.service not in _HARMLESS]
+
+
+def _again(copy: CopyRecord) -> str:
+    """A copy that was made anew after its deletion is deleted anew."""
+    return f" ({copy.generation})" if copy.generation > 1 else ""

@@ -1,0 +1,92 @@
+"""Runs whose process is gone without a word: noticed, told to Prefect, and started again.
+
+Prefect alone leaves them ``Running`` for ever when a worker is stopped or a machine goes down. The ledger knows which
+process stood behind each run. What a dead run had done is not done twice by the next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelled, Crashed
+
+from orchestration.flows.cancelling import cancel_run
+from orchestration.flows.server import prefect_server
+from orchestration.flows.work import Work, working
+from orchestration.ledger.runs import RunRecord, RunState
+from orchestration.ledger.service import Document
+
+_OPEN = {StateType.RUNNING, StateType.PENDING, StateType.CANCELLING}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A run that had died, and what was done about it."""
+
+    run: RunRecord
+    action: str
+
+    def document(self) -> Document:
+        return {"run": self.run.id, "flow": self.run.flow, "action": self.action}
+
+
+@flow(name="reconcile", flow_run_name="reconcile")
+def reconcile() -> Document:
+    """Close the rows of dead runs, and start them again so that their scans complete."""
+    with working("reconcile", {}) as work:
+        dead = [run for run in work.ledger.runs.dead() if run.id != work.run_id]
+        findings = [Finding(run, _settle(work, run)) for run in dead]
+        for finding in findings:
+            work.logger.warning("%s %s: %s", finding.run.flow, finding.run.id, finding.action)
+        return {"dead_runs": [finding.document() for finding in findings]}
+
+
+def _settle(work: Work, run: RunRecord) -> str:
+    with prefect_server() as client:
+        known = _read(client, run.id)
+        if known is not None and known.state is not None and known.state.type is StateType.CANCELLING:
+            cancel_run(work.ledger, work.services, run.id)
+            client.set_flow_run_state(known.id, Cancelled(message="Its process is gone; what it did was cancelled"))
+            work.ledger.runs.finish(run.id, RunState.CANCELLED)
+            return "cancelled, as it was asked to be when its process died"
+        if known is not None and known.state is not None and known.state.type in _OPEN:
+            client.set_flow_run_state(known.id, Crashed(message="Its process is gone without a word"), force=True)
+        action = _resume(work, client, run, known)
+    work.ledger.runs.finish(run.id, RunState.DEAD)
+    return action
+
+
+def _resume(work: Work, client: SyncPrefectClient, run: RunRecord, known: FlowRun | None) -> str:
+    if run.scan_id is None:
+        return "closed: it had not begun with a scan"
+    if any(operation.handle == run.id for operation in work.ledger.operations.of_scan(run.scan_id)):
+        return "closed: the run that started it carries on"
+    later = [
+        other
+        for other in work.ledger.runs.of_scan(run.scan_id)
+        if other.started_at > run.started_at and (other.flow, other.parameters) == (run.flow, run.parameters)
+    ]
+    if later:
+        return f"closed: run {later[-1].id} carries on"
+    if known is None or known.deployment_id is None:
+        return "closed: it was started by hand; start it again by hand"
+    again = client.create_flow_run_from_deployment(
+        known.deployment_id,
+        parameters=known.parameters,
+        name=known.name,
+        tags=known.tags,
+        idempotency_key=f"resume-{run.id}",
+    )
+    return f"started again as {again.id}"
+
+
+def _read(client: SyncPrefectClient, run_id: str) -> FlowRun | None:
+    try:
+        return client.read_flow_run(UUID(run_id))
+    except ObjectNotFound:
+        return None

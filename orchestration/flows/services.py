@@ -1,0 +1,88 @@
+"""The outside services that flows act on, each made when it is first needed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from orchestration import config
+from orchestration.config import Endpoint, Settings, state_directory
+from orchestration.errors import UnknownName
+from orchestration.flows.runs import PrefectRun, PrefectSchedule
+from orchestration.globus.auth import transfer_client
+from orchestration.globus.transfer import GlobusDelete, GlobusTransfer
+from orchestration.globus.transfer import inspect as inspect_collection
+from orchestration.ledger.service import Service
+from orchestration.local.delete import LocalDelete
+from orchestration.local.delete import inspect as inspect_directory
+from orchestration.local.jobs import LocalJobs
+from orchestration.local.transfer import LocalTransfer
+from orchestration.paths import RelativePath
+from orchestration.scicat import ScicatIngest
+from orchestration.transfers import FileFacts
+
+
+class Services:
+    """By attribute in the flows; by the name that the ledger files them under when they are cancelled."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def globus_transfer(self) -> GlobusTransfer:
+        return GlobusTransfer(self._transfer_client, self._settings.transfer)
+
+    @cached_property
+    def globus_delete(self) -> GlobusDelete:
+        return GlobusDelete(self._transfer_client, self._settings.transfer)
+
+    @cached_property
+    def local_transfer(self) -> LocalTransfer:
+        return LocalTransfer()
+
+    @cached_property
+    def local_delete(self) -> LocalDelete:
+        return LocalDelete()
+
+    @cached_property
+    def local_jobs(self) -> LocalJobs:
+        return LocalJobs(folder=state_directory() / "jobs")
+
+    @cached_property
+    def catalogue(self) -> ScicatIngest:
+        return ScicatIngest.connect(self._settings.scicat, config.credentials())
+
+    @cached_property
+    def prefect_run(self) -> PrefectRun:
+        return PrefectRun()
+
+    @cached_property
+    def prefect_schedule(self) -> PrefectSchedule:
+        return PrefectSchedule()
+
+    @cached_property
+    def _transfer_client(self) -> TransferClientFactory:
+        return transfer_client(config.credentials())
+
+    def look(self, endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
+        """What stands there now, as its own server sees it; None if nothing does."""
+        if endpoint.uuid is not None:
+            return inspect_collection(self._transfer_client, endpoint, path)
+        return inspect_directory(endpoint, path)
+
+    def named(self, name: str) -> Service[Any]:
+        """The service that the ledger files under `name`."""
+        known: dict[str, str] = {
+            "globus.transfer": "globus_transfer",
+            "globus.delete": "globus_delete",
+            "local.transfer": "local_transfer",
+            "local.delete": "local_delete",
+            "local.jobs": "local_jobs",
+            "scicat.ingest": "catalogue",
+            "prefect.run": "prefect_run",
+            "prefect.schedule": "prefect_schedule",
+        }
+        if name not in known:
+            raise UnknownName(f"this version knows no service {name!r}")
+        service: Service[Any] = getattr(self, known[name])
+        return service

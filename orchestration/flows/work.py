@@ -1,0 +1,150 @@
+"""The bench at which one run of a flow works: settings, ledger, services, and the run's own record."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+
+from orchestration import config
+from orchestration.config import Beamline, Settings
+from orchestration.errors import Cancelled, OrchestrationError
+from orchestration.flows.cancelling import cancel_run, cancelling
+from orchestration.flows.services import Services
+from orchestration.ledger import Ledger
+from orchestration.ledger.lease import Lease
+from orchestration.ledger.operation import Operation
+from orchestration.ledger.owner import Owner
+from orchestration.ledger.perform import Outcome, perform
+from orchestration.ledger.runs import LEASE_SECONDS, RunState
+from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import Document, Progress, Request, Service
+
+R = TypeVar("R", bound=Request)
+
+PROGRESS_LOG_SECONDS = 5.0
+
+
+@dataclass
+class Work:
+    """What the steps of a flow need; one per run."""
+
+    settings: Settings
+    ledger: Ledger
+    services: Services
+    run_id: str
+    logger: logging.Logger | logging.LoggerAdapter[logging.Logger]
+    _logged_at: dict[str, float] = field(default_factory=dict)
+
+    def perform(self, operation: Operation[R], service: Service[R]) -> Outcome:
+        """The operation as a stage that Prefect shows, done exactly once by the ledger."""
+
+        def stage() -> Outcome:
+            return perform(self.ledger, operation, service, run_id=self.run_id, on_progress=self._log_progress)
+
+        outcome = task(stage, name=operation.step, cache_policy=NO_CACHE, persist_result=False)()
+        how = "was already done" if outcome.already_done else f"done in {outcome.record.seconds or 0:.1f} s"
+        self.logger.info("%s: %s", operation.step, how)
+        return outcome
+
+    def _log_progress(self, step: str, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._logged_at.get(step, 0.0) < PROGRESS_LOG_SECONDS:
+            return
+        self._logged_at[step] = now
+        if text := describe(progress):
+            self.logger.info("%s: %s", step, text)
+
+
+def describe(progress: Progress) -> str:
+    """Progress as people read it: ``1.2 of 8.5 GB, 3 of 512 files, 240 MB/s, checking``."""
+    parts = []
+    if progress.bytes_done is not None and progress.bytes_total:
+        parts.append(f"{progress.bytes_done / 1e9:.2f} of {progress.bytes_total / 1e9:.2f} GB")
+    elif progress.bytes_done:
+        parts.append(f"{progress.bytes_done / 1e9:.2f} GB")
+    if progress.files_done is not None and progress.files_total:
+        parts.append(f"{progress.files_done} of {progress.files_total}")
+    if progress.bytes_per_second:
+        parts.append(f"{progress.bytes_per_second / 1e6:.0f} MB/s")
+    if progress.note:
+        parts.append(progress.note)
+    return ", ".join(parts)
+
+
+@contextmanager
+def working(flow: str, parameters: Document) -> Iterator[Work]:
+    """Open the bench for this run, keep its record alive, and write down how it ended."""
+    settings = config.load()
+    run_id = _run_id()
+    services = Services(settings)
+    with Ledger(settings.ledger.url, lease_seconds=settings.ledger.lease_seconds) as ledger:
+        work = Work(settings, ledger, services, run_id, _logger())
+        ledger.runs.begin(run_id=run_id, flow=flow, parameters=parameters, owner=Owner.here())
+        with Lease(lambda: ledger.runs.renew(run_id), seconds=LEASE_SECONDS), _recorded(work):
+            yield work
+
+
+@contextmanager
+def _recorded(work: Work) -> Iterator[None]:
+    runs = work.ledger.runs
+    try:
+        yield
+    except Cancelled as error:
+        runs.finish(work.run_id, RunState.CANCELLED, error)
+        raise
+    except OrchestrationError as error:
+        runs.finish(work.run_id, RunState.FAILED, error)
+        raise
+    except Exception as error:
+        found = OrchestrationError(
+            f"an error nobody planned for: {type(error).__name__}: {error}",
+            where=f"run {work.run_id}",
+            next_step="read the traceback in the run's log and report it; starting the flow again carries on",
+        )
+        runs.finish(work.run_id, RunState.FAILED, found)
+        raise
+    except BaseException:
+        # A signal. Cancelled by a person: so is all that this run started. Anything else (the worker stops, the
+        # machine goes down): the record stays open, and the next run carries on.
+        if cancelling(work.run_id):
+            cancel_run(work.ledger, work.services, work.run_id)
+            runs.finish(work.run_id, RunState.CANCELLED, Cancelled("cancelled by a person", where=work.run_id))
+        raise
+    runs.finish(work.run_id, RunState.COMPLETED)
+
+
+def register(
+    work: Work, file_path: str, *, beamline: Beamline, is_export_control: bool = False, fingerprint: str = ""
+) -> Scan:
+    """Make the scan known to the ledger, and this run as the one that carries it."""
+    path = beamline.relative(file_path)
+    scan = work.ledger.scans.register(
+        beamline=beamline.id, path=path, export_controlled=is_export_control, fingerprint=fingerprint
+    )
+    work.ledger.runs.carries(work.run_id, scan.id)
+    return scan
+
+
+def _run_id() -> str:
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return str(uuid.uuid4())
+    return str(context.flow_run.id)
+
+
+def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return logging.getLogger(__name__)

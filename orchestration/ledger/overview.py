@@ -1,0 +1,153 @@
+"""All that the ledger knows of one scan, as people ask for it."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from orchestration.errors import OrchestrationError
+from orchestration.ledger import Ledger
+from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.operation import OperationRecord, OperationState, error_document
+from orchestration.ledger.results import ResultRecord
+from orchestration.ledger.runs import RunRecord, RunState
+from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import Document
+
+
+class ScanState(enum.StrEnum):
+    REGISTERED = "registered"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    """A run ended without a word; `beamline reconcile` or the next run carries on."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    scan: Scan
+    state: ScanState
+    error: OrchestrationError | None
+    """Why the scan is not completed; None if it is, or is still running."""
+    runs: Sequence[RunRecord]
+    operations: Sequence[OperationRecord]
+    copies: Sequence[CopyRecord]
+    results: Sequence[ResultRecord]
+
+    def document(self) -> Document:
+        return {
+            "scan": self.scan.id,
+            "beamline": self.scan.beamline,
+            "path": self.scan.path.text,
+            "state": self.state.value,
+            "export_controlled": self.scan.export_controlled,
+            "registered_at": iso(self.scan.registered_at),
+            "facts": self.scan.facts,
+            "error": None if self.error is None else error_document(self.error),
+            "stages": [_stage(operation) for operation in self.operations],
+            "copies": [_copy(copy) for copy in self.copies],
+            "results": [_result(result) for result in self.results],
+            "runs": [_run(run) for run in self.runs],
+        }
+
+
+def overview(ledger: Ledger, scan: Scan) -> Overview:
+    """What is known of `scan` now."""
+    runs = ledger.runs.of_scan(scan.id)
+    operations = ledger.operations.of_scan(scan.id)
+    state, error = _standing(runs, operations)
+    return Overview(
+        scan=scan,
+        state=state,
+        error=error,
+        runs=runs,
+        operations=operations,
+        copies=ledger.copies.of_scan(scan.id),
+        results=ledger.results.of_scan(scan.id),
+    )
+
+
+def _standing(
+    runs: Sequence[RunRecord], operations: Sequence[OperationRecord]
+) -> tuple[ScanState, OrchestrationError | None]:
+    """The state of the last run of each flow, the worst of them first."""
+    if not runs:
+        return ScanState.REGISTERED, None
+    now = time.time()
+    if any(run.state is RunState.RUNNING and not run.dead(now) for run in runs):
+        return ScanState.RUNNING, None
+    last = list({run.flow: run for run in runs}.values())
+    errors = [operation.error for operation in operations if operation.state is OperationState.FAILED]
+    for run in last:
+        if run.state is RunState.FAILED:
+            return ScanState.FAILED, run.error or next(iter(errors), None)
+    if any(run.state in {RunState.RUNNING, RunState.DEAD} for run in last):
+        return ScanState.INTERRUPTED, None
+    for run in last:
+        if run.state is RunState.CANCELLED:
+            return ScanState.CANCELLED, run.error
+    return ScanState.COMPLETED, None
+
+
+def iso(seconds: float | None) -> str | None:
+    """Seconds since the epoch as UTC text."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _stage(operation: OperationRecord) -> Document:
+    return {
+        "name": operation.step,
+        "state": operation.state.value,
+        "service": operation.service,
+        "destination": operation.destination,
+        "attempt": operation.attempt,
+        "seconds": operation.seconds,
+        "began_at": iso(operation.began_at),
+        "finished_at": iso(operation.finished_at),
+        "handle": operation.handle,
+        "progress": operation.progress,
+        "error": None if operation.error is None else error_document(operation.error),
+        "key": operation.key,
+    }
+
+
+def _copy(copy: CopyRecord) -> Document:
+    return {
+        "dataset": copy.dataset,
+        "endpoint": copy.endpoint,
+        "path": copy.path.text,
+        "role": copy.role.value,
+        "state": copy.state.value,
+        "size": copy.size,
+        "files": copy.files,
+        "verified": copy.method,
+        "verified_at": iso(copy.verified_at),
+        "delete_after": iso(copy.delete_after),
+        "deleted_at": iso(copy.deleted_at),
+    }
+
+
+def _result(result: ResultRecord) -> Document:
+    return {
+        "kind": result.kind,
+        "endpoint": result.endpoint,
+        "path": result.path.text,
+        "receipt": result.receipt.document(),
+        "created_at": iso(result.created_at),
+    }
+
+
+def _run(run: RunRecord) -> Document:
+    return {
+        "id": run.id,
+        "flow": run.flow,
+        "state": run.state.value,
+        "started_at": iso(run.started_at),
+        "finished_at": iso(run.finished_at),
+        "error": None if run.error is None else error_document(run.error),
+    }

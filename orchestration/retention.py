@@ -1,0 +1,151 @@
+"""When a copy may go, and under which proof.
+
+A copy is deleted only if, at that moment, enough other copies of the same bytes are proved: the ledger holds the
+evidence that each was verified, they lie on other storage, and a look at the endpoint finds them as they were.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from orchestration.config import Endpoint, RetentionRule, Settings
+from orchestration.errors import DeletionUnproven
+from orchestration.ledger.copies import CopyRecord, CopyState, FileEvidence
+from orchestration.ledger.operation import OperationRecord
+from orchestration.ledger.service import Document
+from orchestration.paths import RelativePath
+from orchestration.transfers import FileFacts
+
+Look = Callable[[Endpoint, RelativePath], FileFacts | None]
+"""What stands at a path of an endpoint now; None if nothing does."""
+
+CLOCK_SLACK_SECONDS = 120.0
+"""How far the clock of an endpoint may be off when its time of change is compared with ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Witness:
+    """Another copy that was found to be whole, and how."""
+
+    copy: CopyRecord
+    looked_at: float
+
+    def document(self) -> Document:
+        return {
+            "endpoint": self.copy.endpoint,
+            "path": self.copy.path.text,
+            "size": self.copy.size,
+            "files": self.copy.files,
+            "method": self.copy.method,
+            "verified_at": self.copy.verified_at,
+            "looked_at": self.looked_at,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """Enough witnesses that a copy is not the last one."""
+
+    copy: CopyRecord
+    witnesses: tuple[Witness, ...]
+
+    def document(self) -> Document:
+        return {
+            "copy": {"endpoint": self.copy.endpoint, "path": self.copy.path.text, "size": self.copy.size},
+            "witnesses": [witness.document() for witness in self.witnesses],
+        }
+
+
+def prove(
+    copy: CopyRecord,
+    *,
+    rule: RetentionRule | None,
+    others: Iterable[CopyRecord],
+    open_operations: Sequence[OperationRecord],
+    settings: Settings,
+    look: Look,
+) -> Proof:
+    """The proof that `copy` may be deleted now.
+
+    `others` are all copies of its scan, `open_operations` what is still going on with the scan.
+
+    Raises:
+        DeletionUnproven: naming, for each copy that might have been a witness, why it is none. Nothing was deleted.
+    """
+    where = f"{copy.endpoint}:{copy.path}"
+    if rule is None:
+        raise DeletionUnproven(
+            "no retention rule allows deletions there",
+            where=where,
+            next_step=f"add `retention.{copy.endpoint}` to config.yml if its copies may be deleted",
+        )
+    if open_operations:
+        busy = ", ".join(operation.step for operation in open_operations[:3])
+        raise DeletionUnproven(
+            f"the scan is in use ({busy})", where=where, next_step="start the deletion again when that has ended"
+        )
+    doubts: list[str] = []
+    witnesses: list[Witness] = []
+    for other in others:
+        if other.id == copy.id or other.dataset != copy.dataset or other.endpoint not in rule.requires.any_of:
+            continue
+        doubt = _doubt(copy, other, settings=settings, look=look)
+        if doubt:
+            doubts.append(f"{other.endpoint}: {doubt}")
+        else:
+            witnesses.append(Witness(copy=other, looked_at=time.time()))
+    if len(witnesses) < rule.requires.min_copies:
+        places = " or ".join(rule.requires.any_of)
+        found = "; ".join(doubts) or f"the ledger knows none at {places}"
+        raise DeletionUnproven(
+            f"{rule.requires.min_copies} verified copies are needed at {places}, {len(witnesses)} proved: {found}",
+            where=where,
+        )
+    return Proof(copy=copy, witnesses=tuple(witnesses))
+
+
+def _doubt(copy: CopyRecord, other: CopyRecord, *, settings: Settings, look: Look) -> str:
+    """Why `other` does not prove that `copy` is not the last one; empty if it does."""
+    endpoint = settings.endpoint(other.endpoint)
+    if other.state is not CopyState.PRESENT:
+        return "that copy was deleted"
+    if endpoint.shares_storage_with(settings.endpoint(copy.endpoint)):
+        return "it is the same storage"
+    if difference := _difference(copy.manifest, other.manifest):
+        return difference
+    facts = look(endpoint, other.path)
+    if facts is None:
+        return "it is not there any more"
+    if _sizes(other.manifest) != _found_sizes(facts):
+        return "its files are not those that were verified"
+    if facts.modified > other.verified_at + CLOCK_SLACK_SECONDS:
+        return "it was changed after it was verified"
+    return ""
+
+
+def _difference(one: Sequence[FileEvidence], other: Sequence[FileEvidence]) -> str:
+    """Whether two copies of a dataset hold the same bytes, as far as their evidence goes."""
+    if _sizes(one) != _sizes(other):
+        return "its sizes differ"
+    sums = {entry.path: entry.checksum for entry in one}
+    for entry in other:
+        mine, theirs = sums[entry.path], entry.checksum
+        if mine is None or theirs is None:
+            return "it has no checksum"
+        if _algorithm(mine) == _algorithm(theirs) and mine != theirs:
+            return f"the checksum of {entry.path or 'the file'} differs"
+    return ""
+
+
+def _algorithm(checksum: str) -> str:
+    return checksum.partition(":")[0].lower()
+
+
+def _sizes(manifest: Sequence[FileEvidence]) -> dict[str, int]:
+    return {entry.path: entry.size for entry in manifest}
+
+
+def _found_sizes(facts: FileFacts) -> dict[str, int]:
+    return dict(facts.manifest) if facts.is_directory else {"": facts.size}
