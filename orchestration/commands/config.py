@@ -31,13 +31,16 @@ def check(file: Path | None, *, as_json: bool) -> None:
         settings, problems = config.inspect(path)
     except ConfigError as error:
         raise click.ClickException(error.sentence) from error
+    notes = () if settings is None or problems else tuple(config.notes(settings))
     absent = config.credentials().absent()
     if as_json:
-        click.echo(json.dumps(_report(path, environment, problems, absent), indent=2))
+        click.echo(json.dumps(_report(path, environment, problems, notes, absent), indent=2))
     elif problems or settings is None:
         _show_problems(path, problems)
     else:
         _show_settings(path, settings, environment=environment, absent=absent)
+        for note in notes:
+            click.echo(f"note: {note}")
     raise SystemExit(1 if problems else 0)
 
 
@@ -48,13 +51,18 @@ def schema() -> None:
 
 
 def _report(
-    path: Path, environment: Path | None, problems: tuple[config.Problem, ...], absent: tuple[str, ...]
+    path: Path,
+    environment: Path | None,
+    problems: tuple[config.Problem, ...],
+    notes: tuple[str, ...],
+    absent: tuple[str, ...],
 ) -> dict[str, object]:
     return {
         "file": str(path),
         "environment_file": None if environment is None else str(environment),
         "ok": not problems,
         "problems": [dataclasses.asdict(problem) for problem in problems],
+        "notes": list(notes),
         "credentials_not_set": list(absent),
     }
 

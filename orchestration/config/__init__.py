@@ -12,6 +12,7 @@ environment when they are needed.
 from __future__ import annotations
 
 from orchestration.config.beamline import Beamline, CatalogueDefaults, ComputeSite, LocalSite
+from orchestration.config.consistency import notes
 from orchestration.config.document import Problem
 from orchestration.config.endpoint import Endpoint
 from orchestration.config.environment import Credentials, credentials, environment_file, load_environment
@@ -57,6 +58,7 @@ __all__ = [
     "load",
     "load_environment",
     "locate",
+    "notes",
     "settings_schema",
     "state_directory",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from orchestration.config.base import suggestion
+from orchestration.config.beamline import Beamline
 from orchestration.config.document import Document, Key
 from orchestration.config.endpoint import Endpoint
 from orchestration.config.models import Settings
@@ -21,6 +22,33 @@ def faults(settings: Settings, document: Document) -> Iterator[Fault]:
     yield from _overrides(settings)
     yield from _worthless_proofs(settings)
     yield from _too_few_storages(settings)
+
+
+def notes(settings: Settings) -> Iterator[str]:
+    """What is no error in the file and will nevertheless stop a flow on this machine."""
+    for endpoint in settings.endpoints.values():
+        if endpoint.mount is not None and endpoint.uuid is not None and not endpoint.mount.is_dir():
+            yield f"the mount of {endpoint.name}, {endpoint.mount}, is not a directory of this machine"
+    for beamline in settings.beamlines.values():
+        here = [settings.endpoint(name) for name in (beamline.server, beamline.acquisition)]
+        if not any(endpoint.mount for endpoint in here):
+            yield f"{beamline.id}: scans cannot be read here: set the `mount` of {beamline.server}"
+        for source, destination in _routes(settings, beamline):
+            if not source.reaches(destination):
+                yield (
+                    f"{beamline.id}: nothing moves data from {source.name} to {destination.name}: "
+                    "give both a `uuid` (Globus) or both a `mount` (directories of this machine)"
+                )
+
+
+def _routes(settings: Settings, beamline: Beamline) -> Iterator[tuple[Endpoint, Endpoint]]:
+    names = [(beamline.acquisition, beamline.server)]
+    if beamline.nersc is not None:
+        names.append((beamline.server, beamline.nersc))
+    for site in map(settings.site, beamline.sites):
+        names += [(beamline.raw, site.raw_endpoint), (site.scratch_endpoint, beamline.scratch)]
+    for source, destination in names:
+        yield settings.endpoint(source), settings.endpoint(destination)
 
 
 def _nowhere(settings: Settings, document: Document) -> Iterator[Fault]:

@@ -120,6 +120,11 @@ class Endpoint(Section):
             raise InvalidPath(f"{relative.text!r} leads outside {root} by a link", where=f"endpoint {self.name}")
         return path
 
+    def reaches(self, other: Endpoint) -> bool:
+        """Whether data can be moved between the two: by Globus, or as files of this machine."""
+        by_globus = self.uuid is not None and other.uuid is not None
+        return by_globus or (self.mount is not None and other.mount is not None)
+
     def shares_storage_with(self, other: Endpoint) -> bool:
         """Whether a file of one may be the very file of the other, so that neither is a copy of the other."""
         same_host = self.uuid == other.uuid if self.uuid and other.uuid else False

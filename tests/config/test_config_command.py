@@ -121,6 +121,31 @@ def test_check_answers_in_json(write_config: Write) -> None:
     assert [(item["line"], item["key"]) for item in answer["problems"]] == [(2, "ledgr")]
 
 
+def test_check_notes_what_will_stop_a_flow_on_this_machine(write_config: Write, tmp_path: Path) -> None:
+    text = """
+globus:
+  globus_endpoints:
+    acquisition: {uuid: 1f0c64a4-3f52-4b50-9d65-62a2f7a3f0a1, mount: MOUNT}
+    server: {uuid: 1f0c64a4-3f52-4b50-9d65-62a2f7a3f0a2}
+    here: {mount: here}
+beamlines:
+  b: {acquisition: acquisition, server: server, raw: server, scratch: acquisition}
+compute_sites:
+  local: {kind: local, raw_endpoint: here, scratch_endpoint: here}
+"""
+    path = write_config(text.replace("MOUNT", str(tmp_path / "gone")))
+    result = CliRunner().invoke(config_group, ["check", str(path)])
+    assert result.exit_code == 0
+    assert f"note: the mount of acquisition, {tmp_path}/gone, is not a directory" in result.stdout
+    assert "note: b: nothing moves data from server to here" in result.stdout
+    assert "from here to acquisition" not in result.stdout
+
+    path = write_config(text.replace(", mount: MOUNT", ""))
+    answer = json.loads(CliRunner().invoke(config_group, ["check", str(path), "--json"]).stdout)
+    assert answer["ok"] is True
+    assert "b: scans cannot be read here: set the `mount` of server" in answer["notes"]
+
+
 def test_check_of_a_file_that_is_not_there_ends_with_1() -> None:
     result = CliRunner().invoke(config_group, ["check", "nowhere.yml"])
     assert result.exit_code == 1
