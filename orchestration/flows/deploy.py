@@ -5,12 +5,14 @@ Run again, it changes nothing and says so.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import click
+from prefect.client.orchestration import SyncPrefectClient
 
 from orchestration import config
 from orchestration.errors import OrchestrationError, ServiceUnavailable
@@ -18,9 +20,22 @@ from orchestration.flows import catalogue
 from orchestration.flows.catalogue import Catalogue
 from orchestration.flows.deployments import ensure_deployment, load_flow
 from orchestration.flows.main import use_environment
-from orchestration.flows.provision import Change, Effect, ensure_automation, ensure_pool, ensure_queues, ensure_variable
-from orchestration.flows.server import api_url, prefect_server
+from orchestration.flows.provision import (
+    Change,
+    Effect,
+    Queue,
+    ensure_automation,
+    ensure_pool,
+    ensure_queue,
+    ensure_variable,
+)
+from orchestration.flows.server import api_url, insist, prefect_server
 from orchestration.ledger.service import Document
+
+Step: TypeAlias = Callable[[SyncPrefectClient], Change]
+
+PATIENCE = 60.0
+"""Seconds for which a step is repeated while the server does not answer. Every step looks before it makes anything."""
 
 SOURCES = Path(__file__).resolve().parents[2]
 """The folder that holds the package: the checkout, or site-packages."""
@@ -41,24 +56,26 @@ def deploy(
     """
     chosen = list(catalogues)
     flows = [(spec, load_flow(spec)) for item in chosen for spec in item.deployments]
-    done: list[Change] = []
-
-    def note(change: Change) -> None:
-        done.append(change)
-        tell(change)
-
-    with prefect_server() as client:
-        for name, value in variables.items():
-            note(ensure_variable(client, name, value))
-        for item in chosen:
-            for pool in item.pools:
-                note(ensure_pool(client, pool))
-            for change in ensure_queues(client, item):
-                note(change)
-        for spec, flow in flows:
-            note(ensure_deployment(client, spec, flow, directory=directory))
-        note(ensure_automation(client))
+    steps: list[Step] = [partial(ensure_variable, name=name, value=value) for name, value in variables.items()]
+    steps += [partial(ensure_pool, name=pool) for item in chosen for pool in item.pools]
+    steps += [partial(ensure_queue, queue=queue) for item in chosen for queue in _queues(item)]
+    steps += [partial(ensure_deployment, spec=spec, flow=flow, directory=directory) for spec, flow in flows]
+    done = []
+    for step in [*steps, ensure_automation]:
+        done.append(insist(partial(_take, step), seconds=PATIENCE))
+        tell(done[-1])
     return done
+
+
+def _take(step: Step) -> Change:
+    with prefect_server() as client:
+        return step(client)
+
+
+def _queues(item: Catalogue) -> Iterator[Queue]:
+    for pool, names in item.pools.items():
+        for name in names:
+            yield Queue(pool=pool, name=name, limit=item.definitions.queue_limits.get(name))
 
 
 def wait_for_server(seconds: float) -> None:
@@ -67,19 +84,19 @@ def wait_for_server(seconds: float) -> None:
     Raises:
         ServiceUnavailable: if it does not in that time.
     """
-    until = time.monotonic() + seconds
-    pause = threading.Event()
-    while True:
+
+    def ask() -> None:
         with prefect_server() as client:
-            if client.api_healthcheck() is None:
-                return
-        if time.monotonic() > until:
-            raise ServiceUnavailable(
-                f"the Prefect server did not answer within {seconds:.0f} s",
-                where=api_url(),
-                next_step="start it (`prefect server start`, or `beamline sandbox up`), or correct PREFECT_API_URL",
-            )
-        pause.wait(0.2)
+            client.request("GET", "/health")
+
+    try:
+        insist(ask, seconds=seconds)
+    except ServiceUnavailable as silence:
+        raise ServiceUnavailable(
+            f"the Prefect server did not answer within {seconds:.0f} s",
+            where=api_url(),
+            next_step="start it (`prefect server start`, or `beamline sandbox up`), or correct PREFECT_API_URL",
+        ) from silence
 
 
 def working_directory() -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,6 +29,10 @@ from orchestration.flows.catalogue import DeploymentSpec
 from orchestration.flows.provision import Change, Effect
 
 AnyFlow: TypeAlias = "Flow[..., Any]"
+
+ENGINE = shlex.join([sys.executable, "-m", "prefect.engine"])
+"""How a worker runs a flow. Left out, Prefect puts a second process around each run, which finds this one out, at
+twice the memory and the seconds, and which may install packages when it sees a pyproject.toml."""
 
 _PLACE = ("work_pool_name", "work_queue_name")
 
@@ -88,7 +94,8 @@ def _create(client: SyncPrefectClient, spec: DeploymentSpec, flow: AnyFlow, want
 def _wanted(spec: DeploymentSpec, flow: AnyFlow, directory: Path) -> dict[str, Any]:
     """The fields as Prefect's client names them.
 
-    Runs start in `directory`, wherever their worker was started: relative paths in settings mean the same everywhere.
+    Runs start in `directory`, with the interpreter that deploys, wherever their worker was started: it needs the same
+    machine, file system or image, and relative paths in settings mean the same everywhere.
     """
     return {
         "entrypoint": spec.entrypoint,
@@ -97,7 +104,7 @@ def _wanted(spec: DeploymentSpec, flow: AnyFlow, directory: Path) -> dict[str, A
         "parameters": dict(spec.parameters),
         "parameter_openapi_schema": _plain(parameter_schema(flow).model_dump()),
         "enforce_parameter_schema": True,
-        "job_variables": {"working_dir": str(directory)},
+        "job_variables": {"working_dir": str(directory), "command": ENGINE},
         "concurrency_limit": spec.concurrency_limit,
         "work_pool_name": spec.work_pool.name,
         "work_queue_name": spec.work_pool.work_queue_name,

@@ -12,15 +12,13 @@ from datetime import timedelta
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import VariableCreate, WorkPoolCreate
-from prefect.client.schemas.filters import WorkQueueFilter, WorkQueueFilterName
-from prefect.client.schemas.objects import StateType, WorkQueue
+from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 from orchestration.errors import ConfigError
-from orchestration.flows.catalogue import Catalogue
 from orchestration.ledger.service import Document
 
 SILENCE = timedelta(minutes=10)
@@ -49,6 +47,14 @@ class Change:
         return f"{self.effect:<9} {self.kind} {self.name}{note}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    pool: str
+    name: str
+    limit: int | None
+    """How many of its runs may be busy at once."""
+
+
 def ensure_pool(client: SyncPrefectClient, name: str) -> Change:
     """A work pool of processes.
 
@@ -73,28 +79,18 @@ def ensure_pool(client: SyncPrefectClient, name: str) -> Change:
     return Change(kind="work pool", name=name, effect=Effect.UNCHANGED)
 
 
-def ensure_queues(client: SyncPrefectClient, catalogue: Catalogue) -> list[Change]:
-    """The queues of all pools, in the order of the file, with priorities of their own."""
-    changes = []
-    for pool, names in catalogue.pools.items():
-        only = WorkQueueFilter(name=WorkQueueFilterName(any_=list(names)))
-        known = {queue.name: queue for queue in _queues(client, pool, only)}
-        for name in names:
-            limit = catalogue.definitions.queue_limits.get(name)
-            found = known.get(name)
-            if found is None:
-                client.create_work_queue(name, work_pool_name=pool, concurrency_limit=limit)
-                effect = Effect.CREATED
-            else:
-                effect = Effect.UNCHANGED if found.concurrency_limit == limit else Effect.KEPT
-            kept = f"its limit is {found.concurrency_limit}, not {limit}" if found and effect is Effect.KEPT else ""
-            changes.append(Change(kind="work queue", name=f"{pool}/{name}", effect=effect, detail=kept))
-    return changes
-
-
-def _queues(client: SyncPrefectClient, pool: str, only: WorkQueueFilter) -> list[WorkQueue]:
-    # Some servers refuse the `null` that the client sends for a limit or an offset that is left out.
-    return client.read_work_queues(work_pool_name=pool, work_queue_filter=only, limit=200, offset=0)
+def ensure_queue(client: SyncPrefectClient, queue: Queue) -> Change:
+    """A queue with a priority of its own: those made first are served first. A limit that exists is not touched."""
+    full_name = f"{queue.pool}/{queue.name}"
+    try:
+        found = client.read_work_queue_by_name(queue.name, work_pool_name=queue.pool)
+    except ObjectNotFound:
+        client.create_work_queue(queue.name, work_pool_name=queue.pool, concurrency_limit=queue.limit)
+        return Change(kind="work queue", name=full_name, effect=Effect.CREATED)
+    if found.concurrency_limit == queue.limit:
+        return Change(kind="work queue", name=full_name, effect=Effect.UNCHANGED)
+    note = f"its limit is {found.concurrency_limit}, not {queue.limit}"
+    return Change(kind="work queue", name=full_name, effect=Effect.KEPT, detail=note)
 
 
 def ensure_variable(client: SyncPrefectClient, name: str, value: Document) -> Change:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -12,6 +15,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from orchestration.errors import ConfigError, OperationFailed, ServiceUnavailable
+
+T = TypeVar("T")
 
 TIMEOUT_SECONDS = 30.0
 
@@ -46,6 +51,20 @@ def prefect_server() -> Iterator[SyncPrefectClient]:
                 where=url,
                 next_step="check that the server runs and PREFECT_API_URL is right; it is asked again until then",
             ) from error
+
+
+def insist(ask: Callable[[], T], *, seconds: float) -> T:
+    """Ask what may be asked twice until it is answered; ServiceUnavailable if it is not in that time."""
+    until = time.monotonic() + seconds
+    delay = 0.1
+    while True:
+        try:
+            return ask()
+        except ServiceUnavailable as silence:
+            delay = min(2 * delay, 2.0)
+            if time.monotonic() + delay > until:
+                raise
+            threading.Event().wait(silence.retry_after or delay)
 
 
 def api_url() -> str:
