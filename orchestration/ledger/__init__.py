@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -23,8 +25,14 @@ class Ledger:
         LedgerError: if it cannot be reached.
     """
 
-    def __init__(self, url: str, *, lease_seconds: float = DEFAULT_LEASE_SECONDS) -> None:
-        self._database = Database(url)
+    def __init__(
+        self,
+        url: str,
+        *,
+        lease_seconds: float = DEFAULT_LEASE_SECONDS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = Database(url, clock=clock)
         self.scans = Scans(self._database)
         self.runs = Runs(self._database)
         self.operations = Operations(self._database, lease_seconds=lease_seconds)
@@ -34,6 +42,10 @@ class Ledger:
     @property
     def url(self) -> str:
         return self._database.url
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self._database.now()
 
     def close(self) -> None:
         self._database.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -105,7 +104,7 @@ class Copies:
             "manifest": [asdict(entry) for entry in manifest],
             "verified_by": verified_by,
             "method": method,
-            "verified_at": time.time(),
+            "verified_at": self._database.now(),
         }
         with self._database.write("copies") as connection:
             row = connection.execute(select(copies).where(where)).mappings().one_or_none()
@@ -125,11 +124,22 @@ class Copies:
         """It is gone, on purpose: what made it may be asked for again."""
         with self._database.write("copies") as connection:
             this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
-            connection.execute(
-                update(copies).where(this).values(state=CopyState.DELETED, deleted_at=time.time(), delete_after=None)
-            )
-            if copy.verified_by is not None:
-                expire(connection, copy.verified_by)
+            gone = {"state": CopyState.DELETED, "deleted_at": self._database.now(), "delete_after": None}
+            this &= copies.c.state == CopyState.PRESENT
+            verified_by = connection.execute(
+                update(copies).where(this).values(**gone).returning(copies.c.verified_by)
+            ).scalar_one_or_none()
+            # Nothing if it was written down before, or has been made again since: that one is not gone.
+            if verified_by is not None:
+                expire(connection, verified_by)
+
+    def schedule(self, copy: CopyRecord, delete_after: float) -> CopyRecord:
+        """Set when the copy may go, unless that was set before; the record as it then is."""
+        this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
+        with self._database.write("copies") as connection:
+            unset = this & copies.c.delete_after.is_(None)
+            connection.execute(update(copies).where(unset).values(delete_after=delete_after))
+        return self.get(copy.id)
 
     def get(self, copy_id: int) -> CopyRecord:
         found = self._select(copies.c.id == copy_id)

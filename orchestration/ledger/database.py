@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import json
+import math
 import sqlite3
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
 
 from orchestration.errors import LedgerError, LedgerOutdated
 from orchestration.ledger import boundary
@@ -19,6 +24,10 @@ SCHEMA_VERSION = "0001"
 """The newest revision in `migrations/versions`."""
 
 BUSY_SECONDS = 60.0
+CONNECT_SECONDS = 10
+
+_MIGRATING, _WRITING = 832, 833
+"""Advisory locks of PostgreSQL."""
 
 
 def connect(url: str) -> Engine:
@@ -30,53 +39,63 @@ def connect(url: str) -> Engine:
     """
     engine = _engine(url)
     try:
-        version = _version(engine)
-        if version is None:
-            migrate(url)
-            version = _version(engine)
-    except OperationalError as error:
-        raise LedgerError(
-            f"the ledger's database does not answer: {error.orig}",
-            where=_shown(url),
-            next_step="start the database, or correct ledger.url in config.yml",
-        ) from error
-    if version != SCHEMA_VERSION:
-        raise LedgerOutdated(f"the ledger has schema {version}, this code needs {SCHEMA_VERSION}", where=_shown(url))
+        with _speaking(engine.url):
+            version = _current(engine)
+        if version != SCHEMA_VERSION:
+            raise LedgerOutdated(
+                f"the ledger has schema {version}, this code needs {SCHEMA_VERSION}", where=_shown(engine.url)
+            )
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
 
 
 def migrate(url: str) -> None:
     """Bring the schema to the version of this code. Safe to call from several processes at once."""
-    from alembic import command
-    from alembic.config import Config
+    engine = _engine(url)
+    try:
+        with _speaking(engine.url), _one_at_a_time(engine):
+            _upgrade(engine)
+    finally:
+        engine.dispose()
 
-    settings = Config()
-    settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with _one_at_a_time(url), _engine(url).connect() as connection:
-        settings.attributes["connection"] = connection
-        command.upgrade(settings, "head")
-        connection.commit()
+
+def schema_version(url: str) -> str | None:
+    """Of the database as it is; None if it is empty. Changes nothing."""
+    engine = _engine(url)
+    try:
+        with _speaking(engine.url), _one_at_a_time(engine):
+            return _version(engine)
+    finally:
+        engine.dispose()
 
 
 class Database:
     """Transactions on one engine. Each is short: nothing outside is ever asked within one."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
         self.url = url
+        self.now = clock
         self._engine = connect(url)
         self._reading = self._engine.execution_options(reading=True)
+        self._turn = threading.Lock()
 
     @contextmanager
     def write(self, subject: str) -> Iterator[Connection]:
-        """A transaction that holds the write lock (SQLite) from its first statement."""
+        """A transaction that nobody else's writing can interleave with, from its first statement to its commit."""
         boundary.reached(boundary.Boundary.BEFORE_WRITE, subject)
-        with self._engine.begin() as connection:
+        # One writer at a time is what SQLite can do. Threads of this process queue here, in order, rather than at
+        # the file, where the one that waits longest is not the one that is served.
+        with self._turn, _speaking(self._engine.url), self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text(f"select pg_advisory_xact_lock({_WRITING})"))
             yield connection
         boundary.reached(boundary.Boundary.AFTER_WRITE, subject)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        with self._reading.connect() as connection:
+        with _speaking(self._engine.url), self._reading.connect() as connection:
             yield connection
 
     def close(self) -> None:
@@ -84,15 +103,47 @@ class Database:
 
 
 def _engine(url: str) -> Engine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            return _sqlite(parsed)
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        return _postgresql(parsed)
+    except (ArgumentError, ImportError) as error:
+        raise LedgerError(
+            f"the ledger's database cannot be opened: {error}",
+            next_step="correct ledger.url in config.yml; for PostgreSQL, install beamline-orchestration[postgresql]",
+        ) from error
+
+
+def _sqlite(url: URL) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise LedgerError(
+            "a ledger in memory would forget what was asked of the outside world",
+            where=_shown(url),
+            next_step="give ledger.url in config.yml the path of a file",
+        )
+    try:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(url, error) from error
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, max_overflow=-1, json_serializer=_json)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    # A client that froze in the middle of writing must not stop all the others: the server ends its session.
+    patience = f"-c lock_timeout={BUSY_SECONDS:.0f}s -c idle_in_transaction_session_timeout={BUSY_SECONDS:.0f}s"
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_timeout=BUSY_SECONDS,
+        connect_args={"connect_timeout": CONNECT_SECONDS, "options": patience},
+        json_serializer=_json,
+    )
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
@@ -108,6 +159,28 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reading") else "BEGIN IMMEDIATE")
 
 
+def _current(engine: Engine) -> str | None:
+    """The version found, after an empty database was given the schema."""
+    with _one_at_a_time(engine):
+        version = _version(engine)
+        if version is None:
+            _upgrade(engine)
+            version = _version(engine)
+        return version
+
+
+def _upgrade(engine: Engine) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    settings = Config()
+    folder = Path(__file__).parent / "migrations"
+    settings.set_main_option("script_location", str(folder).replace("%", "%%"))
+    with engine.begin() as connection:
+        settings.attributes["connection"] = connection
+        command.upgrade(settings, "head")
+
+
 def _version(engine: Engine) -> str | None:
     with engine.connect().execution_options(reading=True) as connection:
         if not inspect(connection).has_table("alembic_version"):
@@ -116,17 +189,56 @@ def _version(engine: Engine) -> str | None:
 
 
 @contextmanager
-def _one_at_a_time(url: str) -> Iterator[None]:
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        with Path(f"{parsed.database}.migration-lock").open("w") as lock:
+def _one_at_a_time(engine: Engine) -> Iterator[None]:
+    """Among all processes that open this database, or change its schema."""
+    if engine.dialect.name == "sqlite":
+        with Path(f"{engine.url.database}.migration-lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         return
-    with _engine(url).connect() as connection:
-        connection.execute(text("select pg_advisory_lock(832)"))
+    with engine.connect() as connection:
+        # Of the transaction, not of the session: released however this ends, even through a connection pooler.
+        connection.execute(text("set local idle_in_transaction_session_timeout = 0"))
+        connection.execute(text(f"select pg_advisory_xact_lock({_MIGRATING})"))
         yield
 
 
-def _shown(url: str) -> str:
-    return make_url(url).render_as_string(hide_password=True)
+@contextmanager
+def _speaking(url: URL) -> Iterator[None]:
+    """What the database's driver raises becomes a LedgerError, without the statement and without the password."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        raise _unusable(url, error) from error
+
+
+def _unusable(url: URL, error: Exception) -> LedgerError:
+    reason = " ".join(str(getattr(error, "orig", None) or error).split())
+    if url.password:
+        reason = reason.replace(str(url.password), "***")
+    if isinstance(error, IntegrityError | DataError):
+        return LedgerError(f"the ledger refuses this record: {reason}", where=_shown(url))
+    return LedgerError(
+        f"the ledger's database does not answer: {reason}",
+        where=_shown(url),
+        next_step="start the database, or correct ledger.url in config.yml",
+    )
+
+
+def _json(value: object) -> str:
+    """What a service says of its work may hold NaN, which is no JSON: PostgreSQL would refuse the whole outcome."""
+    with contextlib.suppress(ValueError):
+        return json.dumps(value, allow_nan=False)
+    return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _shown(url: URL) -> str:
+    return url.render_as_string(hide_password=True)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from sqlalchemy import RowMapping
 
 from orchestration import errors
-from orchestration.errors import OrchestrationError
+from orchestration.errors import InvalidInput, OrchestrationError
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json, Request
 from orchestration.policy import Place
@@ -50,12 +50,18 @@ class Operation(Generic[R_co]):
     request: R_co
     destination: Place
     deadline: float
-    """Seconds from the beginning of an attempt after which it is given up and cancelled."""
+    """Seconds from the beginning of an attempt after which it is given up and cancelled.
+
+    One that a crash interrupted before anything was submitted begins anew when it is taken up again.
+    """
 
     @property
     def key(self) -> str:
         parts = [self.scan.id, self.scan.fingerprint, self.step, self.request.document()]
-        return hashlib.sha256(canonical(parts).encode()).hexdigest()[:32]
+        try:
+            return hashlib.sha256(canonical(parts).encode()).hexdigest()[:32]
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"the request has no JSON form: {error}", where=self.step) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,23 +120,23 @@ def canonical(value: Json | object) -> str:
 
 
 def error_document(error: OrchestrationError) -> Document:
-    """An error as the ledger keeps it."""
-    document: Document = {
+    """An error as the ledger keeps it: its type, its parts, and what its class adds to them (`cause`, ...)."""
+    added = {name: value for name, value in vars(error).items() if value and isinstance(value, str | int | float)}
+    return {
+        **added,
         "type": type(error).__name__,
         "what": error.what,
         "where": error.where,
         "next_step": error.next_step,
     }
-    cause = getattr(error, "cause", "")
-    return {**document, "cause": cause} if cause else document
 
 
 def error_from(document: Document) -> OrchestrationError:
-    """The typed error back from the ledger; a type that this version does not have any more becomes its base."""
-    kind = getattr(errors, str(document["type"]), errors.OperationFailed)
-    error: OrchestrationError = kind(
-        str(document["what"]), where=str(document["where"]), next_step=str(document["next_step"])
-    )
-    if document.get("cause"):
-        error.__dict__["cause"] = document["cause"]
+    """The typed error back from the ledger; a type that this version does not have any more is an OperationFailed."""
+    kind = getattr(errors, str(document.get("type")), None)
+    if not (isinstance(kind, type) and issubclass(kind, OrchestrationError)):
+        kind = errors.OperationFailed
+    parts = {name: str(document.get(name, "")) for name in ("what", "where", "next_step")}
+    error: OrchestrationError = kind(parts["what"], where=parts["where"], next_step=parts["next_step"])
+    vars(error).update({name: value for name, value in document.items() if name != "type" and name not in parts})
     return error

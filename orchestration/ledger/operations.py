@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from orchestration.errors import LeaseLost, OrchestrationError, UnknownName
+from orchestration.errors import InvalidInput, LeaseLost, LedgerError, OperationFailed, OrchestrationError, UnknownName
 from orchestration.ledger.database import Database
 from orchestration.ledger.operation import Event, Operation, OperationRecord, OperationState, error_document
 from orchestration.ledger.owner import Owner
-from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Request
 from orchestration.ledger.tables import events, operations, scans
 from orchestration.policy import permit
@@ -34,31 +32,10 @@ class Operations:
 
         Raises:
             PolicyRefused: if the data may not go to the destination.
+            InvalidInput: if it is going on at another service.
         """
-        key = operation.key
         with self._database.write("operations") as connection:
-            self._permit(connection, operation)
-            known = self._row(connection, key)
-            if known is not None:
-                return known
-            now = time.time()
-            values = {
-                "key": key,
-                "scan_id": operation.scan.id,
-                "step": operation.step,
-                "service": service,
-                "destination": operation.destination.name,
-                "request": operation.request.document(),
-                "run_id": run_id,
-                "state": OperationState.PLANNED,
-                "attempt": 1,
-                "cancel_requested": False,
-                "created_at": now,
-                "began_at": now,
-            }
-            connection.execute(operations.insert().values(**values))
-            self._note(connection, key, 1, "planned")
-            return self._existing(connection, key)
+            return self._plan(connection, operation, service=service, run_id=run_id)
 
     def claim(self, key: str, owner: Owner, *, redo: bool, run_id: str | None = None) -> OperationRecord | None:
         """Take the operation for `owner`; None if another live run has it or (without `redo`) if it has ended.
@@ -66,23 +43,42 @@ class Operations:
         One that ended badly, or whose result was deleted since, begins a new attempt with a token of its own.
         """
         with self._database.write("operations") as connection:
-            row = self._existing(connection, key)
-            if row.state is OperationState.SUCCEEDED or (row.state in _REDONE and not redo) or _held(row, owner):
-                return None
-            changes: dict[str, Any] = {"owner": str(owner), "lease_until": time.time() + self.lease_seconds}
-            if run_id is not None:
-                changes["run_id"] = run_id
-            attempt = row.attempt
-            if row.state in _REDONE:
-                attempt += 1
-                changes |= _blank_attempt(attempt)
-            connection.execute(update(operations).where(operations.c.key == key).values(**changes))
-            self._note(connection, key, attempt, "claimed", {"owner": str(owner)})
-            return self._existing(connection, key)
+            return self._claim(connection, self._existing(connection, key), owner, redo=redo, run_id=run_id)
+
+    def take(
+        self, operation: Operation[Request], owner: Owner, *, service: str, redo: bool, run_id: str | None = None
+    ) -> OperationRecord | None:
+        """`plan` and `claim`, written together: one commit less on the way of every operation."""
+        with self._database.write("operations") as connection:
+            row = self._plan(connection, operation, service=service, run_id=run_id)
+            return self._claim(connection, row, owner, redo=redo, run_id=run_id)
+
+    def standing(self, operation: Operation[Request], owner: Owner) -> bool:
+        """Asked before each thing that cannot be taken back: may it go on? True if somebody asked to cancel it.
+
+        Raises:
+            LeaseLost: if another run has it now.
+            PolicyRefused: if the scan was put under export control meanwhile.
+        """
+        with self._database.read() as connection:
+            row = self._existing(connection, operation.key)
+            if row.owner != str(owner):
+                raise _lost(row.key)
+            self._permit(connection, operation)
+            return row.cancel_requested
+
+    def wanted_cancelled(self, key: str, owner: Owner) -> bool:
+        """True if somebody asked to cancel it. Raises LeaseLost if another run has it now."""
+        query = select(operations.c.owner, operations.c.cancel_requested).where(operations.c.key == key)
+        with self._database.read() as connection:
+            row = connection.execute(query).one()
+        if row.owner != str(owner):
+            raise _lost(key)
+        return bool(row.cancel_requested)
 
     def renew(self, key: str, owner: Owner) -> None:
         """Hold the claim for another lease. Raises LeaseLost if another run has it now."""
-        self._change(key, owner, lease_until=time.time() + self.lease_seconds)
+        self._change(key, owner, lease_until=self._database.now() + self.lease_seconds)
 
     def reserved(self, key: str, owner: Owner, token: str) -> None:
         self._change(key, owner, event="reserved", detail={"token": token}, token=token)
@@ -95,7 +91,7 @@ class Operations:
             detail={"handle": handle},
             handle=handle,
             state=OperationState.RUNNING,
-            submitted_at=time.time(),
+            submitted_at=self._database.now(),
         )
 
     def progressed(self, key: str, owner: Owner, progress: Document) -> None:
@@ -123,12 +119,27 @@ class Operations:
                 .values(owner=None, lease_until=None)
             )
 
-    def request_cancel(self, key: str) -> None:
-        """Ask the run that holds it, or the next that claims it, to cancel."""
+    def request_cancel(self, key: str) -> bool:
+        """Ask the run that holds it, or the next that claims it, to cancel; False if it has ended already."""
         with self._database.write("operations") as connection:
             row = self._existing(connection, key)
-            connection.execute(update(operations).where(operations.c.key == key).values(cancel_requested=True))
-            self._note(connection, key, row.attempt, "cancel requested")
+            if row.state.open and not row.cancel_requested:
+                connection.execute(update(operations).where(operations.c.key == key).values(cancel_requested=True))
+                self._note(connection, key, row.attempt, "cancel requested")
+            return row.state.open
+
+    def abandon(self, key: str, owner: Owner, reason: str) -> None:
+        """A person's word that what was submitted is gone, where its service will never say: it has failed.
+
+        Asked for again it is submitted anew, under a new token.
+
+        Raises:
+            LedgerError: if it has ended already, or a live run has it.
+        """
+        if self.claim(key, owner, redo=False) is None:
+            raise LedgerError("only an operation that is open and that no live run holds can be given up", where=key)
+        lost = OperationFailed(f"given up by a person: {reason}", where=key, next_step="start the flow again")
+        self.failed(key, owner, lost, {"given up": reason})
 
     def expire(self, key: str) -> None:
         """What it made was deleted on purpose: asked for again, it is done again."""
@@ -173,7 +184,7 @@ class Operations:
             state=state,
             evidence=evidence,
             error=error,
-            finished_at=time.time(),
+            finished_at=self._database.now(),
             owner=None,
             lease_until=None,
         )
@@ -182,27 +193,83 @@ class Operations:
         self, key: str, claimed_by: Owner, *, event: str = "", detail: Document | None = None, **values: Any
     ) -> None:
         """Change the row if, and only if, `claimed_by` still holds it."""
+        mine = (operations.c.key == key) & (operations.c.owner == str(claimed_by))
+        attempt = operations.c.attempt
         with self._database.write("operations") as connection:
-            mine = (operations.c.key == key) & (operations.c.owner == str(claimed_by))
-            row = connection.execute(select(operations.c.attempt).where(mine)).one_or_none()
-            if row is None:
-                raise LeaseLost(
-                    "another run has taken this operation over",
-                    where=key,
-                    next_step="nothing: this run stops, the other one goes on",
-                )
             if values:
-                connection.execute(update(operations).where(mine).values(**values))
+                row = connection.execute(
+                    update(operations).where(mine).values(**values).returning(attempt)
+                ).one_or_none()
+            else:
+                row = connection.execute(select(attempt).where(mine)).one_or_none()
+            if row is None:
+                raise _lost(key)
             if event:
                 self._note(connection, key, row.attempt, event, detail)
 
+    def _plan(
+        self, connection: Connection, operation: Operation[Request], *, service: str, run_id: str | None
+    ) -> OperationRecord:
+        key = operation.key
+        self._permit(connection, operation)
+        known = self._row(connection, key)
+        where = {"service": service, "destination": operation.destination.name}
+        if known is None:
+            now = self._database.now()
+            values = {
+                "key": key,
+                "scan_id": operation.scan.id,
+                "step": operation.step,
+                "request": operation.request.document(),
+                "run_id": run_id,
+                "state": OperationState.PLANNED,
+                "attempt": 1,
+                "cancel_requested": False,
+                "created_at": now,
+                "began_at": now,
+            }
+            connection.execute(operations.insert().values(**values, **where))
+            self._note(connection, key, 1, "planned")
+            return self._existing(connection, key)
+        if known.service != service and known.token is not None and known.state.open:
+            raise InvalidInput(
+                f"this is going on at {known.service} and cannot be asked of {service} as well",
+                where=operation.step,
+                next_step=f"wait for {known.service}, or cancel it there",
+            )
+        if known.service != service and known.state is not OperationState.SUCCEEDED:
+            connection.execute(update(operations).where(operations.c.key == key).values(**where))
+            return self._existing(connection, key)
+        return known
+
+    def _claim(
+        self, connection: Connection, row: OperationRecord, owner: Owner, *, redo: bool, run_id: str | None
+    ) -> OperationRecord | None:
+        now = self._database.now()
+        if row.state is OperationState.SUCCEEDED or (row.state in _REDONE and not redo) or _held(row, owner, now):
+            return None
+        changes: dict[str, Any] = {"owner": str(owner), "lease_until": now + self.lease_seconds}
+        if run_id is not None:
+            changes["run_id"] = run_id
+        attempt = row.attempt
+        if row.state in _REDONE:
+            attempt += 1
+            changes |= _blank_attempt(attempt)
+        if row.state in _REDONE or row.handle is None:
+            changes["began_at"] = now
+        connection.execute(update(operations).where(operations.c.key == row.key).values(**changes))
+        self._note(connection, row.key, attempt, "claimed", {"owner": str(owner)})
+        return self._existing(connection, row.key)
+
     @staticmethod
     def _permit(connection: Connection, operation: Operation[Request]) -> None:
-        row = connection.execute(select(scans).where(scans.c.id == operation.scan.id)).mappings().one_or_none()
-        if row is None:
+        where = scans.c.id == operation.scan.id
+        flagged = connection.execute(select(scans.c.export_controlled).where(where)).scalar_one_or_none()
+        if flagged is None:
             raise UnknownName(f"scan {operation.scan.id} is not registered in the ledger")
-        scan = Scan.from_row(row)
-        permit(scan=scan.path.text, export_controlled=scan.export_controlled, destination=operation.destination)
+        # One flag is enough, whether the ledger has it or only this caller does.
+        controlled = flagged or operation.scan.export_controlled
+        permit(scan=operation.scan.path.text, export_controlled=controlled, destination=operation.destination)
 
     @staticmethod
     def _row(connection: Connection, key: str) -> OperationRecord | None:
@@ -215,10 +282,9 @@ class Operations:
             raise UnknownName(f"no operation {key} in the ledger")
         return row
 
-    @staticmethod
-    def _note(connection: Connection, key: str, attempt: int, event: str, detail: Document | None = None) -> None:
-        values = {"operation_key": key, "attempt": attempt, "at": time.time(), "event": event, "detail": detail}
-        connection.execute(events.insert().values(**values))
+    def _note(self, connection: Connection, key: str, attempt: int, event: str, detail: Document | None = None) -> None:
+        values = {"operation_key": key, "attempt": attempt, "at": self._database.now(), "event": event}
+        connection.execute(events.insert().values(**values, detail=detail))
 
 
 def expire(connection: Connection, key: str) -> None:
@@ -227,13 +293,23 @@ def expire(connection: Connection, key: str) -> None:
     connection.execute(update(operations).where(done).values(state=OperationState.EXPIRED))
 
 
-def _held(row: OperationRecord, claimant: Owner) -> bool:
-    """Another run has it, and may still be alive."""
-    if row.owner is None or row.owner == str(claimant):
-        return False
-    if row.lease_until is not None and row.lease_until < time.time():
+def held(row: OperationRecord, now: float) -> bool:
+    """A run has it, and may still be alive."""
+    if row.owner is None or (row.lease_until is not None and row.lease_until < now):
         return False
     return not Owner.parse(row.owner).certainly_dead()
+
+
+def _held(row: OperationRecord, claimant: Owner, now: float) -> bool:
+    return row.owner != str(claimant) and held(row, now)
+
+
+def _lost(key: str) -> LeaseLost:
+    return LeaseLost(
+        "another run has taken this operation over",
+        where=key,
+        next_step="nothing: this run stops, the other one goes on",
+    )
 
 
 def _blank_attempt(attempt: int) -> dict[str, Any]:
@@ -246,7 +322,6 @@ def _blank_attempt(attempt: int) -> dict[str, Any]:
         "evidence": None,
         "error": None,
         "cancel_requested": False,
-        "began_at": time.time(),
         "submitted_at": None,
         "finished_at": None,
     }

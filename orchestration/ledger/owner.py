@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import socket
@@ -44,10 +45,16 @@ class Owner:
 
 @functools.cache
 def _host() -> str:
-    """Name and boot of this machine: after a reboot all earlier owners are strangers, and dead ones."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    suffix = boot.read_text().strip()[:8] if boot.exists() else ""
-    return f"{socket.gethostname()}:{suffix}"
+    """Where a process number means something: this machine since it booted, and this container on it.
+
+    Containers may share a host name and always share the kernel; a number of one says nothing in another. What ran
+    before a reboot is a stranger, whose lease is waited for.
+    """
+    marks = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        marks.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8])
+        marks.append(os.readlink("/proc/self/ns/pid").partition(":")[2])
+    return ":".join(marks)
 
 
 def _start_time(pid: int) -> str | None:

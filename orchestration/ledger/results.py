@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from sqlalchemy import RowMapping, select, update
 
@@ -46,7 +45,8 @@ class Receipt:
 
     @classmethod
     def from_document(cls, document: Document) -> Receipt:
-        return cls(**{**document, "inputs": tuple(document["inputs"])})  # type: ignore[arg-type]
+        known = {field.name: document[field.name] for field in fields(cls)}
+        return cls(**{**known, "inputs": tuple(document["inputs"])})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class Results:
         where = results.c.operation_key == operation_key
         with self._database.write("results") as connection:
             if connection.execute(select(results.c.id).where(where)).one_or_none() is None:
-                key = {"scan_id": scan_id, "operation_key": operation_key, "created_at": time.time()}
+                key = {"scan_id": scan_id, "operation_key": operation_key, "created_at": self._database.now()}
                 connection.execute(results.insert().values(**key, **values))
             else:
                 connection.execute(update(results).where(where).values(**values))
@@ -89,6 +89,6 @@ class Results:
 
     def of_scan(self, scan_id: str) -> Sequence[ResultRecord]:
         """Newest last."""
-        query = select(results).where(results.c.scan_id == scan_id).order_by(results.c.created_at)
+        query = select(results).where(results.c.scan_id == scan_id).order_by(results.c.created_at, results.c.id)
         with self._database.read() as connection:
             return [ResultRecord.from_row(row) for row in connection.execute(query).mappings()]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import enum
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import RowMapping, select, update
 
-from orchestration.errors import OrchestrationError
+from orchestration.errors import OrchestrationError, UnknownName
 from orchestration.ledger.database import Database
 from orchestration.ledger.operation import error_document, error_from
 from orchestration.ledger.owner import Owner
@@ -63,39 +62,42 @@ class Runs:
             "flow": flow,
             "parameters": parameters,
             "owner": str(owner),
-            "lease_until": time.time() + LEASE_SECONDS,
+            "lease_until": self._database.now() + LEASE_SECONDS,
             "state": RunState.RUNNING,
             "error": None,
-            "started_at": time.time(),
+            "started_at": self._database.now(),
             "finished_at": None,
         }
+        if scan_id is not None:
+            values["scan_id"] = scan_id
         with self._database.write("runs") as connection:
-            if connection.execute(select(runs.c.id).where(runs.c.id == run_id)).one_or_none() is None:
-                connection.execute(runs.insert().values(id=run_id, scan_id=scan_id, **values))
-            else:
-                connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
+            if connection.execute(update(runs).where(runs.c.id == run_id).values(**values)).rowcount == 0:
+                connection.execute(runs.insert().values(id=run_id, **values))
 
     def carries(self, run_id: str, scan_id: str) -> None:
         """The run has found out which scan it is about."""
-        with self._database.write("runs") as connection:
-            connection.execute(update(runs).where(runs.c.id == run_id).values(scan_id=scan_id))
+        self._change(run_id, scan_id=scan_id)
 
     def renew(self, run_id: str) -> None:
         with self._database.write("runs") as connection:
             connection.execute(
                 update(runs)
                 .where(runs.c.id == run_id, runs.c.state == RunState.RUNNING)
-                .values(lease_until=time.time() + LEASE_SECONDS)
+                .values(lease_until=self._database.now() + LEASE_SECONDS)
             )
 
     def finish(self, run_id: str, state: RunState, error: OrchestrationError | None = None) -> None:
         values = {
             "state": state,
             "error": None if error is None else error_document(error),
-            "finished_at": time.time(),
+            "finished_at": self._database.now(),
         }
+        self._change(run_id, **values)
+
+    def _change(self, run_id: str, **values: object) -> None:
         with self._database.write("runs") as connection:
-            connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
+            if connection.execute(update(runs).where(runs.c.id == run_id).values(**values)).rowcount == 0:
+                raise UnknownName(f"no run {run_id} in the ledger")
 
     def get(self, run_id: str) -> RunRecord | None:
         found = self._select(runs.c.id == run_id)
@@ -106,7 +108,7 @@ class Runs:
 
     def dead(self) -> Sequence[RunRecord]:
         """Those that nobody runs any more although they never ended."""
-        now = time.time()
+        now = self._database.now()
         return [run for run in self._select(runs.c.state == RunState.RUNNING) if run.dead(now)]
 
     def _select(self, where: object) -> Sequence[RunRecord]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import RowMapping, func, select, update
 
 from orchestration.errors import UnknownName
 from orchestration.ledger.database import Database
 from orchestration.ledger.service import Document
 from orchestration.ledger.tables import scans
 from orchestration.paths import RelativePath
+
+MIN_ID_CHARACTERS = 4
+"""So much of an id must be given; less would find a scan that nobody meant."""
 
 _NAMESPACE = uuid.UUID("6f1c8c1e-6d0b-5b8e-9a43-0d8f3d1b8320")
 
@@ -57,7 +59,7 @@ class Scans:
                     "fingerprint": fingerprint,
                     "export_controlled": export_controlled,
                     "facts": {},
-                    "registered_at": time.time(),
+                    "registered_at": self._database.now(),
                 }
                 connection.execute(scans.insert().values(**values))
             else:
@@ -65,41 +67,51 @@ class Scans:
                     "fingerprint": fingerprint or row["fingerprint"],
                     "export_controlled": export_controlled or row["export_controlled"],
                 }
-                connection.execute(update(scans).where(scans.c.id == scan_id).values(**changes))
+                if any(row[name] != value for name, value in changes.items()):
+                    connection.execute(update(scans).where(scans.c.id == scan_id).values(**changes))
             found = connection.execute(select(scans).where(scans.c.id == scan_id)).mappings().one()
         return Scan.from_row(found)
 
     def learn(self, scan_id: str, facts: Document) -> None:
         """Add what became known about a scan (proposal, sample, number of projections)."""
         with self._database.write("scans") as connection:
-            known = connection.execute(select(scans.c.facts).where(scans.c.id == scan_id)).scalar_one()
+            known = connection.execute(select(scans.c.facts).where(scans.c.id == scan_id)).scalar_one_or_none()
+            if known is None:
+                raise _unknown(scan_id)
             connection.execute(update(scans).where(scans.c.id == scan_id).values(facts={**known, **facts}))
 
     def get(self, scan_id: str) -> Scan:
         with self._database.read() as connection:
             row = connection.execute(select(scans).where(scans.c.id == scan_id)).mappings().one_or_none()
         if row is None:
-            raise UnknownName(f"no scan {scan_id} in the ledger", next_step="look it up with `beamline scans`")
+            raise _unknown(scan_id)
         return Scan.from_row(row)
 
     def find(self, text: str) -> Scan:
-        """By id, by the beginning of an id, by path, by file name or by its stem; the newest if several fit the name.
+        """By id, path, file name or its stem (the newest, if several fit), or by the beginning of an id.
 
         Raises:
             UnknownName: if none fits, or a beginning of an id fits several.
         """
+        path, start = scans.c.path, max(len(text), MIN_ID_CHARACTERS)
+        exactly = (scans.c.id == text) | (path == text)
+        named = path.endswith(f"/{text}", autoescape=True) | path.contains(f"{text}.", autoescape=True)
+        begins = func.substr(scans.c.id, 1, start) == text.lower()
         with self._database.read() as connection:
-            rows = connection.execute(select(scans).order_by(scans.c.registered_at.desc())).mappings().all()
-        known = [Scan.from_row(row) for row in rows]
-        by_id = [scan for scan in known if scan.id.startswith(text)]
-        if len(by_id) == 1 or (by_id and by_id[0].id == text):
-            return by_id[0]
-        if len(by_id) > 1 and len(text) >= 4:
+            query = select(scans).where(exactly | named | begins).order_by(scans.c.registered_at.desc())
+            known = [Scan.from_row(row) for row in connection.execute(query).mappings()]
+        for fits in (
+            [scan for scan in known if text in {scan.id, scan.path.text}],
+            [scan for scan in known if text in {scan.path.name, scan.path.stem}],
+        ):
+            if fits:
+                return fits[0]
+        by_id = [scan for scan in known if len(text) >= MIN_ID_CHARACTERS and scan.id.startswith(text.lower())]
+        if len(by_id) > 1:
             raise UnknownName(f"{text!r} is the beginning of {len(by_id)} scans", next_step="give more of the id")
-        by_name = [scan for scan in known if text in {scan.path.text, scan.path.name, scan.path.stem}]
-        if not by_name:
-            raise UnknownName(f"no scan {text!r} in the ledger", next_step="look it up with `beamline scans`")
-        return by_name[0]
+        if not by_id:
+            raise _unknown(text)
+        return by_id[0]
 
     def latest(self, *, limit: int = 50, beamline: str | None = None) -> Sequence[Scan]:
         query = select(scans).order_by(scans.c.registered_at.desc()).limit(limit)
@@ -112,3 +124,7 @@ class Scans:
 def scan_identity(beamline: str, path: RelativePath) -> str:
     """The same wherever it is computed, so that two programs that see a new file at once mean the same scan."""
     return str(uuid.uuid5(_NAMESPACE, f"{beamline}\n{path.text}"))
+
+
+def _unknown(name: str) -> UnknownName:
+    return UnknownName(f"no scan {name!r} in the ledger", next_step="look it up with `beamline scans`")

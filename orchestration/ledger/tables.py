@@ -1,4 +1,7 @@
-"""The tables of the ledger. Times are seconds since the epoch in UTC; documents are JSON."""
+"""The tables of the ledger. Times are seconds since the epoch in UTC; documents are JSON.
+
+What a person or a service names is Text: a name that is too long for a column would be a failure of our own making.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +41,9 @@ scans = Table(
     "scans",
     metadata,
     Column("id", String(36), primary_key=True),
-    Column("beamline", String(64), nullable=False),
+    Column("beamline", Text, nullable=False),
     Column("path", Text, nullable=False),
-    Column("fingerprint", String(128), nullable=False, default=""),
+    Column("fingerprint", Text, nullable=False, default=""),
     Column("export_controlled", Boolean, nullable=False, default=False),
     Column("facts", JSON, nullable=False, default=dict),
     _time("registered_at", nullable=False, index=True),
@@ -52,7 +55,7 @@ runs = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("scan_id", String(36), ForeignKey("scans.id"), nullable=True, index=True),
-    Column("flow", String(128), nullable=False),
+    Column("flow", Text, nullable=False),
     Column("parameters", JSON, nullable=False, default=dict),
     Column("owner", Text, nullable=False),
     _time("lease_until", nullable=False),
@@ -67,9 +70,9 @@ operations = Table(
     metadata,
     Column("key", String(40), primary_key=True),
     Column("scan_id", String(36), ForeignKey("scans.id"), nullable=False, index=True),
-    Column("step", String(128), nullable=False),
-    Column("service", String(64), nullable=False),
-    Column("destination", String(128), nullable=False),
+    Column("step", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("destination", Text, nullable=False),
     Column("request", JSON, nullable=False),
     Column("run_id", String(64), nullable=True),
     Column("state", String(16), nullable=False),
@@ -105,8 +108,8 @@ copies = Table(
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("scan_id", String(36), ForeignKey("scans.id"), nullable=False, index=True),
-    Column("dataset", String(64), nullable=False),
-    Column("endpoint", String(128), nullable=False, index=True),
+    Column("dataset", Text, nullable=False),
+    Column("endpoint", Text, nullable=False, index=True),
     Column("path", Text, nullable=False),
     Column("role", String(16), nullable=False),
     Column("state", String(16), nullable=False, index=True),
@@ -115,7 +118,7 @@ copies = Table(
     Column("files", Integer, nullable=False),
     Column("manifest", JSON, nullable=False),
     Column("verified_by", String(40), nullable=True),
-    Column("method", String(64), nullable=False),
+    Column("method", Text, nullable=False),
     _time("verified_at", nullable=False),
     _time("delete_after", nullable=True),
     _time("deleted_at", nullable=True),
@@ -128,8 +131,8 @@ results = Table(
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("scan_id", String(36), ForeignKey("scans.id"), nullable=False, index=True),
     Column("operation_key", String(40), ForeignKey("operations.key"), nullable=False, unique=True),
-    Column("kind", String(64), nullable=False),
-    Column("endpoint", String(128), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
     Column("path", Text, nullable=False),
     Column("receipt", JSON, nullable=False),
     _time("created_at", nullable=False),

@@ -1,0 +1,269 @@
+"""One claim on one operation, from the claim to a certain end; or to none, and then the operation stays open."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Generic, TypeVar
+
+from orchestration.errors import (
+    Cancelled,
+    DeadlinePassed,
+    InvalidInput,
+    LedgerError,
+    OperationFailed,
+    PolicyRefused,
+    ServiceUnavailable,
+)
+from orchestration.ledger import Ledger
+from orchestration.ledger.boundary import Boundary, reached
+from orchestration.ledger.lease import Lease
+from orchestration.ledger.operation import Operation, OperationRecord
+from orchestration.ledger.operations import Operations
+from orchestration.ledger.owner import Owner
+from orchestration.ledger.service import (
+    CancelAnswer,
+    Failed,
+    PollSchedule,
+    Progress,
+    Request,
+    Running,
+    Service,
+    Status,
+    Succeeded,
+)
+from orchestration.ledger.waiting import backoff, pause_unless
+
+R = TypeVar("R", bound=Request)
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_WRITE_SECONDS = 1.0
+"""The ledger is told of progress no more often than this; listeners hear all of it."""
+
+CANCEL_PATIENCE_SECONDS = 120.0
+"""How long a service gets to confirm a cancellation before this run gives up and leaves the operation open."""
+
+ProgressListener = Callable[[str, Progress], None]
+
+_CERTAIN = (OperationFailed, InvalidInput, PolicyRefused)
+
+
+@dataclass(kw_only=True)
+class Attempt(Generic[R]):
+    ledger: Ledger
+    operation: Operation[R]
+    service: Service[R]
+    owner: Owner
+    lease: Lease
+    schedule: PollSchedule
+    on_progress: ProgressListener | None
+    _last: Progress = field(default_factory=Progress)
+    _written: Progress | None = None
+    _written_at: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self.key = self.operation.key
+        self.step = self.operation.step
+
+    @property
+    def rows(self) -> Operations:
+        return self.ledger.operations
+
+    def run(self, record: OperationRecord) -> OperationRecord:
+        """The record of the success; everything else is raised."""
+        try:
+            return self._close(self._settle(record))
+        except BaseException:
+            # Mostly of no effect, as what ended holds no claim. Otherwise the next run need not wait for the lease
+            # to lapse, and adopts what was submitted.
+            self._release()
+            raise
+
+    def _settle(self, record: OperationRecord) -> Succeeded | Failed:
+        ends_at = record.began_at + self.operation.deadline
+        handle = record.handle or self._submit(record, ends_at)
+        if isinstance(handle, Failed):
+            return handle
+        return self._await(handle, ends_at)
+
+    def _submit(self, record: OperationRecord, ends_at: float) -> str | Failed:
+        """Token first, in the ledger; then what the service already knows under it; only then the submission."""
+        token = record.token
+        if token is None:
+            if record.cancel_requested:
+                return self._not_wanted()
+            try:
+                reached(Boundary.BEFORE_RESERVE, self.step)
+                token = self._insist(lambda: self.service.reserve(f"{self.key}-{record.attempt}"), ends_at)
+            except _CERTAIN as refusal:
+                return Failed(error=refusal)
+            self.rows.reserved(self.key, self.owner, token)
+        elif (known := self._find(token, ends_at)) is not None:
+            self.rows.submitted(self.key, self.owner, known, adopted=True)
+            return known
+        return self._submit_new(token, ends_at)
+
+    def _submit_new(self, token: str, ends_at: float) -> str | Failed:
+        """The service knows nothing of this token when this is called, and each time the loop begins again."""
+        delays = backoff()
+        while True:
+            handle: str | None
+            try:
+                if self.rows.standing(self.operation, self.owner):
+                    return self._not_wanted()
+                reached(Boundary.BEFORE_SUBMIT, self.step)
+                handle, adopted = self.service.submit(self.operation.request, token), False
+            except ServiceUnavailable as doubt:
+                # It may have acted and the answer was lost: it is asked before anything is submitted again.
+                self.rows.noted(self.key, self.owner, "in doubt", {"why": doubt.sentence})
+                self._hold_on(doubt, next(delays), ends_at)
+                handle, adopted = self._find(token, ends_at), True
+            except _CERTAIN as refusal:
+                return Failed(error=refusal)
+            if handle is not None:
+                reached(Boundary.AFTER_SUBMIT, self.step)
+                self.rows.submitted(self.key, self.owner, handle, adopted=adopted)
+                return handle
+
+    def _find(self, token: str, ends_at: float) -> str | None:
+        reached(Boundary.BEFORE_FIND, self.step)
+        return self._insist(lambda: self.service.find(self.operation.request, token), ends_at)
+
+    def _await(self, handle: str, ends_at: float) -> Succeeded | Failed:
+        began = time.monotonic()
+        delays = backoff()
+        while True:
+            self.lease.check()
+            status = self._poll(handle)
+            if isinstance(status, Succeeded | Failed):
+                return status
+            if isinstance(status, ServiceUnavailable):
+                wait = status.retry_after or next(delays)
+            else:
+                delays = backoff()
+                wait = self.schedule.interval(time.monotonic() - began)
+            if self._cancel_requested():
+                return self._cancel(handle, Cancelled("cancelled on request", where=self.step))
+            left = ends_at - self.ledger.now()
+            if left < 0:
+                return self._cancel(handle, self._late("it did not end"))
+            pause_unless(self._cancel_requested, min(wait, left + 0.01), self.step)
+
+    def _poll(self, handle: str) -> Status | ServiceUnavailable:
+        try:
+            status = self.service.poll(self.operation.request, handle)
+        except ServiceUnavailable as doubt:
+            self._tell(replace(self._last, note=doubt.what))
+            return doubt
+        except _CERTAIN as refusal:
+            return Failed(error=refusal)
+        if isinstance(status, Running):
+            self._tell(status.progress)
+        return status
+
+    def _cancel(self, handle: str, reason: Cancelled | DeadlinePassed) -> Succeeded | Failed:
+        """Stop it at the service, and believe the service about how it ended.
+
+        Raises:
+            Cancelled, DeadlinePassed: the reason, if the service does not confirm; what goes on there stays open here.
+        """
+        reached(Boundary.BEFORE_CANCEL, self.step)
+        give_up = self.ledger.now() + CANCEL_PATIENCE_SECONDS
+        delays = backoff()
+        while True:
+            answer = self._ask_to_cancel(handle)
+            if answer is CancelAnswer.CANCELLED:
+                return Failed(error=reason, evidence={"cancel": answer.value})
+            status = self._poll(handle)
+            if isinstance(status, Succeeded | Failed):
+                return status
+            delay = next(delays)
+            if self.ledger.now() + delay > give_up:
+                raise self._unconfirmed(reason, answer)
+            pause_unless(self._lost_already, delay, self.step)
+
+    def _ask_to_cancel(self, handle: str) -> CancelAnswer:
+        try:
+            return self.service.cancel(handle)
+        except ServiceUnavailable as doubt:
+            logger.warning("%s: the cancellation was not answered: %s", self.step, doubt.what)
+            return CancelAnswer.UNKNOWN
+        except _CERTAIN as refusal:
+            logger.warning("%s: the cancellation was refused: %s", self.step, refusal)
+            return CancelAnswer.REFUSED
+
+    def _unconfirmed(self, reason: Cancelled | DeadlinePassed, answer: CancelAnswer) -> Cancelled | DeadlinePassed:
+        self.rows.noted(self.key, self.owner, "cancel not confirmed", {"cancel": answer.value})
+        return type(reason)(
+            f"{reason.what}; {self.service.name} did not confirm that it was cancelled, and it may still go on",
+            where=self.step,
+            next_step="look at the service, then start the flow again: it finds out how this ended",
+        )
+
+    def _insist(self, ask: Callable[[], T], ends_at: float) -> T:
+        """Ask something harmless until it is answered or the operation's time is over."""
+        delays = backoff()
+        while True:
+            try:
+                return ask()
+            except ServiceUnavailable as doubt:
+                self._hold_on(doubt, next(delays), ends_at)
+
+    def _hold_on(self, doubt: ServiceUnavailable, delay: float, ends_at: float) -> None:
+        delay = doubt.retry_after or delay
+        if self.ledger.now() + delay > ends_at:
+            raise self._late(f"{self.service.name} did not answer ({doubt.what})") from doubt
+        self._tell(replace(self._last, note=doubt.what))
+        logger.warning("%s: %s; asked again in %.1f s", self.step, doubt.what, delay)
+        pause_unless(self._lost_already, delay, self.step)
+
+    def _cancel_requested(self) -> bool:
+        self.lease.check()
+        return self.rows.wanted_cancelled(self.key, self.owner)
+
+    def _lost_already(self) -> bool:
+        self.lease.check()
+        return False
+
+    def _not_wanted(self) -> Failed:
+        return Failed(error=Cancelled("cancelled before anything was submitted", where=self.step))
+
+    def _late(self, what: str) -> DeadlinePassed:
+        return DeadlinePassed(
+            f"{what} within {self.operation.deadline:.0f} s",
+            where=self.step,
+            next_step="look at the service, then start the flow again: it carries on where it stopped",
+        )
+
+    def _tell(self, progress: Progress) -> None:
+        self._last = progress
+        if self.on_progress is not None:
+            self._tell_listener(self.on_progress, progress)
+        if progress != self._written and time.monotonic() - self._written_at >= PROGRESS_WRITE_SECONDS:
+            self.rows.progressed(self.key, self.owner, asdict(progress))
+            self._written, self._written_at = progress, time.monotonic()
+
+    def _tell_listener(self, listener: ProgressListener, progress: Progress) -> None:
+        try:
+            listener(self.step, progress)
+        except Exception:
+            # It only watches, and what it watches goes on: a page that cannot be drawn fails no transfer.
+            logger.exception("%s: the progress could not be shown", self.step)
+
+    def _close(self, status: Succeeded | Failed) -> OperationRecord:
+        if isinstance(status, Succeeded):
+            self.rows.succeeded(self.key, self.owner, status.evidence)
+            return self.rows.get(self.key)
+        close = self.rows.cancelled if isinstance(status.error, Cancelled) else self.rows.failed
+        close(self.key, self.owner, status.error, status.evidence)
+        raise status.error
+
+    def _release(self) -> None:
+        try:
+            self.rows.release(self.key, self.owner)
+        except LedgerError:
+            logger.exception("%s: the claim could not be given back; it lapses with its lease", self.step)
