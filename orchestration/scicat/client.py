@@ -65,7 +65,13 @@ class ScicatClient:
     def dataset(self, pid: str) -> Document | None:
         """The record; None if there is none."""
         what = f"show the record {pid}"
-        response = self._ask("GET", _path(pid), what, expected={HTTPStatus.NOT_FOUND})
+        response = self._ask("GET", _path(pid), what, expected={HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN})
+        if response.status_code == HTTPStatus.FORBIDDEN:
+            raise CatalogueRefused(
+                f"this service's account {self.user} may not read the record {pid}",
+                where=str(self._http.base_url),
+                next_step="set `scicat.service_group` to a group of that account, so that it may read what it writes",
+            )
         if response.status_code == HTTPStatus.NOT_FOUND or response.content in {b"", b"null"}:
             return None
         return _object(response, what)

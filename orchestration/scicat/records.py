@@ -45,6 +45,14 @@ class Dataset:
     proposal_id: str = ""
     scientific_metadata: Mapping[str, Json] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # The server takes an empty text for any of these; nobody could find, or see, such a record.
+        for name in ("name", "owner", "contact_email", "owner_group", "source_folder"):
+            if not getattr(self, name).strip():
+                raise InvalidInput(f"a catalogue record needs `{name}`", where=self.name or "catalogue record")
+        if not self.source_folder.startswith("/"):
+            raise InvalidInput(f"the source folder {self.source_folder!r} is not an absolute path", where=self.name)
+
     def payload(self) -> Document:
         """The body of the request, without `pid`."""
         body: Document = {

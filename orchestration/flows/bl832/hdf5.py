@@ -109,7 +109,7 @@ def _sampled(dataset: h5py.Dataset) -> npt.NDArray[np.generic]:
         return np.asarray(dataset[()])
     first = dataset[(slice(None), *(0,) * (dataset.ndim - 1))] if 0 not in dataset.shape else np.array([])
     series: npt.NDArray[np.generic] = np.asarray(first)
-    return series[np.unique(np.linspace(0, len(series) - 1, min(len(series), SAMPLES)).astype(int))]
+    return series.take(np.unique(np.linspace(0, len(series) - 1, min(len(series), SAMPLES)).astype(int)))
 
 
 def _plain(values: npt.NDArray[np.generic]) -> list[str | int | float | bool]:
