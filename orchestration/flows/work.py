@@ -49,10 +49,11 @@ class Work:
     def perform(self, operation: Operation[R], service: Service[R]) -> Outcome:
         """The operation as a stage that Prefect shows, done exactly once by the ledger."""
 
+        @task(name=operation.step, cache_policy=NO_CACHE, persist_result=False)
         def stage() -> Outcome:
             return perform(self.ledger, operation, service, run_id=self.run_id, on_progress=self._log_progress)
 
-        outcome = task(stage, name=operation.step, cache_policy=NO_CACHE, persist_result=False)()
+        outcome = stage()
         how = "was already done" if outcome.already_done else f"done in {outcome.record.seconds or 0:.1f} s"
         self.logger.info("%s: %s", operation.step, how)
         return outcome

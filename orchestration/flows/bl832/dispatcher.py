@@ -58,7 +58,7 @@ def dispatcher(file_path: str, is_export_control: bool = False) -> Document:
         decisions = decision_settings(work.settings)
         branches: list[Branch] = []
         if decisions.get(NEW_FILE):
-            moved = {"file_path": file_path, "is_export_control": scan.export_controlled}
+            moved: Document = {"file_path": file_path, "is_export_control": scan.export_controlled}
             branches.append(_run(work, scan, NEW_FILE, moved))
         if all(branch.error is None for branch in branches):
             wanted = [name for name in RECONSTRUCTIONS if decisions.get(name)]

@@ -87,7 +87,7 @@ def test_832_transfers(file_path: str = "raw/transfer_tests/test.txt") -> Docume
         path = RelativePath.parse(file_path)
         for source, destination in pairwise(endpoints):
             copy(work, scan, [Dataset(name="flight check", path=path)], source=source, destination=destination)
-        return {"arrived": names[1:]}
+        return {"arrived": [*names[1:]]}
 
 
 if __name__ == "__main__":
