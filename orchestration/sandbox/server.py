@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 from pathlib import Path
+from types import FrameType
 
 import click
 import uvicorn
 
+from orchestration.errors import ConfigError
 from orchestration.sandbox import settings as facility_settings
 from orchestration.sandbox.app import build
 from orchestration.sandbox.connections import TrackedProtocol
@@ -58,6 +61,15 @@ def _announce(path: Path, listening: socket.socket) -> None:
     part.replace(path)
 
 
+def _settings(config: Path | None, state: Path) -> Settings:
+    if config is None:
+        return Settings(state=state)
+    try:
+        return facility_settings.load(config, state=state)
+    except ConfigError as error:
+        raise click.ClickException(error.sentence) from error
+
+
 @click.command()
 @click.option("--state", type=click.Path(path_type=Path), required=True, help="Directory for all that it remembers.")
 @click.option("--config", type=click.Path(path_type=Path), help="YAML or JSON with its collections.")
@@ -66,16 +78,23 @@ def _announce(path: Path, listening: socket.socket) -> None:
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Written once it answers. [STATE/ready.json]")
 def main(state: Path, config: Path | None, host: str, port: int, ready_file: Path | None) -> None:
     """Run the facility until it is told to stop (SIGTERM or Ctrl-C)."""
-    settings = facility_settings.load(config, state=state) if config else Settings(state=state)
+    settings = _settings(config, state)
     ready = ready_file or state / "ready.json"
     ready.unlink(missing_ok=True)
     listening = listen(host, port)
     click.echo(f"facility at http://{host}:{listening.getsockname()[1]}, state in {state}")
     server = FacilityServer(settings, ready_file=ready)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     try:
         server.run(sockets=[listening])
     finally:
         ready.unlink(missing_ok=True)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """uvicorn stops at a signal and then raises it again: to have stopped when told to is no failure."""
+    raise SystemExit(0)
 
 
 if __name__ == "__main__":
