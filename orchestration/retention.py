@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from orchestration.config import Endpoint, RetentionRule, Settings
 from orchestration.errors import DeletionUnproven
-from orchestration.ledger.copies import CopyRecord, CopyState, FileEvidence
+from orchestration.ledger.copies import COMPARED, CopyRecord, CopyState, FileEvidence
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.service import Document
 from orchestration.paths import RelativePath
@@ -134,7 +134,7 @@ def _difference(one: Sequence[FileEvidence], other: Sequence[FileEvidence]) -> s
         mine, theirs = sums[entry.path], entry.checksum
         if mine is None or theirs is None:
             return "it has no checksum"
-        if _algorithm(mine) == _algorithm(theirs) and mine != theirs:
+        if COMPARED != _algorithm(mine) == _algorithm(theirs) and mine != theirs:
             return f"the checksum of {entry.path or 'the file'} differs"
     return ""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from orchestration.config import Endpoint
 from orchestration.errors import ConfigError, SourceMissing
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import CopyRecord, FileEvidence, Role
+from orchestration.ledger.copies import COMPARED, CopyRecord, FileEvidence, Role
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.scan import Scan
@@ -144,7 +144,7 @@ def manifest_of(work: Work, outcome: Outcome, item: TransferItem, destination: E
     if isinstance(listed, list) and outcome.evidence.get("manifest_complete", False):
         prefix = item.destination.text
         entries = [entry for entry in listed if isinstance(entry, dict) and _below(prefix, str(entry["path"]))]
-        return [_evidence(entry, prefix) for entry in entries]
+        return [_evidence(entry, prefix, outcome) for entry in entries]
     facts = look(work, destination, item.destination)
     if facts is None:
         raise SourceMissing(
@@ -161,10 +161,13 @@ def _below(prefix: str, path: str) -> bool:
     return path == prefix or path.startswith(f"{prefix}/")
 
 
-def _evidence(entry: Mapping[str, Json], prefix: str) -> FileEvidence:
-    checksum = f"sha256:{entry['sha256']}" if entry.get("sha256") else entry.get("checksum")
-    return FileEvidence(
-        path=str(entry["path"]).removeprefix(prefix).removeprefix("/"),
-        size=int(str(entry["size"])),
-        checksum=None if checksum is None else str(checksum),
-    )
+def _evidence(entry: Mapping[str, Json], prefix: str, outcome: Outcome) -> FileEvidence:
+    """A file that was there already has no digest in the evidence: Globus compared it, and keeps that to itself."""
+    if entry.get("sha256"):
+        checksum = f"sha256:{entry['sha256']}"
+    elif entry.get("checksum"):
+        checksum = f"{str(entry.get('algorithm') or 'md5').lower()}:{entry['checksum']}"
+    else:
+        checksum = f"{COMPARED}:{outcome.record.handle}"
+    name = str(entry["path"]).removeprefix(prefix).removeprefix("/")
+    return FileEvidence(path=name, size=int(str(entry["size"])), checksum=checksum)

@@ -9,9 +9,10 @@ from orchestration import config
 from orchestration.config import Endpoint, Settings, state_directory
 from orchestration.errors import UnknownName
 from orchestration.flows.runs import PrefectRun, PrefectSchedule
-from orchestration.globus.auth import transfer_client
-from orchestration.globus.transfer import GlobusDelete, GlobusTransfer
-from orchestration.globus.transfer import inspect as inspect_collection
+from orchestration.globus.auth import TransferClients
+from orchestration.globus.delete import GlobusDelete
+from orchestration.globus.files import GlobusFiles
+from orchestration.globus.transfer import GlobusTransfer
 from orchestration.ledger.service import Service
 from orchestration.local.delete import LocalDelete
 from orchestration.local.delete import inspect as inspect_directory
@@ -30,11 +31,11 @@ class Services:
 
     @cached_property
     def globus_transfer(self) -> GlobusTransfer:
-        return GlobusTransfer(self._transfer_client, self._settings.transfer)
+        return GlobusTransfer(self._clients, self._settings.transfer)
 
     @cached_property
     def globus_delete(self) -> GlobusDelete:
-        return GlobusDelete(self._transfer_client, self._settings.transfer)
+        return GlobusDelete(self._clients)
 
     @cached_property
     def local_transfer(self) -> LocalTransfer:
@@ -61,13 +62,13 @@ class Services:
         return PrefectSchedule()
 
     @cached_property
-    def _transfer_client(self) -> TransferClientFactory:
-        return transfer_client(config.credentials())
+    def _clients(self) -> TransferClients:
+        return TransferClients(config.credentials())
 
     def look(self, endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
         """What stands there now, as its own server sees it; None if nothing does."""
         if endpoint.uuid is not None:
-            return inspect_collection(self._transfer_client, endpoint, path)
+            return GlobusFiles(self._clients).inspect(endpoint, path)
         return inspect_directory(endpoint, path)
 
     def named(self, name: str) -> Service[Any]:

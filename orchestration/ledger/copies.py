@@ -15,6 +15,10 @@ from orchestration.ledger.tables import copies
 from orchestration.paths import RelativePath
 
 
+COMPARED = "compared"
+"""In place of a checksum's algorithm: a service compared the file with its source, in the task named behind it."""
+
+
 class Role(enum.StrEnum):
     ORIGINAL = "original"
     REPLICA = "replica"
@@ -34,7 +38,7 @@ class FileEvidence:
     path: str
     size: int
     checksum: str | None = None
-    """``sha256:...``, ``md5:...``; None if only the size is known."""
+    """``sha256:...``, ``md5:...``, ``compared:<task>``; None if only the size is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
