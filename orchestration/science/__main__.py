@@ -1,0 +1,16 @@
+"""Runs the command line of the science programs."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# Threads work on slices of their own; libraries that started more inside each would only get in the way.
+# This must be set before numpy is first imported.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+from orchestration.science.cli import main  # noqa: E402 - see above
+
+if __name__ == "__main__":
+    sys.exit(main())

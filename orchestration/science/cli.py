@@ -1,0 +1,88 @@
+"""The command line of the science programs: ``python -m orchestration.science <technique> <command>``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from orchestration.science.errors import Interrupted, OutputFailed, ParametersInvalid, ScienceError
+from orchestration.science.tomography.cli import tomography
+
+ERROR_FILE = "ORCHESTRATION_ERROR_FILE"
+"""Environment variable that names a file for the error, as JSON, when a command fails."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+def science() -> None:
+    """Computes results from scan files."""
+
+
+science.add_command(tomography)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit code is 0, or 1 with one sentence on standard error."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        science.main(args=arguments, prog_name="python -m orchestration.science", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except ScienceError as error:
+        return _fail(error)
+    except click.ClickException as error:
+        return _fail(ParametersInvalid(" ".join(error.format_message().split()), where="command line"), code=2)
+    except (KeyboardInterrupt, click.Abort, SystemExit):
+        return _fail(Interrupted("the program was told to stop"), code=130)
+    except MemoryError:
+        return _fail(OutputFailed("memory ran out", next_step="give less with --memory, or use fewer --threads"))
+    except OSError as error:
+        return _fail(OutputFailed(f"{error.strerror or error}", where=str(error.filename or "")))
+    except Exception as error:
+        # A defect of this program, not of the input: the one case in which the stack helps whoever reads the log.
+        traceback.print_exc()
+        return _fail(ScienceError(f"{type(error).__name__}: {error}", next_step="report this defect with the log"))
+    return 0
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(error: ScienceError, *, code: int = 1) -> int:
+    click.echo(error.sentence, err=True)
+    target = os.environ.get(ERROR_FILE)
+    if target:
+        fields = {
+            "type": type(error).__name__,
+            "what": error.what,
+            "where": error.where,
+            "next_step": error.next_step,
+        }
+        try:
+            _write_atomically(Path(target), json.dumps(fields, ensure_ascii=False) + "\n")
+        except OSError as problem:
+            click.echo(f"The error file {target!r} cannot be written: {problem.strerror}.", err=True)
+    return code
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(prefix=".error-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

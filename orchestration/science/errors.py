@@ -1,0 +1,157 @@
+"""Every error of the science programs, grouped by what the reader of it can do.
+
+::
+
+    ScienceError
+    ├── ParametersInvalid       an option or a key of a parameter file is wrong
+    ├── ScanUnreadable          the file is not the scan it should be
+    │   ├── ScanMissing
+    │   ├── ScanEmpty           zero bytes
+    │   ├── NotHdf5
+    │   ├── ScanTruncated
+    │   ├── ScanStillOpen       a writer has it open, or died with it open
+    │   ├── ProjectionsMissing
+    │   ├── FlatsMissing
+    │   ├── AnglesMissing
+    │   ├── ShapeMismatch
+    │   └── FramesNotFinite     NaN or infinite values
+    ├── CenterNotFound
+    ├── DeviceMissing           a GPU was asked for and there is none that works
+    ├── OutputFailed            the result cannot be written there
+    │   └── NameTooLong
+    └── Interrupted
+
+Each says what happened, where, and what to do next, in one sentence (``str(error)``), and keeps the three apart.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ScienceError(Exception):
+    """Base of all errors that are meant to be read by a person."""
+
+    next_step_default: ClassVar[str] = "read the log of this run, then run the same command again"
+
+    def __init__(self, what: str, *, where: str = "", next_step: str = "") -> None:
+        self.what = what.rstrip(".")
+        self.where = where
+        self.next_step = next_step.rstrip(".") or self.next_step_default
+        super().__init__(self.sentence)
+
+    @property
+    def sentence(self) -> str:
+        """What, where and what next, as one line."""
+        place = f" ({self.where})" if self.where else ""
+        return " ".join(f"{self.what}{place}. Next: {self.next_step}.".split())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are pickled by their args, which here are the sentence; the parts must survive a process border.
+        return (_rebuild, (type(self), self.what, self.where, self.next_step))
+
+
+def _rebuild(kind: type[ScienceError], what: str, where: str, next_step: str) -> ScienceError:
+    return kind(what, where=where, next_step=next_step)
+
+
+class ParametersInvalid(ScienceError):
+    """Raised when an option or a key of a parameter file is wrong."""
+
+    next_step_default = "correct the parameter; --help lists them all"
+
+
+class ScanUnreadable(ScienceError):
+    """Raised when a file is not the scan it should be."""
+
+    next_step_default = "check that acquisition has finished and the file opens, then start again"
+
+
+class ScanMissing(ScanUnreadable):
+    """Raised when there is no such file, or it may not be read."""
+
+    next_step_default = "check the path and its permissions"
+
+
+class ScanEmpty(ScanUnreadable):
+    """Raised when a file has no bytes at all."""
+
+    next_step_default = "copy the file again from the detector"
+
+
+class NotHdf5(ScanUnreadable):
+    """Raised when a file is of another format."""
+
+    next_step_default = "give a Data Exchange HDF5 file"
+
+
+class ScanTruncated(ScanUnreadable):
+    """Raised when the end of a file is missing."""
+
+    next_step_default = "copy the file again from the detector"
+
+
+class ScanStillOpen(ScanUnreadable):
+    """Raised when a writer has the file open, or died with it open."""
+
+    next_step_default = "wait until acquisition has closed the file; if its writer died, run `h5clear -s` on a copy"
+
+
+class ProjectionsMissing(ScanUnreadable):
+    """Raised when a file has no ``/exchange/data``."""
+
+    next_step_default = "give a Data Exchange file with projections in /exchange/data"
+
+
+class FlatsMissing(ScanUnreadable):
+    """Raised when a file has neither flat or dark fields nor constants that stand for them."""
+
+    next_step_default = "give the constant with --flat-value or --dark-value, or scan again with flats and darks"
+
+
+class AnglesMissing(ScanUnreadable):
+    """Raised when nothing in a file says at which angles it was taken."""
+
+    next_step_default = "give the covered range in degrees with --angle-range"
+
+
+class ShapeMismatch(ScanUnreadable):
+    """Raised when the arrays of a file do not fit each other."""
+
+    next_step_default = "check the acquisition program: this file cannot be reconstructed as it is"
+
+
+class FramesNotFinite(ScanUnreadable):
+    """Raised when frames hold NaN or infinite values."""
+
+    next_step_default = "repair or cut out the named frames"
+
+
+class CenterNotFound(ScienceError):
+    """Raised when the centre of rotation cannot be found in the data."""
+
+    next_step_default = "give it with --center"
+
+
+class DeviceMissing(ScienceError):
+    """Raised when a GPU was asked for and none works here."""
+
+    next_step_default = "install the `gpu` extra on a machine with a CUDA device, or use --device cpu"
+
+
+class OutputFailed(ScienceError):
+    """Raised when a result cannot be written."""
+
+    next_step_default = "free space or choose another folder with --out, then run the same command again"
+
+
+class NameTooLong(OutputFailed):
+    """Raised when the name of a result would be longer than file systems allow."""
+
+    next_step_default = "rename the scan"
+
+
+class Interrupted(ScienceError):
+    """Raised when this program was told to stop; nothing half-written is left."""
+
+    next_step_default = "run the same command again"

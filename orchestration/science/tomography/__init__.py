@@ -1,0 +1,1 @@
+"""Parallel-beam tomography: from a Data Exchange HDF5 file to slices, volumes and pictures."""

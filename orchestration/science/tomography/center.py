@@ -1,0 +1,185 @@
+"""Finding the rotation axis: two measurements that do not share their weaknesses, and how far they agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from orchestration.science.errors import CenterNotFound
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Complex128 = NDArray[np.complex128]
+
+STEP = 0.01
+"""Pixels between the positions at which a measure is evaluated, before a parabola through the best three."""
+ROWS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Center:
+    """Where the axis is, as a column (the middle of the first column is 0)."""
+
+    column: float
+    uncertainty: float
+    """In pixels: the standard error over groups of rows, or the methods' disagreement where that is larger."""
+    method: Literal["given", "opposite projections", "sinogram"]
+    opposite: float | None
+    """From projections half a turn apart, registered to each other; None where there are none."""
+    sinogram: float | None
+    """From the energy outside the double wedge to which the sinogram of a full turn is confined."""
+
+    @property
+    def confidence(self) -> float:
+        """From 0 to 1; one half at an uncertainty of half a pixel."""
+        return float(1.0 / (1.0 + (self.uncertainty / 0.5) ** 2))
+
+
+def rows_to_use(total: int, *, count: int = ROWS) -> NDArray[np.int64]:
+    """Rows spread over the detector, apart from its outermost eighth, where the beam is weak."""
+    margin = total // 8
+    return np.unique(np.linspace(margin, total - 1 - margin, min(count, total)).astype(np.int64))
+
+
+def find_center(sinograms: Float32, angles: Float64) -> Center:
+    """The rotation axis from line integrals (rows, angles, columns) and angles in radians.
+
+    Raises:
+        CenterNotFound: when the scan covers too little, or the data hold nothing to measure.
+    """
+    span = float(np.ptp(angles)) + float(np.median(np.abs(np.diff(angles))))
+    if span < np.deg2rad(170.0):
+        what = f"the scan covers {np.rad2deg(span):.0f} degrees, too few to find the centre of rotation"
+        raise CenterNotFound(what)
+    if not float(np.ptp(sinograms)) > 0:
+        raise CenterNotFound("the projections are empty, so the centre of rotation cannot be found")
+    first = _measure(_prepared(sinograms, shift=0.0), angles)
+    # Seen from the axis the detector ends earlier on one side; what only the other side sees would pull it over.
+    return _measure(_prepared(sinograms, shift=first.shift), angles).center(width=sinograms.shape[2])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shifts:
+    """By how many pixels mirrored projections are moved: twice the axis' distance from the middle."""
+
+    opposite: float | None
+    sinogram: float
+    error: float
+    full_turn: bool
+
+    @property
+    def shift(self) -> float:
+        return self.opposite if self.full_turn and self.opposite is not None else self.sinogram
+
+    def center(self, *, width: int) -> Center:
+        middle = (width - 1) / 2
+        return Center(
+            column=middle + self.shift / 2,
+            uncertainty=self.error / 2,
+            method="opposite projections" if self.full_turn else "sinogram",
+            opposite=None if self.opposite is None else middle + self.opposite / 2,
+            sinogram=middle + self.sinogram / 2,
+        )
+
+
+def _measure(signals: Float32, angles: Float64) -> _Shifts:
+    pairs = opposite_pairs(angles)
+    opposite = _from_pairs(signals, pairs) if len(pairs) else None
+    half_turn = _half_turn(angles)
+    groups = _row_groups(signals.shape[0])
+    spectra = [_wedge(signals[group][:, half_turn]) for group in groups]
+    sinogram = _best_shift(np.sum(spectra, axis=0))
+    spread = [_best_shift(spectrum, near=sinogram) for spectrum in spectra]
+    error = float(np.std(spread) / np.sqrt(max(len(spread) - 1, 1))) if len(spread) > 1 else 0.0
+    if opposite is not None:
+        error = max(error, abs(opposite - sinogram) / 2)
+    return _Shifts(opposite=opposite, sinogram=sinogram, error=error, full_turn=len(pairs) > 2)
+
+
+def opposite_pairs(angles: Float64) -> NDArray[np.int64]:
+    """Indices (pairs, 2) of projections half a turn apart, to within one angular step."""
+    step = float(np.median(np.abs(np.diff(angles))))
+    order = np.argsort(angles)
+    wanted = angles + np.pi
+    place = np.clip(np.searchsorted(angles[order], wanted), 1, angles.size - 1)
+    left, right = order[place - 1], order[place]
+    partner = np.where(np.abs(angles[left] - wanted) <= np.abs(angles[right] - wanted), left, right)
+    close = np.flatnonzero(np.abs(angles[partner] - wanted) < 1.01 * step)
+    if close.size > 1:
+        # Where true partners exist, those one step off would only blur them.
+        distance = np.abs(angles[partner] - wanted)[close]
+        close = close[distance <= distance.min() + 0.26 * step]
+    return np.stack([close, partner[close]], axis=1)
+
+
+def _half_turn(angles: Float64) -> slice:
+    """The projections of the first half turn."""
+    travelled = np.abs(angles - angles[0])
+    return slice(0, int(np.count_nonzero(travelled < np.pi - 1e-6)))
+
+
+def _prepared(sinograms: Float32, *, shift: float) -> Float32:
+    """Without the background, and ending softly at the same distance from the axis on both sides."""
+    width = sinograms.shape[2]
+    edge = max(2, width // 32)
+    background = np.median(sinograms[:, :, [*range(edge), *range(width - edge, width)]])
+    distance = np.abs(np.arange(width) - (width - 1) / 2 - shift / 2)
+    reach = (width - abs(shift)) / 2
+    taper = np.sin(0.5 * np.pi * np.clip((reach - distance) / edge, 0.0, 1.0)) ** 2
+    return np.asarray((sinograms - background) * taper, dtype=np.float32)
+
+
+def _row_groups(rows: int) -> list[NDArray[np.int64]]:
+    return [group for group in np.array_split(np.arange(rows), min(4, rows)) if group.size]
+
+
+def _from_pairs(signals: Float32, pairs: NDArray[np.int64]) -> float:
+    """Shift that lays the mirrored opposite projection over the first, by least squares over all rows and pairs."""
+    chosen = pairs[np.linspace(0, len(pairs) - 1, min(len(pairs), 64)).astype(np.int64)]
+    first = scipy.fft.rfft(signals[:, chosen[:, 0]], 2 * signals.shape[2], axis=2)
+    second = scipy.fft.rfft(signals[:, chosen[:, 1]][:, :, ::-1], 2 * signals.shape[2], axis=2)
+    cross = (np.conj(first) * second).sum(axis=(0, 1)).astype(np.complex128)
+    # The mean carries no position and the finest detail little but noise.
+    frequency = np.arange(cross.size) / (2 * signals.shape[2])
+    return _best_shift(-cross * frequency**2 * np.exp(-((frequency / 0.15) ** 2)))
+
+
+def _wedge(signals: Float32) -> Complex128:
+    """Correlation outside the double wedge of the sinogram and its mirror image, summed over rows, per frequency.
+
+    A half turn and its mirror image make a full turn, whose two-dimensional spectrum vanishes where the angular
+    frequency exceeds the radius times the radial one (Vo 2014). The energy there, as a function of the mirror's shift,
+    is a constant plus this spectrum's inverse transform: all shifts cost one Fourier transform.
+    """
+    rows, angles, width = signals.shape
+    length = 2 * width
+    total = np.zeros(length // 2 + 1, dtype=np.complex128)
+    frequency = np.arange(length // 2 + 1) / length
+    turns = np.abs(scipy.fft.fftfreq(2 * angles, 1.0 / (2 * angles)))
+    outside = turns[:, None] > 2 * np.pi * frequency[None, :] * (width / 2) + 2
+    sign = np.exp(-1j * np.pi * np.arange(2 * angles))[:, None].astype(np.complex64)
+    for row in range(rows):
+        direct = scipy.fft.rfft(signals[row], length, axis=1)
+        mirror = scipy.fft.rfft(signals[row][:, ::-1], length, axis=1)
+        # The mirrored half follows the first: a shift by half a turn in angle, a sign in angular frequency.
+        first = scipy.fft.fft(direct, 2 * angles, axis=0)
+        second = scipy.fft.fft(mirror, 2 * angles, axis=0) * sign
+        total += (np.conj(first) * second * outside).sum(axis=0)
+    return total
+
+
+def _best_shift(cross: Complex128, *, near: float | None = None) -> float:
+    """The shift in pixels at which ``Re sum cross(f) exp(-2 pi i f shift)`` is least."""
+    length = 2 * (cross.size - 1)
+    coarse = scipy.fft.irfft(cross, 4 * length)
+    shifts = scipy.fft.fftfreq(4 * length, 1.0 / length)
+    reach = np.abs(shifts) <= length / 4 if near is None else np.abs(shifts + near) <= 4.0
+    start = -float(shifts[reach][np.argmin(coarse[reach])])
+    fine = start + np.arange(-0.5, 0.5 + STEP, STEP)
+    waves = np.exp(-2j * np.pi * np.outer(fine, np.arange(cross.size) / length))
+    values = (waves @ cross).real
+    return float(fine[int(np.argmin(values))])

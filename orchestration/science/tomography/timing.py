@@ -1,0 +1,32 @@
+"""Where the time of a run goes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Stopwatch:
+    """Adds up seconds by stage; stages of several threads add up too, and may exceed the time on the wall."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - start
+            with self._lock:
+                self._seconds[name] += elapsed
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        with self._lock:
+            return {name: round(value, 4) for name, value in self._seconds.items()}
