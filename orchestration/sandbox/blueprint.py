@@ -1,0 +1,150 @@
+"""The settings of a sandbox: the project's own config.yml, with every place moved into one directory.
+
+Endpoints on one Globus collection stay on one collection, and keep their paths on it; all collections are directories
+below ``endpoints``. The facility's settings and the environment that leads every client to it are made of the same.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from orchestration import config
+from orchestration.errors import ConfigError
+from orchestration.ledger.service import Document, Json
+from orchestration.sandbox import testing
+from orchestration.sandbox.layout import Layout
+from orchestration.sandbox.processes import MARK
+
+_PRIVATE = ("PREFECT_", "GLOBUS_", "SCICAT_", "BEAMLINE_", "PATH_NERSC_")
+"""What begins so in the caller's environment may lead to, or open, the real services: it does not go into a sandbox."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """A Globus collection, and the endpoints on it."""
+
+    id: str
+    directory: Path
+    endpoints: tuple[config.Endpoint, ...]
+
+    def document(self) -> Document:
+        return {"id": self.id, "name": self.directory.name, "root": str(self.directory)}
+
+
+def write(layout: Layout, project_file: Path | None = None) -> None:
+    """Write the settings of the service and of the facility, and make the directories behind all endpoints.
+
+    `project_file` is the config.yml to follow; by default the project's own, wherever this is started.
+    """
+    source = project_file or project_config()
+    settings, problems = config.inspect(source)
+    if settings is None or problems:
+        raise ConfigError(
+            f"the settings of the project are wrong: {'; '.join(str(problem) for problem in problems)}",
+            where=str(source),
+        )
+    collections = _collections(settings, layout)
+    rows: list[Json] = [collection.document() for collection in collections]
+    mounts = _mounts(settings, layout, collections)
+    for mount in mounts.values():
+        mount.mkdir(parents=True, exist_ok=True)
+    _write(layout.facility_file, yaml.safe_dump({"collections": rows}, sort_keys=False))
+    _write(layout.config_file, _moved(source, mounts))
+
+
+def project_config() -> Path:
+    """The config.yml of the checkout, or the one that this process is pointed at if there is no checkout."""
+    checkout = Path(__file__).resolve().parents[2] / "config.yml"
+    return checkout if checkout.is_file() else config.locate()
+
+
+def environment(layout: Layout, *, facility_url: str, prefect_port: int) -> dict[str, str]:
+    """The variables that lead every client of this project to the sandbox."""
+    prefect = f"http://127.0.0.1:{prefect_port}"
+    return {
+        "BEAMLINE_CONFIG": str(layout.config_file),
+        "BEAMLINE_LEDGER_URL": layout.ledger_url,
+        "BEAMLINE_SANDBOX": str(layout.root),
+        "BEAMLINE_SANDBOX_URL": facility_url,
+        "PREFECT_API_URL": f"{prefect}/api",
+        "PREFECT_UI_URL": prefect,
+        "PREFECT_HOME": str(layout.prefect),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        **testing.environment(facility_url),
+    }
+
+
+def server_environment(prefect_port: int) -> dict[str, str]:
+    """What the Prefect server needs besides: its own address for its pages, leases that survive its restart."""
+    api = f"http://127.0.0.1:{prefect_port}/api"
+    return {
+        "PREFECT_SERVER_API_PORT": str(prefect_port),
+        "PREFECT_SERVER_UI_API_URL": api,
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "PREFECT__SERVER_FINAL": "1",
+    }
+
+
+WORKER_ENVIRONMENT = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_WORKER_PREFETCH_SECONDS": "2"}
+"""A worker of one's own may ask often; the defaults (10 s) are made for hundreds of them."""
+
+
+def clean_environment(layout: Layout) -> dict[str, str]:
+    """The caller's environment without what could lead a process of the sandbox to the real services."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE)}
+    sources = str(Path(__file__).resolve().parents[2])
+    search = [sources, *filter(None, kept.get("PYTHONPATH", "").split(os.pathsep))]
+    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
+    return {**kept, "PYTHONPATH": os.pathsep.join(search), "PATH": path, MARK: str(layout.root)}
+
+
+def write_environment(layout: Layout, variables: Mapping[str, str]) -> None:
+    """As a file that both dotenv and a shell read (``set -a; . .sandbox/env``)."""
+    lines = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
+    _write(layout.environment_file, "\n".join(["# Written by `beamline sandbox up`.", *lines, ""]))
+
+
+def _collections(settings: config.Settings, layout: Layout) -> list[Collection]:
+    """Named for the first endpoint on each."""
+    by_id: dict[str, list[config.Endpoint]] = {}
+    for endpoint in settings.endpoints.values():
+        if endpoint.uuid is not None:
+            by_id.setdefault(str(endpoint.uuid), []).append(endpoint)
+    return [
+        Collection(id=uuid, directory=layout.endpoints / endpoints[0].name, endpoints=tuple(endpoints))
+        for uuid, endpoints in by_id.items()
+    ]
+
+
+def _mounts(settings: config.Settings, layout: Layout, collections: list[Collection]) -> dict[str, Path]:
+    """The directory behind each endpoint."""
+    mounts = {name: layout.endpoints / name for name in settings.endpoints}
+    for collection in collections:
+        for endpoint in collection.endpoints:
+            mounts[endpoint.name] = collection.directory / endpoint.root_path.lstrip("/")
+    return mounts
+
+
+def _moved(source: Path, mounts: Mapping[str, Path]) -> str:
+    """The settings file with the mounts of the sandbox, where the project's own file has mounts at all."""
+    document = yaml.safe_load(source.read_text(encoding="utf-8"))
+    for name, endpoint in document["globus"]["globus_endpoints"].items():
+        if "mount" in endpoint:
+            endpoint["mount"] = str(mounts[name])
+    head = f"# Made from {source} by `beamline sandbox up`, and again each time: change that file instead.\n"
+    return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
