@@ -46,10 +46,8 @@ def write(layout: Layout, project_file: Path | None = None) -> None:
     source = project_file or project_config()
     settings, problems = config.inspect(source)
     if settings is None or problems:
-        raise ConfigError(
-            f"the settings of the project are wrong: {'; '.join(str(problem) for problem in problems)}",
-            where=str(source),
-        )
+        found = "; ".join(str(problem) for problem in problems)
+        raise ConfigError(f"the settings of the project are wrong: {found}", where=str(source))
     collections = _collections(settings, layout)
     rows: list[Json] = [collection.document() for collection in collections]
     mounts = _mounts(settings, layout, collections)

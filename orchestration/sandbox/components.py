@@ -97,4 +97,4 @@ def _worker_reports(port: int, *, since: datetime) -> bool:
     if not answer.is_success:
         return False
     heard = [row["last_heartbeat_time"] for row in json.loads(answer.content) if row["name"] == WORKER]
-    return any(datetime.fromisoformat(text.replace("Z", "+00:00")) >= since for text in heard)
+    return any(datetime.fromisoformat(text) >= since for text in heard)

@@ -1,4 +1,4 @@
-"""Long-lived processes of this machine: started apart from their parent, recognised again, ended with their children."""
+"""Long-lived processes of this machine: started apart from their parent, known again, ended with their children."""
 
 from __future__ import annotations
 

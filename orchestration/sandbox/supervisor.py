@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestration.errors import OperationFailed
+from orchestration.ledger.database import migrate
 from orchestration.sandbox import blueprint, components, processes
 from orchestration.sandbox.components import Component
 from orchestration.sandbox.layout import Layout, Record
@@ -78,6 +79,7 @@ class Supervisor:
             if missing != {"worker"}:
                 self._stop_all()  # the others know each other's addresses: all start again
                 blueprint.write(self.layout, self._project_file)
+                migrate(self.layout.ledger_url)
                 self._choose_ports()
                 blueprint.write_environment(self.layout, self.environment)
             self._start_all(missing, tell)
