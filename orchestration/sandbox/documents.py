@@ -54,6 +54,12 @@ def whole(document: Document, key: str, default: int = 0) -> int:
     return int(number(document, key, default))
 
 
+def object_at(document: Document, key: str) -> Document:
+    """The object under a key; empty where there is none."""
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}
+
+
 def objects(document: Document, key: str) -> list[Document]:
     value = document.get(key)
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -26,11 +26,6 @@ def parse(text: str | None) -> Document:
         raise refusal(400, f"Invalid JSON in filter: {error}", "Bad Request") from error
 
 
-def part(document: Document, key: str) -> Document:
-    value = document.get(key)
-    return value if isinstance(value, dict) else {}
-
-
 def value_at(document: Document, path: str) -> Json:
     """The value at a dotted path; None where there is none."""
     value: Json = document
@@ -123,7 +118,7 @@ def full_query(fields: Document) -> Callable[[Document], bool]:
 
 
 def _scientific(document: Document, condition: Document) -> bool:
-    metadata = part(document, "scientificMetadata")
+    metadata = documents.object_at(document, "scientificMetadata")
     quantity, bound = metadata.get(documents.text(condition, "lhs")), condition.get("rhs")
     value = quantity.get("value") if isinstance(quantity, dict) else quantity
     unit = documents.text(condition, "unit")
@@ -152,7 +147,7 @@ class Window:
     @classmethod
     def parse(cls, limits: Document) -> Window:
         order = documents.text(limits, "order")
-        for name, direction in part(limits, "sort").items():
+        for name, direction in documents.object_at(limits, "sort").items():
             order = order or f"{name}:{direction}"
         return cls(limit=documents.whole(limits, "limit"), skip=documents.whole(limits, "skip"), order=order)
 

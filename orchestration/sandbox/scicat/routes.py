@@ -116,7 +116,7 @@ class Backend:
 
     async def count(self, request: Request) -> JSONResponse:
         given = queries.parse(request.query_params.get("filter"))
-        where = queries.parse(request.query_params.get("where")) or queries.part(given, "where")
+        where = queries.parse(request.query_params.get("where")) or documents.object_at(given, "where")
         visible = self._catalogue.visible(self._accounts.of(request))
         return JSONResponse({"count": sum(queries.matches(row, where) for row in visible)})
 
@@ -168,8 +168,8 @@ class Backend:
         include = documents.strings(given, "include")
         rows = self._catalogue.visible(user)
         seen = (self._v4_view(user, row, include) for row in rows) if v4 else rows
-        where = queries.part(given, "where")
-        window = Window.parse(queries.part(given, "limits") or given)
+        where = documents.object_at(given, "where")
+        window = Window.parse(documents.object_at(given, "limits") or given)
         return [queries.projected(row, given) for row in window.of(row for row in seen if queries.matches(row, where))]
 
     def _v4_view(self, user: User, dataset: Document, include: list[str]) -> Document:
