@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestration.errors import Cancelled, JobFailed, ServiceUnavailable
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.scan import Scan
-from orchestration.ledger.service import CancelAnswer, Document, Failed, Progress, Running, Status, Succeeded
+from orchestration.ledger.service import (
+    CancelAnswer,
+    Document,
+    Failed,
+    PollSchedule,
+    Progress,
+    Running,
+    Status,
+    Succeeded,
+)
 from orchestration.policy import Place, Zone
 
 HERE = Place("here", Zone.BEAMLINE)
@@ -41,6 +51,9 @@ class Books:
     refuse: int = 0
     """So many submissions are answered 'not now' without acting."""
     silent_polls: int = 0
+    silent_finds: int = 0
+    confirms_cancel: bool = True
+    before_submit: Callable[[], None] = field(default=lambda: None, repr=False)
     asked: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -52,15 +65,19 @@ class Books:
 
     def find(self, request: Errand, token: str) -> str | None:
         self.asked.append("find")
+        if self.silent_finds > 0:
+            self.silent_finds -= 1
+            raise ServiceUnavailable("no answer", where=self.name, retry_after=0.02)
         started = self.started(token)
         return started[0] if started else None
 
     def submit(self, request: Errand, token: str) -> str:
         self.asked.append("submit")
+        self.before_submit()
         if self.refuse > 0:
             self.refuse -= 1
             raise ServiceUnavailable("503", where=self.name, retry_after=0.05)
-        number = len(self.started(token))
+        number = 0 if self.idempotent else len(self.started(token))
         handle = f"{token}.{number}"
         (self.root / handle).write_text("0")
         if self.lose_answers > 0:
@@ -85,13 +102,17 @@ class Books:
 
     def cancel(self, handle: str) -> CancelAnswer:
         self.asked.append("cancel")
+        if not self.confirms_cancel:
+            raise ServiceUnavailable("no answer", where=self.name)
         (self.root / f"{handle}.cancelled").touch()
         return CancelAnswer.CANCELLED
 
     def started(self, token: str = "") -> list[str]:
         """All work that was ever begun."""
         return sorted(
-            path.name for path in self.root.iterdir() if path.name.startswith(token) and path.suffix != ".cancelled"
+            path.name
+            for path in self.root.iterdir()
+            if path.suffix != ".cancelled" and (not token or path.name.startswith(f"{token}."))
         )
 
 
@@ -101,6 +122,15 @@ def errand(
     return Operation(
         scan=scan, step=f"do {name}", request=Errand(name, polls, fails), destination=place, deadline=deadline
     )
+
+
+QUICK = PollSchedule(first=0.01)
+
+
+def attempts_of(operation: Operation[Errand], books: Books) -> list[int]:
+    """How often the work of each attempt was begun."""
+    tokens = sorted({handle.rpartition(".")[0] for handle in books.started() if operation.key in handle})
+    return [len(books.started(token)) for token in tokens]
 
 
 def gone() -> int:
