@@ -140,7 +140,7 @@ class ScicatIngest:
             "pid": self.pid(request),
             "accessGroups": list(self._readers(request)),
         }
-        mark: Document = {"identity": request.identity, "digest": digest(body)}
+        mark: Document = {"identity": request.identity, "digest": digest(_lasting(body))}
         metadata = record["scientificMetadata"]
         body["scientificMetadata"] = {**metadata, MARK: mark} if isinstance(metadata, dict) else {MARK: mark}
         return body
@@ -174,9 +174,11 @@ class ScicatIngest:
         known: set[str] = set()
         for block in stored:
             files = _files(block)
-            if files not in wanted or files in known:  # a twin: a slow server took both a request and its repetition
+            # Two of a kind are there when a slow server took both a request and its repetition.
+            if files in known or not _agree(wanted.get(files, {}), block):
                 self._remove(pid, block)
-            known.add(files)
+            else:
+                known.add(files)
         for files, block in wanted.items():
             if files not in known:
                 self._client.add_block(pid, block)
@@ -210,10 +212,9 @@ class ScicatIngest:
 
     def _missing(self, request: IngestRequest, pid: str) -> str:
         """What the stored record still lacks, in words; empty if nothing."""
-        listed = [_files(block) for block in self._client.blocks(pid)]
-        wanted = [_files(block) for block in request.blocks()]
-        if sorted(listed) != sorted(wanted):
-            return f"the right list of files ({len(listed)} blocks of {len(wanted)})"
+        listed, wanted = self._client.blocks(pid), {_files(block): block for block in request.blocks()}
+        if sorted(map(_files, listed)) != sorted(wanted) or not all(_agree(wanted[_files(one)], one) for one in listed):
+            return f"the right list of files (it has {len(listed)} blocks, of {len(wanted)})"
         shown = {_picture(each) for each in self._client.attachments(pid)} if request.attachments else set()
         lost = [each.caption for each in request.attachments if (each.caption, each.thumbnail) not in shown]
         return f"the pictures {', '.join(lost)}" if lost else ""
@@ -227,10 +228,26 @@ def _mark(dataset: Mapping[str, Json]) -> Document:
 
 def _files(block: Mapping[str, Json]) -> str:
     """What a block lists, in a form that compares: the server keeps times, but spells them its own way."""
+    return digest([f"{file.get('path')}\n{file.get('size')}" for file in _entries(block)])
+
+
+def _agree(wanted: Mapping[str, Json], stored: Mapping[str, Json]) -> bool:
+    """Whether a stored block lists the files that it should, and no checksum of one side contradicts the other."""
+    if _files(wanted) != _files(stored):
+        return False
+    pairs = zip(_entries(wanted), _entries(stored), strict=True)
+    return all(not one.get("chk") or not other.get("chk") or one["chk"] == other["chk"] for one, other in pairs)
+
+
+def _entries(block: Mapping[str, Json]) -> list[Document]:
     files = block.get("dataFileList")
     entries = [file for file in files if isinstance(file, dict)] if isinstance(files, list) else []
-    lines = sorted(f"{file.get('path')}\n{file.get('size')}\n{file.get('chk') or ''}" for file in entries)
-    return digest([*lines])
+    return sorted(entries, key=lambda file: str(file.get("path")))
+
+
+def _lasting(body: Mapping[str, Json]) -> Document:
+    """Without the time, which may be that of a file and then differs from copy to copy."""
+    return {name: value for name, value in body.items() if name != "creationTime"}
 
 
 def _picture(attachment: Mapping[str, Json]) -> tuple[Json, Json]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -337,3 +338,35 @@ def test_an_address_without_a_catalogue_is_a_setting_to_mend(
     wrong = settings.model_copy(update={"api_url": facility.url + "/elsewhere"})
     with connect(facility, wrong) as client, pytest.raises(ConfigError, match=r"scicat\.api_url"):
         client.dataset("x")
+
+
+def test_a_checksum_that_is_known_only_later_changes_nothing(
+    facility: RunningFacility, service: ScicatIngest, request_: IngestRequest
+) -> None:
+    (file,) = request_.files
+    unknown = replace(request_, files=(replace(file, checksum=""),))
+    pid = service.submit(unknown, "token")
+    assert service.submit(request_, "token") == pid
+    assert isinstance(service.poll(request_, pid), Succeeded)
+    assert happened(facility) == ONCE
+
+
+def test_a_checksum_that_contradicts_the_record_is_noticed(service: ScicatIngest, request_: IngestRequest) -> None:
+    (file,) = request_.files
+    pid = service.submit(request_, "token")
+    other = replace(request_, files=(replace(file, checksum="cd" * 32),))
+    assert service.find(other, "token") is None
+    assert isinstance(service.poll(other, pid), Failed)
+
+
+def test_the_time_of_another_copy_of_the_file_changes_nothing(
+    facility: RunningFacility, service: ScicatIngest, request_: IngestRequest
+) -> None:
+    pid = service.submit(request_, "token")
+    later = WRITTEN + timedelta(seconds=5)
+    (file,) = request_.files
+    copied = replace(request_, record=replace(request_.record, creation_time=later), files=(replace(file, time=later),))
+    assert service.find(copied, "token") == pid
+    assert service.submit(copied, "token") == pid
+    assert not facility.client.effects("patch")
+    assert happened(facility) == ONCE

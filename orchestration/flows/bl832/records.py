@@ -87,7 +87,8 @@ class Product:
     properties: Mapping[str, Json] = field(default_factory=dict)
     """Facts about the result itself: shape, voxel size, levels, ..."""
     variant: str = ""
-    """Tells several results of one kind apart: where it was computed, or a digest of the parameters."""
+    """Tells several results of one kind apart: the job that made it. Without one, a new result updates the record of
+    the last, which not every account of the catalogue may do."""
     log: str = ""
     thumbnail: str = ""
 
