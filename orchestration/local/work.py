@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestration.errors import Cancelled, OperationFailed, OrchestrationError
+from orchestration.errors import Cancelled, OrchestrationError
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Progress, Running, Status, Succeeded
 from orchestration.local.jobfolder import lock
 
@@ -120,10 +120,8 @@ class Work:
     def _run(self) -> None:
         try:
             self._outcome = self._alone()
-        except OperationFailed as error:
-            self._outcome = Failed(error=error)
         except OrchestrationError as error:
-            self._outcome = error
+            self._outcome = Failed(error=error)
         except Exception as error:
             logger.exception("%s failed unexpectedly", self.meter.title)
             self._outcome = error  # raised again by `status`, where somebody sees it

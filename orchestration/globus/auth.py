@@ -1,0 +1,137 @@
+"""Signing in to Globus as this service, without anybody at a browser."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import globus_sdk
+from globus_sdk.scopes import Scope, TransferScopes
+from globus_sdk.transport import RequestsTransport, RetryConfig
+from globus_sdk.transport.default_retry_checks import check_expired_authorization
+from globus_sdk.transport.retry import RetryCheckCollection, RetryCheckResult, RetryContext
+
+from orchestration.config import Credentials
+from orchestration.globus.errors import translate
+
+T = TypeVar("T")
+
+_TIMEOUT = 30.0
+"""Seconds without an answer after which a service is thought unavailable."""
+
+
+@dataclass
+class _Token:
+    """The access token that all threads share."""
+
+    access: str | None = None
+    expires: int | None = None
+    scopes: tuple[str, ...] = (str(TransferScopes.all),)
+
+
+@dataclass(frozen=True)
+class TransferClients:
+    """Transfer clients of one application, one for each thread; nothing is asked of Globus before the first call.
+
+    The secret stays in the credentials, whose text form hides it, and in the SDK's client.
+    """
+
+    credentials: Credentials
+    _token: _Token = field(default_factory=_Token, init=False, repr=False, compare=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+    _threads: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
+
+    def __call__(self) -> globus_sdk.TransferClient:
+        """The client of the calling thread.
+
+        Raises:
+            ConfigError: if the credentials are not set.
+            globus_sdk.GlobusError: if no token can be had.
+        """
+        scopes = self._token.scopes
+        if getattr(self._threads, "scopes", None) != scopes:
+            self._threads.client = self._build(scopes)
+            self._threads.scopes = scopes
+        client: globus_sdk.TransferClient = self._threads.client
+        return client
+
+    def call(self, ask: Callable[[globus_sdk.TransferClient], T], *, where: str) -> T:
+        """The answer to `ask`; a data_access consent that a collection asks for is given, once.
+
+        Raises:
+            OrchestrationError: what `translate` makes of the SDK's errors.
+        """
+        try:
+            return self._consenting(ask)
+        except globus_sdk.GlobusError as error:
+            raise translate(error, where=where) from error
+
+    def _consenting(self, ask: Callable[[globus_sdk.TransferClient], T]) -> T:
+        try:
+            return ask(self())
+        except globus_sdk.TransferAPIError as error:
+            required = error.info.consent_required.required_scopes
+            if not error.info.consent_required or not self._widen(required or []):
+                raise
+        return ask(self())
+
+    def _widen(self, required: list[str]) -> bool:
+        """Ask for more from now on; returns whether that is more than before."""
+        with self._lock:
+            merged = tuple(sorted(str(scope) for scope in _merge((*self._token.scopes, *required))))
+            if merged == self._token.scopes:
+                return False
+            self._token.scopes, self._token.access, self._token.expires = merged, None, None
+            return True
+
+    def _build(self, scopes: tuple[str, ...]) -> globus_sdk.TransferClient:
+        identifier, secret = self.credentials.globus()
+        application = globus_sdk.ConfidentialAppAuthClient(
+            identifier, secret.get_secret_value(), transport=_transport(), retry_config=_retries()
+        )
+        with self._lock:
+            authorizer = globus_sdk.ClientCredentialsAuthorizer(
+                application,
+                list(scopes),
+                access_token=self._token.access,
+                expires_at=self._token.expires,
+                on_refresh=self._remember,
+            )
+            self._token.access, self._token.expires = authorizer.access_token, authorizer.expires_at
+        return globus_sdk.TransferClient(authorizer=authorizer, transport=_transport(), retry_config=_retries())
+
+    def _remember(self, answer: globus_sdk.OAuthClientCredentialsResponse) -> None:
+        found = next(iter(answer.by_resource_server.values()))
+        self._token.access, self._token.expires = found["access_token"], found["expires_at_seconds"]
+
+
+def transfer_client(credentials: Credentials) -> globus_sdk.TransferClient:
+    """A client for this thread alone."""
+    return TransferClients(credentials)()
+
+
+def _merge(scopes: tuple[str, ...]) -> list[Scope]:
+    """One scope for each name, with the dependencies of all."""
+    merged: dict[str, dict[str, Scope]] = {}
+    for text in scopes:
+        scope = Scope.parse(text)
+        merged.setdefault(scope.scope_string, {}).update({str(each): each for each in scope.dependencies})
+    return [Scope(name).with_dependencies(list(needs.values())) for name, needs in merged.items()]
+
+
+def _transport() -> RequestsTransport:
+    return RequestsTransport(http_timeout=_TIMEOUT)
+
+
+def _retries() -> RetryConfig:
+    """An expired token is renewed; everything else is the business of whoever polls, who knows what may be repeated."""
+    checks = RetryCheckCollection()
+    checks.register_many_checks([check_expired_authorization, _nothing_else])
+    return RetryConfig(max_retries=1, backoff=lambda _: 0.0, checks=checks)
+
+
+def _nothing_else(_: RetryContext) -> RetryCheckResult:
+    # The clients put the SDK's own checks after ours; the first that decides is obeyed.
+    return RetryCheckResult.do_not_retry
