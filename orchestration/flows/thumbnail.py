@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestration.errors import InvalidInput, ScanUnreadable
-from orchestration.flows.bl832.hdf5 import open_scan, projections
+from orchestration.flows.hdf5 import open_scan, projections
 
 Image: TypeAlias = npt.NDArray[np.floating | np.integer]
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from orchestration.flows.bl832.hdf5 import Reader, open_scan, projections
+from orchestration.flows.hdf5 import Reader, open_scan, projections
 from orchestration.ledger.service import Document, Json
 
 ZONE = "America/Los_Angeles"
