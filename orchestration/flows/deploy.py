@@ -106,8 +106,7 @@ def working_directory() -> Path:
 
 def default_variables(settings: config.Settings) -> dict[str, Document]:
     """The variables that operators change, with their defaults."""
-    document: dict[str, Document] = settings.prefect.variables.model_dump(mode="json", by_alias=True)
-    return document
+    return {name: dict(value) for name, value in settings.prefect.variables.documents().items()}
 
 
 @click.command()

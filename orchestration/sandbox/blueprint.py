@@ -69,6 +69,7 @@ def environment(layout: Layout, *, facility_url: str, prefect_port: int) -> dict
     return {
         "BEAMLINE_CONFIG": str(layout.config_file),
         "BEAMLINE_LEDGER_URL": layout.ledger_url,
+        "BEAMLINE_STATE": str(layout.root / "state"),
         "BEAMLINE_SANDBOX": str(layout.root),
         "BEAMLINE_SANDBOX_URL": facility_url,
         "PREFECT_API_URL": f"{prefect}/api",
