@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -75,6 +74,8 @@ class LocalJobs:
         attended = job.attended()
         ended = job.read(jobfolder.EXIT)
         if ended is not None:
+            with _launching:
+                _reap()
             return verdict(_title(request), job, ended)
         if attended:
             return Running(progress=_progress(job) if started else Progress(note="queued"))
@@ -143,27 +144,36 @@ class LocalJobs:
         }
 
 
-_launched: dict[Path, subprocess.Popen[bytes]] = {}
+_launched: dict[Path, int] = {}
+"""Process ids of the supervisors that this process started, until they are reaped."""
 _launching = threading.Lock()
 
 
 def _launch(job: JobFolder) -> None:
     """Start a supervisor, unless one that this process started is still there. One too many does no harm."""
+    command = [sys.executable, "-S", "-s", "-P", "-m", "orchestration.local.supervise", str(job.path)]
+    environment = _base() | {"PYTHONPATH": str(Path(orchestration.__file__).parent.parent)}
+    nowhere = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
     with _launching:
-        for path, process in list(_launched.items()):
-            if process.poll() is not None:
-                del _launched[path]
-        if job.path in _launched:
-            return
-        _launched[job.path] = subprocess.Popen(
-            [sys.executable, "-S", "-s", "-P", "-m", "orchestration.local.supervise", str(job.path)],
-            env=_base() | {"PYTHONPATH": str(Path(orchestration.__file__).parent.parent)},
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        _reap()
+        if job.path not in _launched:
+            _launched[job.path] = os.posix_spawn(
+                sys.executable, command, environment, file_actions=nowhere, setsid=True
+            )
+
+
+def _reap() -> None:
+    for path, pid in list(_launched.items()):
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:  # somebody else waited for it
+            ended = True
+        if ended:
+            del _launched[path]
 
 
 def _settle(job: JobFolder) -> None:

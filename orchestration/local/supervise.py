@@ -139,6 +139,7 @@ def _ended(pid: int, *, timeout: float) -> bool:
 
 
 def main(arguments: list[str]) -> int:
+    os.chdir("/")  # not to keep the submitter's file system busy
     folder = JobFolder(Path(arguments[0]))
     with folder.held(patience=_LOCK_PATIENCE) as alone:
         spec = folder.read(jobfolder.SPEC)

@@ -24,6 +24,7 @@ from orchestration.errors import (
     InvalidInput,
     InvalidPath,
     NoSpace,
+    OrchestrationError,
     SourceChanged,
     SourceMissing,
 )
@@ -56,7 +57,7 @@ def copy(mover: LocalTransfer, request: TransferRequest, token: str = "t1") -> S
     return wait(mover, request, token)
 
 
-def failure(status: Status) -> Exception:
+def failure(status: Status) -> OrchestrationError:
     assert isinstance(status, Failed), status
     return status.error
 
@@ -244,12 +245,14 @@ def test_a_link_inside_is_followed_and_one_that_leads_outside_is_refused(
     assert files(tmp_path / "backup") == {"scan/inside": b"flat"}
 
     (scan / "outside").symlink_to(tmp_path / "secret")
-    with pytest.raises(InvalidPath, match="leads outside"):
-        copy(mover, request_of(here, there, "scan"), "t2")
+    error = failure(copy(mover, request_of(here, there, "scan"), "t2"))
+    assert isinstance(error, InvalidPath)
+    assert "leads outside" in error.sentence
     (scan / "outside").unlink()
     (scan / "circle").symlink_to(".")
-    with pytest.raises(InvalidPath, match="circle"):
-        copy(mover, request_of(here, there, "scan"), "t3")
+    error = failure(copy(mover, request_of(here, there, "scan"), "t3"))
+    assert isinstance(error, InvalidPath)
+    assert "circle" in error.sentence
     (scan / "circle").unlink()
     (scan / "nowhere").symlink_to("gone")
     assert isinstance(failure(copy(mover, request_of(here, there, "scan"), "t4")), SourceMissing)
@@ -266,12 +269,12 @@ def test_what_is_no_file_or_cannot_be_named_is_refused(
     assert isinstance(failure(copy(mover, request_of(here, there, "scan/pipe"), "t2")), EndpointRefused)
     (scan / "pipe").unlink()
     (scan / "new\nline").touch()
-    with pytest.raises(InvalidPath, match="control character"):
-        copy(mover, request_of(here, there, "scan"), "t3")
+    error = failure(copy(mover, request_of(here, there, "scan"), "t3"))
+    assert isinstance(error, InvalidPath)
+    assert "control character" in error.sentence
     (scan / "new\nline").unlink()
     Path(os.fsdecode(bytes(scan) + b"/latin-\xe9")).touch()
-    with pytest.raises(InvalidPath):
-        copy(mover, request_of(here, there, "scan"), "t4")
+    assert isinstance(failure(copy(mover, request_of(here, there, "scan"), "t4")), InvalidPath)
 
 
 def test_a_directory_never_replaces_a_file_nor_the_reverse(
