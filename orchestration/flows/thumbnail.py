@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -45,19 +46,31 @@ def projection_thumbnail(path: Path) -> str:
 
 
 def picture_thumbnail(path: Path, *, limit: int = 700_000) -> str:
-    """A PNG file as it is; `limit` in bytes.
+    """A PNG file as it is, or in grey and smaller if it has more than `limit` bytes.
 
     Raises:
-        InvalidInput: if it is not a PNG file, or too large.
+        InvalidInput: if it is not a PNG file, or too large and there is no imaging library to make it smaller.
     """
     content = path.read_bytes()
     if not content.startswith(_SIGNATURE):
         raise InvalidInput(f"{path.name} is not a PNG file", where=str(path))
-    if len(content) > limit:
+    return data_uri(content if len(content) <= limit else _smaller(content, path))
+
+
+def _smaller(content: bytes, path: Path) -> bytes:
+    try:
+        from PIL import Image as Picture  # only large pictures need the extra
+    except ImportError as error:
         raise InvalidInput(
-            f"{path.name} has {len(content)} bytes, over {limit}", where=str(path), next_step="write a smaller preview"
-        )
-    return data_uri(content)
+            f"{path.name} has {len(content)} bytes, too many for a thumbnail",
+            where=str(path),
+            next_step="install the `science` extra here, which can make it smaller, or write a smaller preview",
+        ) from error
+    try:
+        grey = np.asarray(Picture.open(io.BytesIO(content)).convert("L"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InvalidInput(f"{path.name} is not a whole PNG file: {error}", where=str(path)) from error
+    return png(np.asarray(shrink(grey).round(), dtype=np.uint8))
 
 
 def data_uri(content: bytes) -> str:

@@ -78,11 +78,19 @@ def test_a_preview_is_taken_as_it_is(tmp_path: Path) -> None:
     assert decode(picture_thumbnail(preview)).size == (9, 9)
 
 
-def test_a_preview_that_is_no_png_or_too_large_is_refused(tmp_path: Path) -> None:
+def test_a_large_preview_is_made_smaller(tmp_path: Path) -> None:
+    preview = tmp_path / "slice.png"
+    preview.write_bytes(png(np.random.default_rng(2).integers(0, 255, (1500, 1500), np.uint8)))
+    uri = picture_thumbnail(preview)
+    assert len(uri) < 1_000_000
+    assert decode(uri).size == (500, 500)
+
+
+def test_a_preview_that_is_no_png_or_cut_short_is_refused(tmp_path: Path) -> None:
     preview = tmp_path / "slice.png"
     preview.write_bytes(b"GIF89a")
     with pytest.raises(InvalidInput, match="not a PNG"):
         picture_thumbnail(preview)
-    preview.write_bytes(png(np.eye(9, dtype=np.uint8)))
-    with pytest.raises(InvalidInput, match="over 10"):
-        picture_thumbnail(preview, limit=10)
+    preview.write_bytes(png(np.random.default_rng(2).integers(0, 255, (1500, 1500), np.uint8))[:1_000_000])
+    with pytest.raises(InvalidInput, match="not a whole PNG"):
+        picture_thumbnail(preview)
