@@ -8,6 +8,7 @@ import click
 
 from orchestration.commands.config import config_group
 from orchestration.commands.demo import demo
+from orchestration.commands.fault import fault
 from orchestration.commands.ledger import ledger_group
 from orchestration.commands.run import cancel, reconcile, rerun, run
 from orchestration.commands.sandbox import sandbox_group
@@ -34,6 +35,8 @@ for command in (
     show,
 ):
     beamline.add_command(command)
+
+sandbox_group.add_command(fault)
 
 
 def main() -> None:

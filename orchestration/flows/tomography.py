@@ -24,6 +24,9 @@ MIN_SECONDS = 900.0
 FLOOR_BYTES_PER_SECOND = 0.5e6
 """Slowest reconstruction still thought healthy, in bytes of raw data per second of one core."""
 
+QUALITY = ("center", "result", "device", "seconds", "peak_memory_bytes")
+"""What a report says of the result itself, and is kept in its receipt."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruction:

@@ -1,0 +1,221 @@
+"""`beamline demo`: one simulated scan through the whole of it, on this machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from orchestration.commands.run import watch
+from orchestration.commands.scans import open_ledger, pictures, render
+from orchestration.config import Settings
+from orchestration.errors import JobFailed, OrchestrationError
+from orchestration.flows.main import use_environment
+from orchestration.flows.starting import start
+from orchestration.ledger import Ledger
+from orchestration.ledger.operation import OperationState
+from orchestration.ledger.overview import Overview, overview
+from orchestration.ledger.service import Failed
+from orchestration.sandbox.layout import DEFAULT
+from orchestration.sandbox.supervisor import Supervisor
+
+BEAMLINE = "bl832"
+CHILD_STAGES = "prefect.run"
+"""Stages that are whole runs of other flows: their own stages are listed too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanSize:
+    """What the simulated detector takes: a cube of `size` pixels, `angles` projections, `photons` per pixel or 0."""
+
+    size: int
+    angles: int
+    photons: int
+
+
+@dataclass
+class Demo:
+    """What came of it, as it comes."""
+
+    say: Callable[[str], None]
+    stages: list[dict[str, object]] = field(default_factory=list)
+
+    def timed(self, name: str, began: float) -> None:
+        seconds = round(time.monotonic() - began, 2)
+        self.stages.append({"name": name, "seconds": seconds})
+        self.say(f"  {name}: {seconds:.1f} s")
+
+
+@click.command()
+@click.option("--size", default=512, show_default=True, type=click.IntRange(32, 4096), help="Width and height, pixels.")
+@click.option("--angles", default=360, show_default=True, type=click.IntRange(16, 10000), help="Projections.")
+@click.option("--photons", default=0, show_default=True, type=click.IntRange(0), help="Per open pixel; 0: no noise.")
+@click.option("--exit", "stop", is_flag=True, help="Stop the sandbox at the end.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object at the end; all else goes to stderr.")
+@click.option("--state", type=click.Path(path_type=Path), default=DEFAULT, show_default=True, help="The sandbox.")
+def demo(size: int, angles: int, photons: int, state: Path, *, stop: bool, as_json: bool) -> None:
+    """Take a simulated scan from the detector to a picture, and show what became of it."""
+    console = Console(stderr=as_json)
+    supervisor = Supervisor(state)
+    progress = Demo(console.print)
+    try:
+        summary, found, settings = _demo(
+            progress, supervisor, ScanSize(size=size, angles=angles, photons=photons), quiet=as_json
+        )
+    finally:
+        if stop:
+            supervisor.down()
+    if not as_json:
+        console.print()
+        console.print(render(settings, found))
+        console.print()
+        console.print(_table(summary))
+        console.print(_farewell(summary, stopped=stop))
+    else:
+        click.echo(json.dumps(summary))
+    if summary["state"] != "completed":
+        sys.exit(1)
+
+
+def _demo(
+    progress: Demo, supervisor: Supervisor, size: ScanSize, *, quiet: bool
+) -> tuple[dict[str, object], Overview, Settings]:
+    progress.say("Starting the sandbox")
+    began = time.monotonic()
+    supervisor.up(lambda name, seconds: progress.say(f"  {name}: {seconds:.1f} s"))
+    progress.timed("start the sandbox", began)
+    use_sandbox(supervisor)
+    with open_ledger() as (settings, ledger):
+        acquisition = settings.endpoint(settings.beamline(BEAMLINE).acquisition)
+        name = f"demo_{datetime.now().astimezone():%Y%m%d_%H%M%S}.h5"
+        path = f"raw/demo/{name}"
+        file = Path(str(acquisition.mount)) / path
+        progress.say("Taking a scan")
+        began = time.monotonic()
+        _detector(file, size)
+        progress.timed("take the scan", began)
+        progress.say("Carrying it from the detector to a picture")
+        began = time.monotonic()
+        request, run_id = start(BEAMLINE, "dispatcher", {"file_path": f"/global/{path}"}, name=f"dispatcher: {name}")
+        ended = watch(ledger, request, run_id, quiet=quiet)
+        elapsed = time.monotonic() - began
+        found = overview(ledger, ledger.scans.find(path))
+        quality = {} if isinstance(ended, Failed) else _compare(settings, found, file)
+        return _summary(progress, supervisor, found, settings, ledger, elapsed, quality), found, settings
+
+
+def use_sandbox(supervisor: Supervisor) -> None:
+    """Let this process see the sandbox, whatever its own environment points to."""
+    import os
+
+    os.environ.update(supervisor.environment)
+    use_environment()
+
+
+def _detector(file: Path, size: ScanSize) -> None:
+    arguments = ["--out", str(file), "--size", str(size.size), "--angles", str(size.angles)]
+    _run(["orchestration.sandbox.detector", *arguments, "--noise", str(size.photons)])
+
+
+def _compare(settings: Settings, found: Overview, file: Path) -> dict[str, object]:
+    result = found.results[-1]
+    folder = settings.endpoint(result.endpoint).local_path(result.path)
+    answer = _run(["orchestration.science", "tomography", "compare", str(folder), "--scan", str(file)])
+    compared: dict[str, object] = json.loads(answer)
+    return compared
+
+
+def _run(module: list[str]) -> str:
+    done = subprocess.run([sys.executable, "-m", *module], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise JobFailed(
+            f"{module[0]} ended with {done.returncode}: {done.stderr.strip()[-400:]}",
+            where="demo",
+            next_step="read the message above; report it if it is not about this machine",
+        )
+    return done.stdout
+
+
+def _summary(
+    progress: Demo,
+    supervisor: Supervisor,
+    found: Overview,
+    settings: Settings,
+    ledger: Ledger,
+    elapsed: float,
+    quality: dict[str, object],
+) -> dict[str, object]:
+    done = [operation for operation in found.operations if operation.state is OperationState.SUCCEEDED]
+    own = [operation for operation in done if operation.service != CHILD_STAGES]
+    stages = [{"name": operation.step, "seconds": round(operation.seconds or 0.0, 3)} for operation in own]
+    pids = [operation for operation in done if operation.service == "scicat.ingest"]
+    reconstruct = next((operation for operation in own if operation.service == "local.jobs"), None)
+    return {
+        "scan": found.scan.id,
+        "state": found.state.value,
+        "stages": [*progress.stages, *stages],
+        "overhead_seconds": round(elapsed - sum(operation.seconds or 0.0 for operation in own), 2),
+        "reconstruction": {
+            "relative_l2": quality.get("relative_l2"),
+            "center_error_px": quality.get("center_error_px"),
+            "slices": quality.get("slices"),
+            "seconds": None if reconstruct is None else round(reconstruct.seconds or 0.0, 2),
+            "pictures": [str(path) for path in pictures(settings, found)],
+        },
+        "catalogue": {
+            "raw": sum("raw" in operation.step for operation in pids),
+            "derived": sum("raw" not in operation.step for operation in pids),
+        },
+        "prunes_scheduled": sum(operation.service == "prefect.schedule" for operation in done),
+        "urls": _urls(supervisor),
+    }
+
+
+def _urls(supervisor: Supervisor) -> dict[str, str]:
+    environment = supervisor.environment
+    prefect = environment["PREFECT_API_URL"].removesuffix("/api")
+    catalogue = environment["SCICAT_API_URL"].partition("/scicat/")[0] + "/catalogue"
+    return {"prefect": prefect, "catalogue": catalogue}
+
+
+def _table(summary: dict[str, object]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    reconstruction, catalogue, urls = summary["reconstruction"], summary["catalogue"], summary["urls"]
+    if not isinstance(reconstruction, dict) or not isinstance(catalogue, dict) or not isinstance(urls, dict):
+        raise TypeError("the summary of the demo has another shape")
+    rows = {
+        "state": summary["state"],
+        "our own overhead": f"{summary['overhead_seconds']} s",
+        "error against the phantom": _percent(reconstruction["relative_l2"]),
+        "center of rotation off by": f"{reconstruction['center_error_px']} pixels",
+        "catalogue": f"{catalogue['raw']} raw, {catalogue['derived']} derived",
+        "deletions scheduled": summary["prunes_scheduled"],
+        "pictures": Path(reconstruction["pictures"][0]).parent if reconstruction["pictures"] else "none",
+        "Prefect": urls["prefect"],
+        "catalogue page": urls["catalogue"],
+    }
+    for name, value in rows.items():
+        table.add_row(f"[bold]{name}[/bold]", str(value))
+    return table
+
+
+def _percent(value: object) -> str:
+    return f"{100 * value:.2f} % (relative L2 inside the circle)" if isinstance(value, float) else "not measured"
+
+
+def _farewell(summary: dict[str, object], *, stopped: bool) -> str:
+    if stopped:
+        return "\nThe sandbox is stopped. `make demo` starts it again, with what was taken."
+    return (
+        "\nThe sandbox is still running. Look around with `.venv/bin/beamline scans` and `.venv/bin/beamline show demo`;"
+        "\nstop it with `.venv/bin/beamline sandbox down`."
+    )
