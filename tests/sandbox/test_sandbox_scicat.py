@@ -115,11 +115,11 @@ def test_nan_is_not_json(ingestor: Person) -> None:
     assert ingestor.found() == []
 
 
-def test_a_null_in_the_metadata_kills_the_backend(catalogue: RunningFacility, ingestor: Person) -> None:
+def test_a_null_in_the_metadata_kills_the_backend(facility: RunningFacility, ingestor: Person) -> None:
     assert ingestor.post("/datasets", RAW | {"scientificMetadata": {"energy": None}}).status_code == 201
     assert ingestor.get("/datasets").status_code == 503
     assert ingestor.post("/auth/login", {}).status_code == 503
-    assert catalogue.client.restart_catalogue()
+    assert facility.client.restart_catalogue()
     assert ingestor.found() == [PID]
 
 
@@ -170,14 +170,14 @@ def test_a_bad_token_reads_as_nobody_and_writes_nothing(ingestor: Person, nobody
     assert (whoami.status_code, whoami.json()) == (200, {})
 
 
-def test_expired_tokens_become_nobody(catalogue: RunningFacility, ingestor: Person) -> None:
+def test_expired_tokens_become_nobody(facility: RunningFacility, ingestor: Person) -> None:
     assert ingestor.get("/users/my/self").json()["username"] == "ingestor"
-    catalogue.client.expire_tokens()
+    facility.client.expire_tokens()
     assert ingestor.get("/users/my/self").status_code == 401
 
 
-def test_a_wrong_password_is_unauthorized(catalogue: RunningFacility) -> None:
-    with log_in(catalogue, "ada", "wrong") as person:
+def test_a_wrong_password_is_unauthorized(facility: RunningFacility) -> None:
+    with log_in(facility, "ada", "wrong") as person:
         assert person.http.post("/auth/login", json={"username": "ada", "password": "wrong"}).status_code == 401
 
 
@@ -189,12 +189,12 @@ def test_who_may_create_for_all_groups_cannot_read_them(ingestor: Person, ada: P
     assert ada.found() == [PID]
 
 
-def test_only_owners_may_change_and_few_may_delete(catalogue: RunningFacility, ingestor: Person, ada: Person) -> None:
+def test_only_owners_may_change_and_few_may_delete(facility: RunningFacility, ingestor: Person, ada: Person) -> None:
     ingestor.post("/datasets", RAW)
     assert ingestor.patch(at(PID), {"comment": "x"}).status_code == 403
     assert ada.patch(at(PID), {"comment": "x"}).json()["comment"] == "x"
     assert ada.http.delete(at(PID)).status_code == 403
-    with log_in(catalogue, "admin", "sandbox") as admin:
+    with log_in(facility, "admin", "sandbox") as admin:
         assert admin.http.delete(at(PID)).status_code == 200
     assert ada.get(at(PID)).status_code == 404
 
@@ -282,30 +282,30 @@ def test_the_catalogue_outlives_a_restart(tmp_path: Path) -> None:
         assert http.post("/datasets", json=RAW).status_code == 409
 
 
-def test_effects_tell_what_was_catalogued(catalogue: RunningFacility, ingestor: Person) -> None:
+def test_effects_tell_what_was_catalogued(facility: RunningFacility, ingestor: Person) -> None:
     ingestor.post("/datasets", RAW)
     ingestor.post("/datasets", RAW)
     ingestor.post(at(PID, "attachments"), ATTACHMENT)
-    effects = [(effect.kind, effect.key, effect.label) for effect in catalogue.client.effects()]
+    effects = [(effect.kind, effect.key, effect.label) for effect in facility.client.effects()]
     assert effects == [("dataset", PID, "tooth"), ("attachment", PID, "middle slice")]
 
 
-def test_a_lost_answer_has_created_the_dataset(catalogue: RunningFacility, ingestor: Person) -> None:
-    catalogue.client.faults.add("POST /scicat/api/v3/datasets$", "lost_answer")
+def test_a_lost_answer_has_created_the_dataset(facility: RunningFacility, ingestor: Person) -> None:
+    facility.client.faults.add("POST /scicat/api/v3/datasets$", "lost_answer")
     with pytest.raises(httpx.TransportError):
         ingestor.post("/datasets", RAW)
     assert ingestor.post("/datasets", RAW).status_code == 409
-    assert len(catalogue.client.effects("dataset")) == 1
+    assert len(facility.client.effects("dataset")) == 1
 
 
-def test_the_page_shows_names_as_text_and_thumbnails(catalogue: RunningFacility, ingestor: Person) -> None:
+def test_the_page_shows_names_as_text_and_thumbnails(facility: RunningFacility, ingestor: Person) -> None:
     ingestor.post("/datasets", RAW | {"datasetName": "<script>alert(1)</script>"})
     ingestor.post(at(PID, "attachments"), ATTACHMENT)
-    page = httpx.get(f"{catalogue.url}/catalogue").text
+    page = httpx.get(f"{facility.url}/catalogue").text
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert 'alt="middle slice"' in page
     link = re.search(r'href="(/catalogue/[^"]+)"', page)
     assert link
-    record = httpx.get(catalogue.url + link[1]).json()
+    record = httpx.get(facility.url + link[1]).json()
     assert (record["pid"], record["attachments"]) == (PID, ["middle slice"])
