@@ -74,6 +74,7 @@ def ingest_results(
             software=_software(result),
             parameters=result.receipt.parameters,
             properties=result.receipt.quality,
+            variant=result.operation_key[:12],
             thumbnail=picture,
         )
         request = derived_request(product, scan_id=scan.id, raw=raw, raw_pid=raw_pid)
