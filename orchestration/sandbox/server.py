@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -32,32 +33,38 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class FacilityServer(uvicorn.Server):
-    """uvicorn serving one facility; writes a ready file (JSON with url, port and pid) once it answers."""
+    """uvicorn serving one facility; calls `on_ready` with its socket once it answers."""
 
-    def __init__(self, settings: Settings, *, ready_file: Path | None = None) -> None:
+    def __init__(self, settings: Settings, *, on_ready: Callable[[socket.socket], None]) -> None:
         config = uvicorn.Config(
             build(settings),
             http=TrackedProtocol,
             ws="none",
+            proxy_headers=False,
             access_log=False,
             log_level="warning",
             timeout_graceful_shutdown=2,
         )
         super().__init__(config)
-        self._ready_file = ready_file
+        self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
-        if self.started and self._ready_file is not None and sockets:
-            _announce(self._ready_file, sockets[0])
+        if self.started and sockets:
+            self._on_ready(sockets[0])
 
 
-def _announce(path: Path, listening: socket.socket) -> None:
-    """Write the ready file in one step: who sees it sees all of it."""
+def url_of(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
+    return f"http://{host}:{port}"
+
+
+def announce(path: Path, listening: socket.socket) -> None:
+    """Write the ready file (JSON with url, port and pid) in one step: who sees it sees all of it."""
+    port = listening.getsockname()[1]
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps({"url": f"http://{host}:{port}", "port": port, "pid": os.getpid()}))
+    part.write_text(json.dumps({"url": url_of(listening), "port": port, "pid": os.getpid()}))
     part.replace(path)
 
 
@@ -81,9 +88,13 @@ def main(state: Path, config: Path | None, host: str, port: int, ready_file: Pat
     settings = _settings(config, state)
     ready = ready_file or state / "ready.json"
     ready.unlink(missing_ok=True)
+
+    def is_ready(listening: socket.socket) -> None:
+        announce(ready, listening)
+        click.echo(f"facility ready at {url_of(listening)}, state in {state}")
+
+    server = FacilityServer(settings, on_ready=is_ready)
     listening = listen(host, port)
-    click.echo(f"facility at http://{host}:{listening.getsockname()[1]}, state in {state}")
-    server = FacilityServer(settings, ready_file=ready)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     try:

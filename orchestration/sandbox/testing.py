@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestration.sandbox.client import SandboxClient
-from orchestration.sandbox.server import FacilityServer, listen
+from orchestration.sandbox.server import FacilityServer, listen, url_of
 from orchestration.sandbox.settings import (
     CLIENT_ID,
     CLIENT_SECRET,
@@ -73,16 +74,16 @@ def running_facility(
     base = settings or Settings(state=state, retry=0.05)
     rows = tuple(one if isinstance(one, CollectionSettings) else _named(one, state) for one in collections)
     chosen = replace(base, state=state, collections=rows)
-    listening = listen("127.0.0.1", port)
     ready = threading.Event()
-    server = _Announcing(chosen, ready)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="facility", daemon=True)
+    server = FacilityServer(chosen, on_ready=lambda _: ready.set())
+    listening = listen("127.0.0.1", port)
+    thread = threading.Thread(target=_serve, args=(server, listening, ready), name="facility", daemon=True)
     thread.start()
     try:
         ready.wait(timeout=30)
         if not server.started:
             raise RuntimeError("the facility did not start")
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        url = url_of(listening)
         with SandboxClient(url) as client:
             yield RunningFacility(url=url, settings=chosen, client=client)
     finally:
@@ -91,17 +92,12 @@ def running_facility(
         listening.close()
 
 
+def _serve(server: FacilityServer, listening: socket.socket, ready: threading.Event) -> None:
+    try:
+        server.run(sockets=[listening])
+    finally:
+        ready.set()  # also where it failed: nobody needs to wait for it any longer
+
+
 def _named(name: str, state: Path) -> CollectionSettings:
     return CollectionSettings(name=name, root=state / "collections" / name)
-
-
-class _Announcing(FacilityServer):
-    def __init__(self, settings: Settings, ready: threading.Event) -> None:
-        super().__init__(settings)
-        self._ready = ready
-
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        try:
-            await super().startup(sockets=sockets)  # type: ignore[arg-type]
-        finally:
-            self._ready.set()

@@ -334,3 +334,33 @@ def test_an_unknown_task_is_not_found(lab: Lab) -> None:
     with pytest.raises(TransferAPIError) as caught:
         lab.task("11111111-1111-1111-1111-111111111111")
     assert (caught.value.http_status, caught.value.code) == (404, "ClientError.NotFound")
+
+
+def test_links_below_a_folder_are_not_carried(lab: Lab) -> None:
+    place = lab.write("scan/a", b"a")
+    (place.parent / "link").symlink_to(place)
+    task = lab.ended(lab.submit(("/scan/", "/scan/")))
+    assert (task["status"], task["files"], task["symlinks"]) == ("SUCCEEDED", 1, 1)
+    assert not lab.arrived("scan/link").exists()
+
+
+@pytest.mark.parametrize("name", ["é" * 120, "$(touch x); 'q' \"d\" & #%?", "-rf", " lead and trail "])
+def test_any_name_is_carried_whole(lab: Lab, name: str) -> None:
+    lab.write(f"scan/{name}", b"a")
+    assert lab.ended(lab.submit((f"/scan/{name}", f"/copy/{name}")))["status"] == "SUCCEEDED"
+    assert lab.arrived(f"copy/{name}").read_bytes() == b"a"
+    removed = lab.ended(lab.delete(f"/copy/{name}"))
+    assert removed["status"] == "SUCCEEDED"
+    assert list(lab.arrived("copy").iterdir()) == []
+
+
+def test_an_empty_file_arrives(lab: Lab) -> None:
+    lab.write("empty", b"")
+    assert lab.ended(lab.submit(("/empty", "/empty")))["status"] == "SUCCEEDED"
+    assert lab.arrived("empty").read_bytes() == b""
+
+
+def test_the_root_of_a_collection_cannot_be_deleted(lab: Lab) -> None:
+    lab.write("a", b"a", collection=DESTINATION)
+    assert lab.ended(lab.delete("/", recursive=True))["fatal_error"]["code"] == "PERMISSION_DENIED"
+    assert lab.arrived("a").exists()

@@ -19,6 +19,7 @@ from orchestration.sandbox.store import Store
 
 _SWITCHES = "collection-switches"
 _ACCESS = "collection-access"
+_CORRUPT = "collection-corrupt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +163,7 @@ class Collections:
 
     def __init__(self, settings: Iterable[CollectionSettings], store: Store) -> None:
         self._by_id = {one.identity: Collection(one, store) for one in settings}
-        self._corrupt: dict[tuple[str, str], int] = {}
+        self._store = store
         self._lock = threading.Lock()
 
     def get(self, collection_id: str) -> Collection:
@@ -178,19 +179,18 @@ class Collections:
     def corrupt(self, collection: Collection, path: str, *, times: int) -> None:
         """Flip a byte of the next `times` copies that arrive at this path."""
         with self._lock:
-            self._corrupt[collection.id, collection.normal(path)] = times
+            self._store.put(_CORRUPT, f"{collection.id}{collection.normal(path)}", {"times": times})
 
     def is_corrupted(self, collection: Collection, path: str) -> bool:
         """Whether this copy is to be corrupted; counts it."""
-        key = (collection.id, collection.normal(path))
+        key = f"{collection.id}{collection.normal(path)}"
         with self._lock:
-            left = self._corrupt.get(key, 0)
+            left = documents.whole(self._store.get(_CORRUPT, key) or {}, "times")
             if left > 0:
-                self._corrupt[key] = left - 1
+                self._store.put(_CORRUPT, key, {"times": left - 1})
             return left > 0
 
     def reset(self) -> None:
-        with self._lock:
-            self._corrupt.clear()
+        self._store.clear(_CORRUPT)
         for collection in self._by_id.values():
             collection.reset()

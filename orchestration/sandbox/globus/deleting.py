@@ -29,7 +29,10 @@ def delete(job: Job) -> None:
 def _remove(job: Job, path: str) -> None:
     try:
         with disk.access(job.task, job.source, path, command="DELE", write=True):
-            _unlink(job.source.local(path), recursive=job.task.option("recursive"))
+            place = job.source.local(path)
+            if place == job.source.root:
+                raise PermissionError(1, "The root of a collection cannot be deleted", path)
+            _unlink(place, recursive=job.task.option("recursive"))
     except Fault as fault:
         if fault.code == "FILE_NOT_FOUND" and job.task.option("ignore_missing"):
             return

@@ -52,7 +52,7 @@ def _begin_count(job: Job) -> None:
     """Counters of what a scan will find again start anew; those of files that arrived stay."""
     with job.task.lock:
         numbers = job.task.numbers
-        numbers.files = numbers.directories = numbers.files_skipped = 0
+        numbers.files = numbers.directories = numbers.symlinks = numbers.files_skipped = 0
         numbers.succeeded = numbers.retrying = numbers.skipped_errors = 0
         numbers.pending = len(job.task.items)
 
@@ -130,6 +130,7 @@ def _walk(job: Job, item: Item, root: Path) -> Iterator[Found]:
     rules = documents.objects(job.task.body, "filter_rules")
     yield Found(source=item.source, destination=item.destination, directory=True, item=item)
     for base, directories, files in os.walk(root, onerror=_raise):
+        _ignore_links(job, Path(base), directories, files)
         directories[:] = sorted(name for name in directories if not _excluded(rules, name, "dir"))
         below = "" if Path(base) == root else str(Path(base).relative_to(root))
         for name in directories:
@@ -137,6 +138,15 @@ def _walk(job: Job, item: Item, root: Path) -> Iterator[Found]:
         for name in sorted(files):
             if not _excluded(rules, name, "file"):
                 yield _below(item, posixpath.join(below, name), directory=False)
+
+
+def _ignore_links(job: Job, base: Path, *names: list[str]) -> None:
+    """Symbolic links below a folder are counted, not carried."""
+    for listed in names:
+        carried = [name for name in listed if not (base / name).is_symlink()]
+        with job.task.lock:
+            job.task.numbers.symlinks += len(listed) - len(carried)
+        listed[:] = carried
 
 
 def _below(item: Item, path: str, *, directory: bool) -> Found:
@@ -204,7 +214,7 @@ def _both(job: Job, entry: Found) -> list[tuple[disk.Collection, str]]:
 def _send(job: Job, entry: Found, size: int, algorithm: str) -> str:
     """Copy the bytes under a temporary name, then rename; returns the checksum of what was read."""
     target = job.destination.local(entry.destination)
-    part = target.with_name(f".{target.name[:200]}.{job.task.id[:8]}.part")
+    part = target.with_name(f".{job.task.id}.part")
     sent = 0
     digest = hashlib.new(algorithm, usedforsecurity=False)
     try:

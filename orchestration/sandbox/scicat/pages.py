@@ -34,6 +34,7 @@ class Pages:
 
     def routes(self) -> list[Route]:
         return [
+            Route("/", self.index),
             Route("/catalogue", self.index),
             Route("/catalogue/{pid:path}", self.record),
         ]
