@@ -20,7 +20,7 @@ from orchestration.errors import (
 from orchestration.ledger import Ledger
 from orchestration.ledger.boundary import Boundary, reached
 from orchestration.ledger.lease import Lease
-from orchestration.ledger.operation import Operation, OperationRecord
+from orchestration.ledger.operation import Operation, OperationRecord, error_document, error_from
 from orchestration.ledger.operations import Operations
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.service import (
@@ -46,6 +46,9 @@ PROGRESS_WRITE_SECONDS = 1.0
 
 CANCEL_PATIENCE_SECONDS = 120.0
 """How long a service gets to confirm a cancellation before this run gives up and leaves the operation open."""
+
+CANCELLING = "cancelling"
+"""The event that tells why this project cancelled something at its service."""
 
 ProgressListener = Callable[[str, Progress], None]
 
@@ -88,7 +91,7 @@ class Attempt(Generic[R]):
         handle = record.handle or self._submit(record, ends_at)
         if isinstance(handle, Failed):
             return handle
-        return self._await(handle, ends_at)
+        return self._explained(self._await(handle, ends_at), record.attempt)
 
     def _submit(self, record: OperationRecord, ends_at: float) -> str | Failed:
         """Token first, in the ledger; then what the service already knows under it; only then the submission."""
@@ -171,6 +174,7 @@ class Attempt(Generic[R]):
         Raises:
             Cancelled, DeadlinePassed: the reason, if the service does not confirm; what goes on there stays open here.
         """
+        self.rows.noted(self.key, self.owner, CANCELLING, error_document(reason))
         reached(Boundary.BEFORE_CANCEL, self.step)
         give_up = self.ledger.now() + CANCEL_PATIENCE_SECONDS
         delays = backoff()
@@ -185,6 +189,15 @@ class Attempt(Generic[R]):
             if self.ledger.now() + delay > give_up:
                 raise self._unconfirmed(reason, answer)
             pause_unless(self._lost_already, delay, self.step)
+
+    def _explained(self, status: Succeeded | Failed, attempt: int) -> Succeeded | Failed:
+        """The service only knows that it was cancelled; if we did that, perhaps before a crash, we know why."""
+        if isinstance(status, Succeeded) or not isinstance(status.error, Cancelled):
+            return status
+        for event in reversed(self.rows.history(self.key)):
+            if event.attempt == attempt and event.event == CANCELLING and event.detail is not None:
+                return replace(status, error=error_from(event.detail))
+        return status
 
     def _ask_to_cancel(self, handle: str) -> CancelAnswer:
         try:

@@ -52,6 +52,7 @@ class Books:
     """So many submissions are answered 'not now' without acting."""
     silent_polls: int = 0
     silent_finds: int = 0
+    retry_after: float = 0.05
     confirms_cancel: bool = True
     before_submit: Callable[[], None] = field(default=lambda: None, repr=False)
     asked: list[str] = field(default_factory=list)
@@ -76,13 +77,13 @@ class Books:
         self.before_submit()
         if self.refuse > 0:
             self.refuse -= 1
-            raise ServiceUnavailable("503", where=self.name, retry_after=0.05)
+            raise ServiceUnavailable("503", where=self.name, retry_after=self.retry_after)
         number = 0 if self.idempotent else len(self.started(token))
         handle = f"{token}.{number}"
         (self.root / handle).write_text("0")
         if self.lose_answers > 0:
             self.lose_answers -= 1
-            raise ServiceUnavailable("the answer was lost", where=self.name, retry_after=0.05)
+            raise ServiceUnavailable("the answer was lost", where=self.name, retry_after=self.retry_after)
         return handle
 
     def poll(self, request: Errand, handle: str) -> Status:

@@ -36,7 +36,7 @@ def abandoned(ledger: Ledger, scan: Scan, books: Books, *, polls: int = 0, token
 @pytest.mark.parametrize("idempotent", [True, False])
 def test_a_lost_answer_of_submit_does_not_do_it_twice(
     ledger: Ledger, scan: Scan, tmp_path: Path, idempotent: bool
-) -> None:  # noqa: FBT001
+) -> None:
     books = Books(tmp_path / "books", idempotent=idempotent, lose_answers=1)
     operation = errand(scan)
 
@@ -154,6 +154,32 @@ def test_what_its_service_will_never_say_a_person_can_give_up(
     kept = ledger.operations.get(operation.key)
     assert kept.state is OperationState.FAILED
     assert "the machine was scrapped" in str(kept.error)
+
+
+def test_killed_after_it_cancelled_what_was_late_the_reason_is_not_forgotten(
+    ledger: Ledger, scan: Scan, tmp_path: Path
+) -> None:
+    class Killed(Books):
+        def cancel(self, handle: str) -> CancelAnswer:
+            super().cancel(handle)
+            raise SystemExit
+
+    operation = errand(scan, polls=10**6, deadline=0.1)
+    with pytest.raises(SystemExit):
+        perform(ledger, operation, Killed(tmp_path / "books"), schedule=QUICK)
+    with pytest.raises(DeadlinePassed):
+        perform(ledger, operation, Books(tmp_path / "books"), schedule=QUICK)
+    assert ledger.operations.get(operation.key).state is OperationState.FAILED
+
+
+def test_what_others_cancelled_at_the_service_is_cancelled(ledger: Ledger, scan: Scan, books: Books) -> None:
+    operation = errand(scan, polls=10**6)
+    timer = threading.Timer(0.1, lambda: books.cancel(books.started()[0]))
+    timer.start()
+    with pytest.raises(Cancelled, match="cancelled at the service"):
+        perform(ledger, operation, books, schedule=QUICK)
+    timer.join()
+    assert ledger.operations.get(operation.key).state is OperationState.CANCELLED
 
 
 def test_what_finished_before_the_cancellation_has_succeeded(ledger: Ledger, scan: Scan, tmp_path: Path) -> None:
