@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Mount
+from starlette.routing import BaseRoute, Mount
 
 from orchestration.sandbox.control import Control
 from orchestration.sandbox.documents import NotADocument
@@ -27,43 +27,60 @@ from orchestration.sandbox.settings import Settings
 from orchestration.sandbox.store import Store
 
 
-def build(settings: Settings) -> Starlette:
-    """All services of a facility, mounted at ``/auth``, ``/transfer``, ``/scicat`` and ``/_sandbox``."""
-    store = Store(settings.state / "facility.sqlite")
-    effects, faults = Effects(store), Faults(store)
-    globus = Globus(settings, store, effects)
-    accounts = Accounts(settings.accounts, store, lifetime=settings.token_lifetime)
-    catalogue = Catalogue(store, effects)
+class Facility:
+    """All services over one store."""
 
-    def reset() -> None:
-        globus.engine.stop()
-        store.clear_all()
-        faults.clear()
-        globus.reset()
-        catalogue.health.alive = True
+    def __init__(self, settings: Settings) -> None:
+        self.store = Store(settings.state / "facility.sqlite")
+        self.effects = Effects(self.store)
+        self.faults = Faults(self.store)
+        self.globus = Globus(settings, self.store, self.effects)
+        self.accounts = Accounts(settings.accounts, self.store, lifetime=settings.token_lifetime)
+        self.catalogue = Catalogue(self.store, self.effects)
+
+    def reset(self) -> None:
+        """Forget everything but the files of the collections."""
+        self.globus.engine.stop()
+        self.store.clear_all()
+        self.faults.clear()
+        self.globus.reset()
+        self.catalogue.health.alive = True
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        globus.engine.resume()
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        """Go on with the tasks of before; stop them, unfinished, at the end."""
+        self.globus.engine.resume()
         yield
-        await run_in_threadpool(globus.engine.stop)
-        store.close()
+        await run_in_threadpool(self.globus.engine.stop)
+        self.store.close()
 
-    control = Control(
-        faults=faults, effects=effects, globus=globus, accounts=accounts, catalogue=catalogue, reset=reset
-    )
-    scicat = Mount("/scicat", routes=Backend(accounts, catalogue).routes())
+    def routes(self) -> list[BaseRoute]:
+        control = Control(
+            faults=self.faults,
+            effects=self.effects,
+            globus=self.globus,
+            accounts=self.accounts,
+            catalogue=self.catalogue,
+            reset=self.reset,
+        )
+        scicat = Mount("/scicat", routes=Backend(self.accounts, self.catalogue).routes())
+        return [*control.routes(), *self.globus.routes(), scicat, *Pages(self.catalogue).routes()]
+
+
+def build(settings: Settings) -> Starlette:
+    """A facility, its services mounted at ``/auth``, ``/transfer``, ``/scicat``, ``/catalogue`` and ``/_sandbox``."""
+    facility = Facility(settings)
     app = Starlette(
-        routes=[*control.routes(), *globus.routes(), scicat, *Pages(catalogue).routes()],
+        routes=facility.routes(),
         exception_handlers={
             ApiError: error_answer,
             CatalogueError: scicat_answers.error_answer,
             NotADocument: _not_a_document,
             404: _no_such_route,
         },
-        lifespan=lifespan,
+        lifespan=facility.lifespan,
     )
-    app.add_middleware(FaultMiddleware, faults=faults)
+    app.add_middleware(FaultMiddleware, faults=facility.faults)
     return app
 
 

@@ -364,3 +364,13 @@ def test_the_root_of_a_collection_cannot_be_deleted(lab: Lab) -> None:
     lab.write("a", b"a", collection=DESTINATION)
     assert lab.ended(lab.delete("/", recursive=True))["fatal_error"]["code"] == "PERMISSION_DENIED"
     assert lab.arrived("a").exists()
+
+
+def test_many_arrived_files_are_listed_page_by_page(lab: Lab) -> None:
+    for number in range(130):
+        lab.write(f"scan/{number}", b"a")
+    task_id = lab.submit(("/scan/", "/scan/"))
+    lab.ended(task_id)
+    assert len(lab.transfer.task_successful_transfers(task_id)["DATA"]) == 100
+    rows = lab.transfer.paginated.task_successful_transfers(task_id).items()
+    assert {row["source_path"] for row in rows} == {f"/scan/{number}" for number in range(130)}
