@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestration.config import Endpoint
-from orchestration.errors import ConfigError, EndpointRefused
 from orchestration.ledger.service import CancelAnswer, Document, Json, Status
 from orchestration.local import work
 from orchestration.local.copying import Copied, Copier
+from orchestration.local.files import mount
 from orchestration.local.work import Meter
 from orchestration.transfers import TransferItem, TransferRequest
 
@@ -53,25 +52,6 @@ class LocalTransfer:
     def _begin(self, request: TransferRequest, token: str) -> work.Work:
         title = f"copy {request.source.name} to {request.destination.name}"
         return work.begin(token, lambda meter: _copy_all(request, token, meter), title=title, state=self.state)
-
-
-def mount(endpoint: Endpoint) -> Path:
-    """The directory of this machine where the endpoint is.
-
-    Raises:
-        ConfigError: if the settings name none.
-        EndpointRefused: if it is not there, as when a network disk is not mounted.
-    """
-    found = endpoint.mount
-    if found is None:
-        raise ConfigError(f"endpoint {endpoint.name} is not mounted on this machine", next_step="set its `mount`")
-    if not found.is_dir():
-        raise EndpointRefused(
-            f"{found}, where endpoint {endpoint.name} should be, is not there",
-            where="this machine",
-            next_step="mount it or correct its `mount` in the settings, then start the flow again",
-        )
-    return found
 
 
 def _copy_all(request: TransferRequest, token: str, meter: Meter) -> Document:

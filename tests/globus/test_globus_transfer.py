@@ -408,8 +408,8 @@ def test_cancel_is_confirmed_by_the_service(ground: Ground, mover: GlobusTransfe
 
 
 def test_progress_tells_bytes_and_rate(ground: Ground, mover: GlobusTransfer, write: Write) -> None:
-    write("scan.h5", os.urandom(600_000))
-    ground.control.collections.set(str(ground.beamline.uuid), bandwidth=300_000.0)
+    write("scan.h5", os.urandom(200_000))
+    ground.control.collections.set(str(ground.beamline.uuid), bandwidth=200_000.0)
     request = asked(ground, "scan.h5")
     handle = mover.submit(request, mover.reserve("key"))
     told = []
@@ -417,7 +417,7 @@ def test_progress_tells_bytes_and_rate(ground: Ground, mover: GlobusTransfer, wr
         told.append(status.progress)
         time.sleep(0.02)
     evidence(status)
-    assert any(0 < (progress.bytes_done or 0) < 600_000 and progress.bytes_per_second for progress in told)
+    assert any(0 < (progress.bytes_done or 0) < 200_000 and progress.bytes_per_second for progress in told)
 
 
 def test_a_success_that_is_none_is_told(ground: Ground, mover: GlobusTransfer, write: Write) -> None:

@@ -1,0 +1,59 @@
+"""What stands at a path of an endpoint on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestration.config import Endpoint
+from orchestration.errors import ConfigError, EndpointRefused
+from orchestration.local.copying import look
+from orchestration.local.errors import reading
+from orchestration.paths import RelativePath
+from orchestration.transfers import FileFacts
+
+
+def mount(endpoint: Endpoint) -> Path:
+    """The directory of this machine where the endpoint is.
+
+    Raises:
+        ConfigError: if the settings name none.
+        EndpointRefused: if it is not there, as when a network disk is not mounted.
+    """
+    found = endpoint.mount
+    if found is None:
+        raise ConfigError(f"endpoint {endpoint.name} is not mounted on this machine", next_step="set its `mount`")
+    if not found.is_dir():
+        raise EndpointRefused(
+            f"{found}, where endpoint {endpoint.name} should be, is not there",
+            where="this machine",
+            next_step="mount it or correct its `mount` in the settings, then start the flow again",
+        )
+    return found
+
+
+def own_path(endpoint: Endpoint, path: RelativePath) -> Path:
+    """Where the name itself is, be it a link: links above it are followed, it is not."""
+    root = mount(endpoint)
+    return (endpoint.local_path(path.parent) if path.parent else root.resolve()) / path.name
+
+
+def inspect(endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
+    """What stands at the path; None if nothing does. Links are followed as in a copy: below the mount only.
+
+    Raises:
+        InvalidPath: if a link leads outside, or a name cannot be carried.
+        TransferFailed: if it cannot be looked at (AccessDenied, EndpointRefused, ...).
+    """
+    root = mount(endpoint)
+    full = endpoint.local_path(path)
+    with reading(full):
+        if not full.exists():
+            return None
+        own = full.stat().st_mtime
+    tree = look(full, root=root)
+    return FileFacts(
+        is_directory=tree.is_directory,
+        size=tree.size,
+        modified=max((file.mtime_ns / 1e9 for file in tree.files), default=own),
+        manifest=tuple((file.name, file.size) for file in tree.files) if tree.is_directory else (),
+    )

@@ -1,0 +1,171 @@
+"""Deletions at, and looks at, directories of this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestration.config import Endpoint
+from orchestration.errors import InvalidInput, InvalidPath, OrchestrationError, SourceChanged, SourceMissing
+from orchestration.ledger.service import CancelAnswer, Failed, Running, Status, Succeeded
+from orchestration.local.delete import LocalDelete, inspect
+from orchestration.paths import RelativePath
+from orchestration.transfers import DeleteRequest
+
+
+@pytest.fixture
+def deleter(tmp_path: Path) -> LocalDelete:
+    return LocalDelete(state=tmp_path / "state")
+
+
+@pytest.fixture
+def data(here: Endpoint) -> Path:
+    assert here.mount is not None
+    return here.mount
+
+
+def request_of(here: Endpoint, *names: str, ignore_missing: bool = False) -> DeleteRequest:
+    paths = tuple(RelativePath(name) for name in names)
+    return DeleteRequest(endpoint=here, paths=paths, ignore_missing=ignore_missing)
+
+
+def delete(deleter: LocalDelete, request: DeleteRequest, token: str = "t1") -> Status:
+    deleter.submit(request, token)
+    end = time.monotonic() + 10
+    while isinstance(status := deleter.poll(request, token), Running):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return status
+
+
+def failure(status: Status) -> OrchestrationError:
+    assert isinstance(status, Failed), status
+    return status.error
+
+
+@pytest.mark.parametrize("name", ["scan.h5", "a b", "-rf", "$(x)", "*", "x" * 255])
+def test_exactly_what_is_named_is_deleted(deleter: LocalDelete, here: Endpoint, data: Path, name: str) -> None:
+    (data / name).write_bytes(b"xy")
+    (data / "other").touch()
+    (data / "rec").mkdir()
+    (data / "rec" / "0.tif").write_bytes(b"xyz")
+
+    status = delete(deleter, request_of(here, name, "rec"))
+
+    assert isinstance(status, Succeeded)
+    assert status.evidence["bytes"] == 5
+    assert [path.name for path in data.iterdir()] == ["other"]
+
+
+def test_a_missing_path_stops_it_before_anything_is_deleted(deleter: LocalDelete, here: Endpoint, data: Path) -> None:
+    (data / "scan.h5").touch()
+    assert isinstance(failure(delete(deleter, request_of(here, "scan.h5", "none"))), SourceMissing)
+    assert (data / "scan.h5").exists()
+    assert isinstance(delete(deleter, request_of(here, "scan.h5", "none", ignore_missing=True), "t2"), Succeeded)
+    assert not (data / "scan.h5").exists()
+
+
+def test_of_a_link_only_the_link_is_deleted(deleter: LocalDelete, here: Endpoint, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (data / "kept").touch()
+    (data / "link").symlink_to("kept")
+    (data / "rec").mkdir()
+    (data / "rec" / "inside").symlink_to("../kept")
+    assert isinstance(delete(deleter, request_of(here, "link", "rec")), Succeeded)
+    assert [path.name for path in data.iterdir()] == ["kept"]
+
+    (data / "out").symlink_to(tmp_path / "precious")
+    with pytest.raises(InvalidPath):
+        deleter.submit(request_of(here, "out/x"), "t2")
+    assert isinstance(delete(deleter, request_of(here, "out"), "t3"), Succeeded)
+    assert (tmp_path / "precious").exists()
+
+
+@pytest.mark.parametrize("moment", ["JobFolder.write", "fsync_directory", "remove"])
+def test_killed_at_any_moment_it_is_carried_on_and_a_new_file_of_that_name_stays(
+    deleter: LocalDelete, here: Endpoint, data: Path, tmp_path: Path, moment: str
+) -> None:
+    (data / "rec").mkdir()
+    (data / "rec" / "0.tif").write_bytes(b"x")
+    code = f"""
+        import os, signal, time
+        from pathlib import Path
+        import orchestration.local.delete as module
+        from orchestration.config import Endpoint
+        from orchestration.paths import RelativePath
+        from orchestration.transfers import DeleteRequest
+        here = Endpoint(root_path="/data", mount=Path({str(data)!r})).known_as("data")
+        module.{moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        deleter = module.LocalDelete(state=Path({str(tmp_path / "state")!r}))
+        deleter.submit(DeleteRequest(endpoint=here, paths=(RelativePath("rec"),)), "t1")
+        time.sleep(20)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    was_gone = not (data / "rec").exists()
+    if was_gone:
+        (data / "rec").write_text("a new scan")
+
+    status = delete(deleter, request_of(here, "rec"))
+
+    assert isinstance(status, Succeeded)
+    assert [path.name for path in data.iterdir()] == (["rec"] if was_gone else [])
+
+
+def test_what_changed_since_the_deletion_began_stays(
+    deleter: LocalDelete, here: Endpoint, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestration.local import delete as module
+
+    (data / "scan.h5").write_text("old")
+
+    def survey_then_change(deletion: module._Deletion) -> dict[str, object]:
+        found = survey(deletion)
+        (data / "scan.h5").write_text("a longer, new one")
+        return found
+
+    survey = module._Deletion._survey
+    monkeypatch.setattr(module._Deletion, "_survey", survey_then_change)
+    assert isinstance(failure(delete(deleter, request_of(here, "scan.h5"))), SourceChanged)
+    assert (data / "scan.h5").read_text() == "a longer, new one"
+
+
+def test_what_was_cancelled_before_it_began_is_never_deleted(deleter: LocalDelete, here: Endpoint, data: Path) -> None:
+    (data / "scan.h5").touch()
+    assert deleter.cancel("t1") is CancelAnswer.CANCELLED
+    failure(delete(deleter, request_of(here, "scan.h5")))
+    assert (data / "scan.h5").exists()
+
+
+def test_a_look_tells_sizes_and_all_files(here: Endpoint, data: Path, tmp_path: Path) -> None:
+    (data / "rec" / "a").mkdir(parents=True)
+    (data / "rec" / "a" / "0.tif").write_bytes(b"xyz")
+    (data / "rec" / "b.json").write_bytes(b"x")
+    os.utime(data / "rec" / "b.json", (5000000000, 5000000000))
+
+    found = inspect(here, RelativePath("rec"))
+
+    assert found is not None
+    assert (found.is_directory, found.size, found.modified) == (True, 4, 5000000000)
+    assert found.manifest == (("a/0.tif", 3), ("b.json", 1))
+    single = inspect(here, RelativePath("rec/b.json"))
+    assert single is not None
+    assert (single.is_directory, single.size, single.manifest) == (False, 1, ())
+    assert inspect(here, RelativePath("none")) is None
+    (data / "rec" / "out").symlink_to(tmp_path)
+    with pytest.raises(InvalidPath):
+        inspect(here, RelativePath("rec"))
+
+
+def test_a_deletion_of_nothing_is_refused(here: Endpoint) -> None:
+    with pytest.raises(InvalidInput):
+        DeleteRequest(endpoint=here, paths=())
+    request = request_of(here, "a")
+    assert request.document() == {"endpoint": "data", "paths": ["/data/a"], "ignore_missing": False}
