@@ -29,6 +29,9 @@ from orchestration.sandbox.layout import DEFAULT
 from orchestration.sandbox.supervisor import Supervisor
 
 BEAMLINE = "bl832"
+PROPOSAL = "ALS-00000"
+CENTER_OFFSET = 5.3
+"""Of the rotation axis from the middle of the detector, in pixels: there is something to be found."""
 CHILD_STAGES = "prefect.run"
 """Stages that are whole runs of other flows: their own stages are listed too."""
 
@@ -122,8 +125,16 @@ def use_sandbox(supervisor: Supervisor) -> None:
 
 
 def _detector(file: Path, size: ScanSize) -> None:
-    arguments = ["--out", str(file), "--size", str(size.size), "--angles", str(size.angles)]
-    _run(["orchestration.sandbox.detector", *arguments, "--noise", str(size.photons)])
+    options = {
+        "out": file,
+        "size": size.size,
+        "height": size.size,
+        "angles": size.angles,
+        "photons": size.photons,
+        "center-offset": CENTER_OFFSET,
+        "proposal": PROPOSAL,
+    }
+    _run(["orchestration.sandbox.detector", *(f"--{name}={value}" for name, value in options.items())])
 
 
 def _compare(settings: Settings, found: Overview, file: Path) -> dict[str, object]:

@@ -40,8 +40,8 @@ def command(flow: Flow[Any, Any], argv: Sequence[str] | None = None) -> None:
 
 def use_environment() -> None:
     """Let the environment file decide which Prefect server is used: Prefect has read its settings at import."""
-    if config.load_environment() is not None:
-        refresh_global_settings_context()
+    config.load_environment()
+    refresh_global_settings_context()
 
 
 def _params(flow: Flow[Any, Any]) -> list[click.Parameter]:
