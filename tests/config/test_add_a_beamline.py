@@ -17,7 +17,7 @@ PAGE = (Path(__file__).parents[2] / "docs/how-to/add-a-beamline.md").read_text(e
 
 
 def block(language: str, beginning: str) -> str:
-    found = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     return next(text for text in found if text.startswith(beginning))
 
 
