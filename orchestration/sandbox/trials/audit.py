@@ -1,0 +1,198 @@
+"""What must be true after a trial, asked of those who did the work: the facility, Prefect's calendar, the disks."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from orchestration.flows.bl832.dispatcher import NEW_FILE
+from orchestration.flows.tomography import Reconstruction
+from orchestration.ledger import Ledger
+from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.operation import OperationRecord, OperationState
+from orchestration.ledger.runs import RunState
+from orchestration.ledger.scan import Scan
+from orchestration.paths import RelativePath
+from orchestration.sandbox.effects import Effect
+from orchestration.sandbox.trials.world import BEAMLINE, World
+
+NEW_FILE_FLOW = NEW_FILE.partition("/")[0]
+LOCAL_FLOW = "local_recon_flow"
+
+
+class Fault(enum.StrEnum):
+    DUPLICATE = "duplicate"
+    LOSS = "loss"
+    UNTRUTH = "untruth"
+
+
+@dataclass(frozen=True)
+class Complaint:
+    fault: Fault
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.fault}: {self.text}"
+
+
+class Audit:
+    """Judges scans that have been carried to their end by `flows`, whatever happened on the way."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._settings = world.settings()
+        self._effects: Sequence[Effect] = world.facility.effects()
+        self._calendar = list(_calendar(world.prefect_url))
+
+    def complaints(self, file_path: str, *, flows: Sequence[str]) -> list[Complaint]:
+        """Everything that is wrong with one scan."""
+        with self._world.ledger() as ledger:
+            scan = ledger.scans.find(self._settings.beamline(BEAMLINE).relative(file_path).text)
+            expected = Counter(self._expected(scan, flows))
+            found = self._found(scan)
+            complaints = [*_compared(expected, found)]
+            complaints += [Complaint(Fault.UNTRUTH, text) for text in self._untruths(ledger, scan, flows)]
+            return complaints
+
+    # ----- what was done --------------------------------------------------------------------------------------------
+
+    def _expected(self, scan: Scan, flows: Sequence[str]) -> Iterator[str]:
+        if NEW_FILE_FLOW in flows:
+            yield self._transfer("spot832", "data832", scan)
+            yield self._transfer("data832", "nersc832", scan)
+            yield from (f"schedule prune_{name} {scan.path}" for name in ("spot832", "data832"))
+        if NEW_FILE_FLOW in flows or LOCAL_FLOW in flows:
+            yield from self._record(scan.path.stem, "raw")
+        if LOCAL_FLOW in flows:
+            made = Reconstruction(raw=self._below_raw(scan))
+            yield f"job {scan.path.name}"
+            yield f"schedule prune_local832_raw {made.raw}"
+            yield from (f"schedule prune_local832_scratch {part.path}" for part in made.datasets)
+            yield from self._record(scan.path.stem, "tiff")
+            yield from self._record(scan.path.stem, "zarr")
+
+    def _below_raw(self, scan: Scan) -> RelativePath:
+        beamline = self._settings.beamline(BEAMLINE)
+        on_server = self._settings.endpoint(beamline.server).full_path(scan.path)
+        return self._settings.endpoint(beamline.raw).relative(on_server)
+
+    def _transfer(self, source: str, destination: str, scan: Scan) -> str:
+        ends = [self._settings.endpoint(name).full_path(scan.path) for name in (source, destination)]
+        return f"transfer {' > '.join(ends)}"
+
+    @staticmethod
+    def _record(stem: str, kind: str) -> Iterator[str]:
+        return (f"{what} {kind} {stem}" for what in ("dataset", "origdatablock", "attachment"))
+
+    def _found(self, scan: Scan) -> Counter[str]:
+        stem = scan.path.stem
+        found: Counter[str] = Counter()
+        pids: dict[str, str] = {}
+        for effect in self._effects:
+            if effect.kind in {"transfer", "delete"} and any(stem in path for path in effect.paths):
+                found[f"{effect.kind} {' > '.join(effect.paths)}"] += 1
+            elif effect.kind == "dataset" and stem in effect.label:
+                pids[effect.id] = f"{_kind(effect)} {stem}"
+                found[f"dataset {pids[effect.id]}"] += 1
+            elif effect.kind in {"origdatablock", "attachment"} and effect.key in pids:
+                found[f"{effect.kind} {pids[effect.key]}"] += 1
+        for deployment, path in self._calendar:
+            if stem in path:
+                found[f"schedule {deployment} {path}"] += 1
+        for job in _jobs(self._world.jobs_log):
+            if Path(job).name == scan.path.name:
+                found[f"job {scan.path.name}"] += 1
+        return found
+
+    # ----- what is said of it ---------------------------------------------------------------------------------------
+
+    def _untruths(self, ledger: Ledger, scan: Scan, flows: Sequence[str]) -> Iterator[str]:
+        last = {run.flow: run for run in ledger.runs.of_scan(scan.id)}
+        for flow in flows:
+            state = last[flow].state if flow in last else None
+            if state is not RunState.COMPLETED:
+                yield f"the last run of {flow} is {state}"
+        for operation in ledger.operations.of_scan(scan.id):
+            yield from self._untrue_operation(operation)
+        copies = ledger.copies.of_scan(scan.id)
+        if not copies:
+            yield "the ledger knows no copy"
+        for copy in copies:
+            yield from self._untrue_copy(copy)
+
+    def _untrue_operation(self, operation: OperationRecord) -> Iterator[str]:
+        if operation.state is not OperationState.SUCCEEDED:
+            yield f"{operation.step} is {operation.state}: {operation.error}"
+        if operation.owner is not None:
+            yield f"{operation.step} has ended and is still held by {operation.owner}"
+        if operation.service == "globus.transfer":
+            done = [
+                effect.id for effect in self._effects if effect.kind == "transfer" and effect.key == operation.token
+            ]
+            if done != [operation.handle]:
+                yield f"{operation.step} has handle {operation.handle}, and the facility has {done}"
+
+    def _untrue_copy(self, copy: CopyRecord) -> Iterator[str]:
+        mount = self._settings.endpoint(copy.endpoint).mount
+        path = self._world.root(copy.endpoint) / copy.path.text if mount is None else mount / copy.path.text
+        if copy.state is CopyState.DELETED:
+            if path.exists():
+                yield f"{copy.endpoint}:{copy.path} is said to be deleted, and is there"
+            return
+        for entry in copy.manifest:
+            file = path / entry.path if entry.path else path
+            if not file.is_file():
+                yield f"{copy.endpoint}:{copy.path}/{entry.path} is said to be there, and is not"
+            elif file.stat().st_size != entry.size:
+                yield f"{file} has another size than the ledger says"
+            elif entry.checksum and not _matches(file, entry.checksum):
+                yield f"{file} has another checksum than the ledger says"
+
+
+def _compared(expected: Counter[str], found: Counter[str]) -> Iterator[Complaint]:
+    for what in sorted(expected | found):
+        if found[what] > expected[what]:
+            yield Complaint(Fault.DUPLICATE, f"{what}: {found[what]} times, not {expected[what]}")
+        elif found[what] < expected[what]:
+            yield Complaint(Fault.LOSS, f"{what}: {found[what]} times, not {expected[what]}")
+
+
+def _kind(effect: Effect) -> str:
+    folder = effect.paths[0] if effect.paths else ""
+    name = folder.rstrip("/").rpartition("/")[2]
+    return "zarr" if name.endswith(".zarr") else "tiff" if name.startswith("rec") else "raw"
+
+
+def _matches(file: Path, checksum: str) -> bool:
+    algorithm, _, value = checksum.partition(":")
+    return hashlib.new(algorithm.lower(), file.read_bytes()).hexdigest() == value.lower()
+
+
+def _jobs(log: Path) -> Iterator[str]:
+    if log.exists():
+        yield from (json.loads(line)["scan"] for line in log.read_text().splitlines())
+
+
+def _calendar(api: str) -> Iterator[tuple[str, str]]:
+    """The deployment and the path of every deletion in Prefect's calendar."""
+    offset = 0
+    names: dict[str, str] = {}
+    with httpx.Client(base_url=api, timeout=30.0, trust_env=False) as client:
+        rows = client.post("/deployments/filter", json={}).raise_for_status().json()
+        names = {row["id"]: row["name"] for row in rows}
+        while True:
+            page = client.post("/flow_runs/filter", json={"offset": offset, "limit": 200, "sort": "START_TIME_ASC"})
+            runs = page.raise_for_status().json()
+            for run in runs:
+                if run["deployment_id"] in names and "relative_path" in run["parameters"]:
+                    yield names[run["deployment_id"]], run["parameters"]["relative_path"]
+            if len(runs) < 200:
+                return
+            offset += 200

@@ -1,0 +1,208 @@
+"""A small world for trials: the stand-ins and a Prefect server as processes of their own, and scans to carry."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import h5py
+import numpy as np
+import yaml
+
+from orchestration import config
+from orchestration.config import Settings
+from orchestration.errors import OperationFailed
+from orchestration.ledger import Ledger
+from orchestration.sandbox import blueprint, components, processes
+from orchestration.sandbox.client import SandboxClient
+from orchestration.sandbox.components import Component
+from orchestration.sandbox.layout import Layout
+from orchestration.sandbox.processes import Process
+from orchestration.sandbox.trials import program
+from orchestration.sandbox.trials.nursery import Nursery
+
+BEAMLINE = "bl832"
+FLOWS = (
+    "orchestration.flows.bl832.move",
+    "orchestration.flows.bl832.local",
+    "orchestration.flows.bl832.prune",
+    "orchestration.flows.bl832.dispatcher",
+    "orchestration.sandbox.trials.deployments",
+)
+
+START_PATIENCE = 90.0
+FACILITY_RETRY_SECONDS = 0.05
+
+_PREFECT = {
+    "PREFECT__SERVER_WEBSERVER_ONLY": "1",
+}
+"""No late runs, no schedules, no automations: a trial decides itself what runs."""
+
+_FLOWS = {
+    "PREFECT_LOGGING_LEVEL": "ERROR",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+}
+
+
+class World:
+    """Everything that the flows of 8.3.2 talk to, in one directory. Reconstructions are done by `trials.program`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.layout = Layout.at(directory)
+        self._components: dict[str, Process] = {}
+        self._ports = {"facility": _free_port(), "prefect": _free_port()}
+        self.facility = SandboxClient(self.facility_url)
+
+    # ----- its processes --------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self.layout.create()
+        blueprint.write(self.layout, self._project_file())
+        rows = yaml.safe_load(self.layout.facility_file.read_text())
+        self.layout.facility_file.write_text(yaml.safe_dump({**rows, "retry": FACILITY_RETRY_SECONDS}))
+        try:
+            self.start("facility", "prefect")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.facility.close()
+        processes.stop(list(self._components.values()), patience=2.0)
+        processes.kill_marked(str(self.layout.root))
+
+    def start(self, *names: str) -> None:
+        """Start components, again at the same address, and wait until they answer."""
+        wanted = [self._component(name) for name in names]
+        for component in wanted:
+            self._components[component.name] = processes.start(
+                component.argv,
+                environment=component.environment,
+                directory=self.layout.root,
+                log=self.layout.log(component.name),
+            )
+        until = time.monotonic() + START_PATIENCE
+        for component in wanted:
+            while not component.ready():
+                if time.monotonic() > until or not self._components[component.name].alive:
+                    log = self.layout.log(component.name)
+                    raise OperationFailed(f"{component.name} did not start", where=str(log), next_step="read its log")
+                threading.Event().wait(0.05)
+
+    def kill(self, name: str) -> None:
+        """At once, as when the power fails."""
+        os.kill(self._components[name].pid, 9)
+        processes.stop([self._components.pop(name)], patience=0.0)
+
+    def _component(self, name: str) -> Component:
+        if name == "facility":
+            return components.facility(self.layout, self._everywhere, self._ports[name])
+        server = components.prefect_server(self._everywhere, self._ports[name])
+        return replace(server, environment={**server.environment, **_PREFECT})
+
+    def nursery(self, *modules: str, environment: Mapping[str, str] | None = None) -> Nursery:
+        """Processes that run flows in this world."""
+        variables = {**self._everywhere, **_FLOWS, **(environment or {})}
+        return Nursery(variables, [*FLOWS, *modules], log=self.layout.log("flows"))
+
+    # ----- how to get there -----------------------------------------------------------------------------------------
+
+    @property
+    def facility_url(self) -> str:
+        return f"http://127.0.0.1:{self._ports['facility']}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        variables = blueprint.environment(
+            self.layout, facility_url=self.facility_url, prefect_port=self._ports["prefect"]
+        )
+        return {**variables, "BEAMLINE_STATE": str(self.layout.root / "state")}
+
+    @property
+    def _everywhere(self) -> dict[str, str]:
+        return {**blueprint.clean_environment(self.layout), **self.environment}
+
+    @property
+    def prefect_url(self) -> str:
+        return self.environment["PREFECT_API_URL"]
+
+    def settings(self) -> Settings:
+        found, problems = config.inspect(self.layout.config_file)
+        if found is None:
+            raise OperationFailed(f"the settings are wrong: {problems}")
+        return found
+
+    def ledger(self) -> Ledger:
+        return Ledger(self.layout.ledger_url)
+
+    @property
+    def jobs_log(self) -> Path:
+        return self.layout.root / "site" / program.LOG
+
+    # ----- what it holds --------------------------------------------------------------------------------------------
+
+    def root(self, endpoint: str) -> Path:
+        """The directory behind an endpoint."""
+        mount = self.settings().endpoint(endpoint).mount
+        if mount is not None:
+            return mount
+        raise OperationFailed(f"endpoint {endpoint} has no mount in the trials")
+
+    def scan(self, name: str, *, folder: str = "trials", size: int = 20_000) -> str:
+        """A scan as acquisition leaves it; returns its path as acquisition says it."""
+        file = self.root("spot832") / "raw" / folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_scan(file, size=size)
+        return f"/global/raw/{folder}/{name}"
+
+    def _project_file(self) -> Path:
+        """The project's settings, with a site that computes at once."""
+        document = yaml.safe_load(blueprint.project_config().read_text())
+        document["compute_sites"]["local"]["python"] = str(self._site_program())
+        path = self.layout.root / "project.yml"
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
+        return path
+
+    def _site_program(self) -> Path:
+        folder = self.layout.root / "site"
+        folder.mkdir(exist_ok=True)
+        path = folder / "program"
+        source = Path(program.__file__).read_text()
+        path.write_text(f"#!{sys.executable} -S\n{source}")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return path
+
+
+def write_scan(path: Path, *, size: int = 20_000) -> None:
+    """A whole Data Exchange file of about `size` bytes, different from every other; it appears in one step."""
+    columns = max(4, size // (8 * 4 * 2))
+    random = np.random.default_rng()
+    part = path.with_name(f".part-{os.getpid()}-{threading.get_ident()}")
+    with h5py.File(part, "w") as file:
+        file["/exchange/data"] = random.integers(1, 60_000, (8, 4, columns), dtype=np.uint16)
+        file["/exchange/theta"] = np.linspace(0.0, 180.0, 8)
+        file["/measurement/sample/file_name"] = path.stem[:60]
+        file["/measurement/sample/experiment/proposal"] = "ALS-00001"
+        file["/measurement/sample/experiment/pi"] = "A. Scientist"
+    part.replace(path)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,88 @@
+"""Where trials take place: a world, processes to kill in it, and the words in which tests speak of both."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from orchestration.ledger.overview import Overview, overview
+from orchestration.ledger.service import Json
+from orchestration.sandbox.trials.audit import LOCAL_FLOW, NEW_FILE_FLOW, Audit, Complaint
+from orchestration.sandbox.trials.kills import Ended, Kill
+from orchestration.sandbox.trials.nursery import Child, Nursery
+from orchestration.sandbox.trials.world import BEAMLINE, World
+
+NEW_FILE = "orchestration.flows.bl832.move:process_new_832_file_flow"
+LOCAL = "orchestration.flows.bl832.local:local_recon_flow"
+DISPATCHER = "orchestration.flows.bl832.dispatcher:dispatcher"
+TARGETS = {NEW_FILE_FLOW: NEW_FILE, LOCAL_FLOW: LOCAL}
+
+DEPLOYED = ("prune_spot832", "prune_data832", "prune_local832_raw", "prune_local832_scratch", "new_file_832")
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Room:
+    world: World
+    nursery: Nursery
+
+    def deploy(self) -> None:
+        made = self.run("orchestration.sandbox.trials.deployments:make", beamline=BEAMLINE, names=list(DEPLOYED))
+        assert made.completed, made
+
+    def calm(self) -> None:
+        self.world.facility.faults.clear()
+        for collection in self.world.facility.collections.every():
+            self.world.facility.collections.set(
+                str(collection["id"]), connected=True, writable=True, deny=[], paused=False, full=False, expired=False
+            )
+
+    def run(self, target: str, *, kill: Kill | None = None, **arguments: Json) -> Ended:
+        return self.nursery.run(target, arguments, kill=kill)
+
+    def start(self, target: str, *, kill: Kill | None = None, **arguments: Json) -> Child:
+        return self.nursery.start(target, arguments, kill=kill)
+
+    def scan(self, name: str = "") -> str:
+        """A new scan that no other trial has."""
+        return self.world.scan(name or f"scan{next(_numbers):04}x{uuid.uuid4().hex[:6]}.h5")
+
+    def moved_scan(self) -> str:
+        """One that has been through `new_832_file_flow`."""
+        file_path = self.scan()
+        assert self.run(NEW_FILE, file_path=file_path).completed
+        return file_path
+
+    def file(self, endpoint: str, file_path: str) -> Path:
+        """The file of a scan, behind one of the endpoints that keep acquisition's path."""
+        return self.world.root(endpoint) / file_path.removeprefix("/global/")
+
+    def collection(self, endpoint: str) -> str:
+        return str(self.world.settings().endpoint(endpoint).require_uuid())
+
+    def overview(self, file_path: str) -> Overview:
+        with self.world.ledger() as ledger:
+            return overview(ledger, ledger.scans.find(file_path.removeprefix("/global/")))
+
+    def complaints(self, file_path: str, *flows: str) -> list[Complaint]:
+        return Audit(self.world).complaints(file_path, flows=flows)
+
+    def effects(self, file_path: str) -> list[str]:
+        """What the facility did with the files of a scan."""
+        stem = Path(file_path).stem
+        effects = self.world.facility.effects()
+        return [one.kind for one in effects if stem in one.label or any(stem in path for path in one.paths)]
+
+    def prefect_states(self, file_path: str) -> Sequence[tuple[str, str]]:
+        """The state and the message of each run of a scan, the oldest first."""
+        with httpx.Client(base_url=self.world.prefect_url, trust_env=False, timeout=30.0) as client:
+            answer = client.post("/flow_runs/filter", json={"limit": 200, "sort": "START_TIME_ASC"})
+            runs = answer.raise_for_status().json()
+        mine = [run["state"] for run in runs if run["parameters"].get("file_path") == file_path]
+        return [(state["type"], state["message"] or "") for state in mine]
