@@ -42,9 +42,7 @@ def connect(url: str) -> Engine:
         with _speaking(engine.url):
             version = _current(engine)
         if version != SCHEMA_VERSION:
-            raise LedgerOutdated(
-                f"the ledger has schema {version}, this code needs {SCHEMA_VERSION}", where=_shown(engine.url)
-            )
+            raise _other(version, engine.url)
     except BaseException:
         engine.dispose()
         raise
@@ -56,6 +54,9 @@ def migrate(url: str) -> None:
     engine = _engine(url)
     try:
         with _speaking(engine.url), _one_at_a_time(engine):
+            version = _version(engine)
+            if version is not None and version > SCHEMA_VERSION:
+                raise _other(version, engine.url)
             _upgrade(engine)
     finally:
         engine.dispose()
@@ -121,7 +122,7 @@ def _sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
         raise LedgerError(
             "a ledger in memory would forget what was asked of the outside world",
-            where=_shown(url),
+            where=shown(url),
             next_step="give ledger.url in config.yml the path of a file",
         )
     try:
@@ -212,15 +213,24 @@ def _speaking(url: URL) -> Iterator[None]:
         raise _unusable(url, error) from error
 
 
+def _other(version: str | None, url: URL) -> LedgerOutdated:
+    newer = version is not None and version > SCHEMA_VERSION
+    return LedgerOutdated(
+        f"the ledger has schema {version}, this code needs {SCHEMA_VERSION}",
+        where=shown(url),
+        next_step="update this program: a newer one has used the ledger" if newer else "",
+    )
+
+
 def _unusable(url: URL, error: Exception) -> LedgerError:
     reason = " ".join(str(getattr(error, "orig", None) or error).split())
     if url.password:
         reason = reason.replace(str(url.password), "***")
     if isinstance(error, IntegrityError | DataError):
-        return LedgerError(f"the ledger refuses this record: {reason}", where=_shown(url))
+        return LedgerError(f"the ledger refuses this record: {reason}", where=shown(url))
     return LedgerError(
         f"the ledger's database does not answer: {reason}",
-        where=_shown(url),
+        where=shown(url),
         next_step="start the database, or correct ledger.url in config.yml",
     )
 
@@ -240,5 +250,6 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _shown(url: URL) -> str:
-    return url.render_as_string(hide_password=True)
+def shown(url: URL | str) -> str:
+    """As it may be printed: without its password."""
+    return make_url(url).render_as_string(hide_password=True)

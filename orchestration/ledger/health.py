@@ -1,0 +1,102 @@
+"""Is the ledger whole? Looked at without changing anything, from whatever version its schema has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select, text
+
+from orchestration.ledger.database import SCHEMA_VERSION, Database, schema_version, shown
+from orchestration.ledger.operation import OperationRecord, OperationState
+from orchestration.ledger.operations import held
+from orchestration.ledger.runs import RunRecord, RunState
+from orchestration.ledger.tables import copies, metadata, operations, runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    url: str
+    """Without its password."""
+    schema: str | None
+    """None for a database in which nothing was ever written."""
+    needed: str
+    rows: dict[str, int]
+    """How many of each table; empty unless the schema is the needed one."""
+    open_operations: int
+    unattended: tuple[str, ...]
+    """Open operations (``step (key)``) that no live run holds: the next run of their scan carries on."""
+    dead_runs: tuple[str, ...]
+    problems: tuple[str, ...]
+    """What should never be; empty in a ledger that is whole."""
+
+    @property
+    def sound(self) -> bool:
+        return self.schema == self.needed and not self.problems
+
+
+def examine(url: str) -> Health:
+    """Look at the ledger at `url`.
+
+    Raises:
+        LedgerError: if it cannot be reached.
+    """
+    version = schema_version(url)
+    if version != SCHEMA_VERSION:
+        return Health(
+            url=shown(url),
+            schema=version,
+            needed=SCHEMA_VERSION,
+            rows={},
+            open_operations=0,
+            unattended=(),
+            dead_runs=(),
+            problems=(),
+        )
+    database = Database(url)
+    try:
+        with database.read() as connection:
+            return _look(connection, shown(url), database.now())
+    finally:
+        database.close()
+
+
+def _look(connection: Connection, url: str, now: float) -> Health:
+    states = [state for state in OperationState if state.open]
+    query = select(operations).where(operations.c.state.in_(states)).order_by(operations.c.created_at)
+    still = [OperationRecord.from_row(row) for row in connection.execute(query).mappings()]
+    running = connection.execute(select(runs).where(runs.c.state == RunState.RUNNING)).mappings()
+    return Health(
+        url=url,
+        schema=SCHEMA_VERSION,
+        needed=SCHEMA_VERSION,
+        rows={
+            table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in metadata.sorted_tables
+        },
+        open_operations=len(still),
+        unattended=tuple(f"{record.step} ({record.key})" for record in still if not held(record, now)),
+        dead_runs=tuple(run.id for run in map(RunRecord.from_row, running) if run.dead(now)),
+        problems=tuple(_problems(connection)),
+    )
+
+
+def _problems(connection: Connection) -> Iterator[str]:
+    if connection.dialect.name == "sqlite":
+        for (line,) in connection.execute(text("pragma integrity_check")):
+            if line != "ok":
+                yield f"the file is damaged: {line}"
+        for row in connection.execute(text("pragma foreign_key_check")):
+            yield f"row {row[1]} of {row[0]} points at nothing in {row[2]}"
+    unfinished = (operations.c.state.in_([OperationState.SUCCEEDED, OperationState.FAILED])) & (
+        operations.c.finished_at.is_(None)
+    )
+    for key in connection.execute(select(operations.c.key).where(unfinished)).scalars():
+        yield f"operation {key} has ended at no time"
+    handleless = (operations.c.state == OperationState.RUNNING) & operations.c.handle.is_(None)
+    for key in connection.execute(select(operations.c.key).where(handleless)).scalars():
+        yield f"operation {key} is running under no handle"
+    known = select(operations.c.key)
+    orphans = copies.c.verified_by.is_not(None) & copies.c.verified_by.not_in(known)
+    for copy in connection.execute(select(copies.c.id).where(orphans)).scalars():
+        yield f"copy {copy} was verified by an operation that is not in the ledger"
