@@ -1,0 +1,31 @@
+"""One sandbox for all of these tests: a real Prefect server, a real worker, and small flows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from orchestration.sandbox.supervisor import Supervisor
+from orchestration.sandbox.testing_supervisor import running_sandbox
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+
+@pytest.fixture(scope="session")
+def prefect_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
+    directory = tmp_path_factory.mktemp("prefect") / "sandbox"
+    with running_sandbox(directory, deployments=[HERE / "tiny.yaml"], search=[HERE]) as supervisor:
+        yield supervisor
+
+
+@pytest.fixture
+def server(prefect_sandbox: Supervisor) -> Iterator[str]:
+    """Address of the API of the sandbox's Prefect server, which this process uses while the test runs."""
+    url = prefect_sandbox.environment["PREFECT_API_URL"]
+    with temporary_settings({PREFECT_API_URL: url}):
+        yield url

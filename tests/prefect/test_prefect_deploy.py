@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import subprocess
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.client.schemas.actions import DeploymentScheduleUpdate, VariableUpdate, WorkPoolCreate
+from prefect.exceptions import ObjectNotFound
+
+from orchestration import config
+from orchestration.errors import ConfigError, UnknownName
+from orchestration.flows import catalogue
+from orchestration.flows.catalogue import Catalogue
+from orchestration.flows.deploy import default_variables, deploy
+from orchestration.flows.provision import ZOMBIES, Change, Effect
+from orchestration.flows.runs import PrefectSchedule, RunRequest
+from orchestration.flows.server import prefect_server
+from orchestration.ledger.service import Succeeded
+
+HERE = Path(__file__).parent
+PROJECT = HERE.parents[1]
+
+
+def own_catalogue(tmp_path: Path, **changes: object) -> Catalogue:
+    """The small flows under names that only this test uses."""
+    document = yaml.safe_load((HERE / "tiny.yaml").read_text())
+    mark = uuid.uuid5(uuid.NAMESPACE_URL, str(tmp_path)).hex[:8]
+    for deployment in document["deployments"]:
+        deployment["name"] = f"{deployment['name']}-{mark}"
+        deployment["work_pool"]["name"] = f"pool-{mark}"
+        deployment.update(changes)
+    path = tmp_path / "prefect.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return catalogue.load(path)
+
+
+def deploy_own(item: Catalogue) -> Sequence[Change]:
+    return deploy([item], variables=default_variables(config.load(PROJECT / "config.yml")), directory=PROJECT)
+
+
+def effects(changes: Sequence[Change], kind: str) -> set[Effect]:
+    return {change.effect for change in changes if change.kind == kind}
+
+
+def test_deploying_again_changes_nothing_and_says_so(server: str, tmp_path: Path) -> None:
+    item = own_catalogue(tmp_path)
+
+    first = deploy_own(item)
+    assert effects(first, "deployment") == effects(first, "work pool") == {Effect.CREATED}
+    with prefect_server() as client:
+        before = [client.read_deployment_by_name(spec.full_name) for spec in item.deployments]
+
+    second = deploy_own(item)
+    assert {change.effect for change in second} == {Effect.UNCHANGED}
+    with prefect_server() as client:
+        after = [client.read_deployment_by_name(spec.full_name) for spec in item.deployments]
+    assert [deployment.updated for deployment in after] == [deployment.updated for deployment in before]
+
+
+def test_queues_have_priorities_of_their_own_in_the_order_of_the_file(server: str, tmp_path: Path) -> None:
+    item = own_catalogue(tmp_path)
+    deploy_own(item)
+
+    (pool,) = item.pools
+    with prefect_server() as client:
+        quick = client.read_work_queue_by_name("quick", work_pool_name=pool)
+        slow = client.read_work_queue_by_name("slow", work_pool_name=pool)
+    assert quick.priority is not None
+    assert slow.priority is not None
+    assert quick.priority < slow.priority
+    assert (quick.concurrency_limit, slow.concurrency_limit) == (None, 2)
+
+
+def test_a_changed_deployment_keeps_what_is_scheduled_for_it(server: str, tmp_path: Path) -> None:
+    deploy_own(own_catalogue(tmp_path))
+    name = own_catalogue(tmp_path).deployments[0].full_name
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    request = RunRequest(deployment=name, parameters={"path": str(tmp_path / "never")}, scheduled_time=tomorrow)
+    handle = PrefectSchedule().submit(request, uuid.uuid4().hex)
+
+    done = deploy_own(own_catalogue(tmp_path, description="another", tags=["changed"]))
+
+    assert effects(done, "deployment") == {Effect.CHANGED}
+    assert isinstance(PrefectSchedule().poll(request, handle), Succeeded)
+
+
+def test_a_new_queue_says_that_scheduled_runs_stay_in_the_old_one(server: str, tmp_path: Path) -> None:
+    item = own_catalogue(tmp_path)
+    deploy_own(item)
+    spec = item.deployments[0]
+    request = RunRequest(
+        deployment=spec.full_name,
+        parameters={"path": str(tmp_path / "never")},
+        scheduled_time=datetime.now(UTC) + timedelta(days=1),
+    )
+    PrefectSchedule().submit(request, uuid.uuid4().hex)
+
+    moved = spec.model_copy(update={"work_pool": spec.work_pool.model_copy(update={"work_queue_name": "slow"})})
+    done = deploy_own(item.model_copy(update={"deployments": (moved, *item.deployments[1:])}))
+
+    (change,) = [change for change in done if change.effect is Effect.CHANGED]
+    assert "1 scheduled runs stay in" in change.detail
+    with prefect_server() as client:
+        assert client.read_deployment_by_name(spec.full_name).work_queue_name == "slow"
+
+
+def test_a_schedule_that_an_operator_switched_off_stays_off(server: str, tmp_path: Path) -> None:
+    item = own_catalogue(tmp_path)
+    deploy_own(item)
+    name = item.deployments[2].full_name
+    with prefect_server() as client:
+        found = client.read_deployment_by_name(name)
+        client.update_deployment_schedule(found.id, found.schedules[0].id, active=False)
+
+    spec = item.deployments[2]
+    later = spec.schedules[0].model_copy(update={"cron": "0 4 * * *"})
+    changed = spec.model_copy(update={"schedules": (later,)})
+    deploy_own(item.model_copy(update={"deployments": (*item.deployments[:2], changed)}))
+
+    with prefect_server() as client:
+        (schedule,) = client.read_deployment_by_name(name).schedules
+    assert not schedule.active
+    assert schedule.schedule == later.schedule()
+
+
+def test_values_of_operators_are_kept(server: str, tmp_path: Path) -> None:
+    item = own_catalogue(tmp_path)
+    deploy_own(item)
+    (pool,) = item.pools
+    with prefect_server() as client:
+        before = client.read_variable_by_name("bl832-settings")
+        client.update_variable(VariableUpdate(name="bl832-settings", value={"delete_spot832_files_after_days": 99}))
+        client.update_work_queue(client.read_work_queue_by_name("slow", work_pool_name=pool).id, concurrency_limit=7)
+    try:
+        done = deploy_own(item)
+        with prefect_server() as client:
+            after = client.read_variable_by_name("bl832-settings")
+            slow = client.read_work_queue_by_name("slow", work_pool_name=pool)
+    finally:
+        with prefect_server() as client:
+            assert before is not None
+            client.update_variable(VariableUpdate(name="bl832-settings", value=before.value))
+
+    assert after is not None
+    assert after.value == {"delete_spot832_files_after_days": 99}
+    assert slow.concurrency_limit == 7
+    assert {change.name for change in done if change.effect is Effect.KEPT} == {"bl832-settings", f"{pool}/slow"}
+
+
+def test_a_flow_that_does_not_exist_is_found_before_anything_is_changed(server: str, tmp_path: Path) -> None:
+    item = own_catalogue(tmp_path)
+    lost = item.deployments[2].model_copy(update={"entrypoint": "tiny_flows.lost"})
+
+    with pytest.raises(ConfigError, match=r"tiny_flows\.lost cannot be imported"):
+        deploy_own(item.model_copy(update={"deployments": (*item.deployments[:2], lost)}))
+
+    with prefect_server() as client, pytest.raises(ObjectNotFound):
+        client.read_deployment_by_name(item.deployments[0].full_name)
+
+
+def test_a_pool_of_another_kind_is_not_taken_over(server: str, tmp_path: Path) -> None:
+    item = own_catalogue(tmp_path)
+    (pool,) = item.pools
+    with prefect_server() as client:
+        client.create_work_pool(WorkPoolCreate(name=pool, type="docker"))
+
+    with pytest.raises(ConfigError, match="is of type docker, not process"):
+        deploy_own(item)
+
+
+def test_runs_of_a_machine_that_died_are_crashed_in_the_end(server: str) -> None:
+    with prefect_server() as client:
+        (automation,) = client.read_automations_by_name(ZOMBIES)
+    assert automation.enabled
+
+
+def test_create_deployments_works_from_any_directory(server: str, tmp_path: Path) -> None:
+    command = [str(PROJECT / "create_deployments.sh"), "--file", str(HERE / "tiny.yaml"), "--pool", "sandbox_pool"]
+    environment = {"PATH": "/usr/bin:/bin", "PREFECT_API_URL": server, "PYTHONPATH": str(HERE), "HOME": str(tmp_path)}
+
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+
+    assert "nothing to change" in done.stdout
+
+
+def test_every_deployment_of_the_project_is_named_as_acquisition_programs_know_it() -> None:
+    names = {spec.full_name for spec in catalogue.of_beamline("bl832").deployments}
+    assert {
+        "dispatcher/run_832_dispatcher",
+        "new_832_file_flow/new_file_832",
+        "test_832_transfers/test_transfers_832",
+        "local_recon_flow/local_recon_flow",
+        "prune_globus_endpoint/prune_globus_endpoint",
+        "prune_data832_raw/prune_data832_raw",
+        "prune_spot832/prune_spot832",
+    } <= names
+
+
+def test_no_two_beamlines_deploy_the_same_name() -> None:
+    names = [spec.full_name for name in catalogue.beamlines() for spec in catalogue.of_beamline(name).deployments]
+    assert len(names) == len(set(names))
+
+
+def test_a_wrong_file_says_where_and_what(tmp_path: Path) -> None:
+    path = tmp_path / "prefect.yaml"
+    path.write_text("name: x\ndeployments: [{name: a, flow_name: b, entrypoint: 'file.py:flow', work_pool: {name: p}}]")
+    with pytest.raises(ConfigError, match=r"deployments\.0\.entrypoint.*prefect\.yaml"):
+        catalogue.load(path)
+    with pytest.raises(UnknownName, match="did you mean `bl832`"):
+        catalogue.of_beamline("bl823")
+
+
+def test_a_schedule_is_either_by_the_clock_or_by_the_interval() -> None:
+    with pytest.raises(ValueError, match="either `cron` or `interval`"):
+        catalogue.ScheduleSpec(slug="x")
+    assert catalogue.ScheduleSpec(slug="x", interval=300).schedule() is not None
+    assert DeploymentScheduleUpdate(schedule=catalogue.ScheduleSpec(slug="x", cron="* * * * *").schedule())
