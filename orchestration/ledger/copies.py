@@ -14,7 +14,6 @@ from orchestration.ledger.operations import expire
 from orchestration.ledger.tables import copies
 from orchestration.paths import RelativePath
 
-
 COMPARED = "compared"
 """In place of a checksum's algorithm: a service compared the file with its source, in the task named behind it."""
 
@@ -119,6 +118,8 @@ class Copies:
                 again = row["state"] == CopyState.DELETED
                 values["generation"] = row["generation"] + again
                 values["deleted_at"] = None
+                if not again and verified_by is not None and row["verified_by"] == verified_by:
+                    values["verified_at"] = row["verified_at"]  # the same proof, told again by a run that was repeated
                 values["delete_after"] = delete_after if again or row["delete_after"] is None else row["delete_after"]
                 connection.execute(update(copies).where(where).values(**values))
             found = connection.execute(select(copies).where(where)).mappings().one()

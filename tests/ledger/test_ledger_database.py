@@ -184,9 +184,13 @@ def test_a_reader_does_not_wait_for_a_writer(ledger: Ledger, scan: Scan) -> None
 
 
 def test_what_is_raised_within_a_transaction_takes_it_back(ledger: Ledger, scan: Scan) -> None:
-    with pytest.raises(ZeroDivisionError), ledger.scans._database.write("scans") as connection:
-        connection.execute(tables.scans.delete())
-        raise ZeroDivisionError
+    def half() -> None:
+        with ledger.scans._database.write("scans") as connection:
+            connection.execute(tables.scans.delete())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half()
     assert ledger.scans.get(scan.id) == scan
 
 
