@@ -12,12 +12,13 @@ import sys
 import traceback
 from pathlib import Path
 
-from ledger_world import QUICK, Books, errand
+from ledger_world import QUICK, Books, Errand, errand
 
 from orchestration.errors import DeadlinePassed
 from orchestration.ledger import Ledger
 from orchestration.ledger.boundary import Boundary, listening
 from orchestration.ledger.copies import FileEvidence, Role
+from orchestration.ledger.operation import Operation
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.perform import perform
 from orchestration.ledger.results import Receipt
@@ -68,7 +69,7 @@ def too_slow(ledger: Ledger, scan: Scan, books: Path) -> None:
     raise RuntimeError("it should have been too late")
 
 
-def late(scan: Scan):  # type: ignore[no-untyped-def]
+def late(scan: Scan) -> Operation[Errand]:
     return errand(scan, "late", polls=10**6, deadline=0.02)
 
 

@@ -12,9 +12,10 @@ from ledger_world import ELSEWHERE, HERE, QUICK, Books, Errand, attempts_of, err
 from orchestration.errors import ExportControlled, InvalidInput, JobFailed, UnknownName
 from orchestration.ledger import Ledger, attempt
 from orchestration.ledger.operation import Operation, OperationState
+from orchestration.ledger.owner import Owner
 from orchestration.ledger.perform import perform
 from orchestration.ledger.scan import Scan
-from orchestration.ledger.service import Document, Progress
+from orchestration.ledger.service import Document, Progress, Status
 
 
 def test_it_is_done_once_and_the_history_says_how(ledger: Ledger, scan: Scan, books: Books) -> None:
@@ -97,7 +98,7 @@ def test_a_defect_of_an_adapter_leaves_the_operation_open_and_unclaimed(
     ledger: Ledger, scan: Scan, books: Books, tmp_path: Path
 ) -> None:
     class Broken(Books):
-        def poll(self, request: Errand, handle: str) -> Progress:  # type: ignore[override]
+        def poll(self, request: Errand, handle: str) -> Status:
             raise KeyError("a defect")
 
     operation = errand(scan)
@@ -113,9 +114,14 @@ def test_a_defect_of_an_adapter_leaves_the_operation_open_and_unclaimed(
 def test_progress_is_heard_in_full_and_written_now_and_then(
     ledger: Ledger, scan: Scan, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = []
+    written: list[Document] = []
     progressed = ledger.operations.progressed
-    monkeypatch.setattr(ledger.operations, "progressed", lambda *args: (written.append(args[2]), progressed(*args)))
+
+    def write(key: str, owner: Owner, progress: Document) -> None:
+        written.append(progress)
+        progressed(key, owner, progress)
+
+    monkeypatch.setattr(ledger.operations, "progressed", write)
     monkeypatch.setattr(attempt, "PROGRESS_WRITE_SECONDS", 0.15)
     heard: list[int | None] = []
 
@@ -175,7 +181,7 @@ def test_a_flag_that_only_the_caller_has_counts(ledger: Ledger, books: Books, sc
 
 def test_a_flag_set_while_the_service_was_away_stops_the_submission(ledger: Ledger, books: Books, scan: Scan) -> None:
     books.refuse = 1
-    books.before_submit = lambda: (  # type: ignore[assignment, return-value]
+    books.before_submit = lambda: (  # type: ignore[assignment]
         ledger.scans.register(beamline="bl832", path=scan.path, export_controlled=True)
     )
     with pytest.raises(ExportControlled):
@@ -187,7 +193,7 @@ def test_what_one_service_does_is_not_asked_of_another(
     ledger: Ledger, scan: Scan, books: Books, tmp_path: Path
 ) -> None:
     class Broken(Books):
-        def poll(self, request: Errand, handle: str) -> Progress:  # type: ignore[override]
+        def poll(self, request: Errand, handle: str) -> Status:
             raise KeyError("a defect")
 
     other = Books(tmp_path / "other", name="test.other")
@@ -239,8 +245,6 @@ def test_the_key_is_the_same_for_equal_requests(scan: Scan) -> None:
 
 def test_evidence_may_hold_what_is_no_json(ledger: Ledger, scan: Scan, books: Books) -> None:
     operation = errand(scan)
-    from orchestration.ledger.owner import Owner
-
     owner = Owner.here()
     ledger.operations.take(operation, owner, service="s", redo=True)
     ledger.operations.succeeded(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from orchestration.ledger.operation import OperationState
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.perform import Outcome, perform
 from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import Status
 
 CHILD = """
 import sys
@@ -116,14 +118,16 @@ def test_the_lease_of_another_host_is_waited_for_and_then_taken(ledger: Ledger, 
     perform(ledger, errand(scan), books, schedule=QUICK)
     assert time.monotonic() - began > 0.7  # a lease is a second here
 
-    for write in (
-        lambda: ledger.operations.renew(errand(scan).key, stranger),
-        lambda: ledger.operations.reserved(errand(scan).key, stranger, "t"),
-        lambda: ledger.operations.submitted(errand(scan).key, stranger, "h", adopted=False),
-        lambda: ledger.operations.progressed(errand(scan).key, stranger, {}),
-        lambda: ledger.operations.failed(errand(scan).key, stranger, LedgerError("no"), {}),
-        lambda: ledger.operations.noted(errand(scan).key, stranger, "no", {}),
-    ):
+    key, rows = errand(scan).key, ledger.operations
+    writes: list[Callable[[], None]] = [
+        lambda: rows.renew(key, stranger),
+        lambda: rows.reserved(key, stranger, "t"),
+        lambda: rows.submitted(key, stranger, "h", adopted=False),
+        lambda: rows.progressed(key, stranger, {}),
+        lambda: rows.failed(key, stranger, LedgerError("no"), {}),
+        lambda: rows.noted(key, stranger, "no", {}),
+    ]
+    for write in writes:
         with pytest.raises(LeaseLost):
             write()
     ledger.operations.release(errand(scan).key, stranger)
@@ -180,7 +184,7 @@ def test_a_slow_submission_keeps_its_claim(ledger: Ledger, scan: Scan, books: Bo
 
     books.before_submit = slow
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(perform, ledger, errand(scan), books, schedule=QUICK)
+        first = pool.submit(lambda: perform(ledger, errand(scan), books, schedule=QUICK))
         assert entered.wait(5)
         second = perform(ledger, errand(scan), Books(books.root), schedule=QUICK)
         assert not first.result().already_done
@@ -222,14 +226,14 @@ def test_a_lost_lease_is_told_to_the_one_who_works() -> None:
 
 def test_waiting_for_a_run_that_gives_up_carries_on(ledger: Ledger, scan: Scan, books: Books) -> None:
     class Broken(Books):
-        def poll(self, request: Errand, handle: str) -> None:  # type: ignore[override]
+        def poll(self, request: Errand, handle: str) -> Status:
             entered.set()
             time.sleep(0.3)
             raise KeyError("a defect")
 
     entered = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(perform, ledger, errand(scan), Broken(books.root), schedule=QUICK)
+        first = pool.submit(lambda: perform(ledger, errand(scan), Broken(books.root), schedule=QUICK))
         assert entered.wait(5)
         perform(ledger, errand(scan), books, schedule=QUICK)
         with pytest.raises(KeyError):
