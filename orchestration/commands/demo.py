@@ -18,7 +18,7 @@ from rich.table import Table
 from orchestration.commands.run import watch
 from orchestration.commands.scans import open_ledger, pictures, render
 from orchestration.config import Settings
-from orchestration.errors import JobFailed, OrchestrationError
+from orchestration.errors import JobFailed
 from orchestration.flows.main import use_environment
 from orchestration.flows.starting import start
 from orchestration.ledger import Ledger

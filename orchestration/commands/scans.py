@@ -86,7 +86,7 @@ def show(scan: str, *, as_json: bool) -> None:
         document = found.document()
         click.echo(json.dumps({**document, "pictures": [str(path) for path in pictures(settings, found)]}, indent=2))
     else:
-        Console().print(render(settings, found))
+        Console().print(render(settings, found), soft_wrap=False)
 
 
 def render(settings: Settings, found: Overview) -> RenderableType:
@@ -102,7 +102,7 @@ def render(settings: Settings, found: Overview) -> RenderableType:
     parts += [block for result in found.results for block in (Text(""), _result(result))]
     shown = pictures(settings, found)
     if shown:
-        parts += [Text(""), Text("pictures", style="bold"), *(Text(f"  {path}") for path in shown)]
+        parts += [Text(""), Text("pictures", style="bold"), *(Text(f"  {path}", no_wrap=True) for path in shown)]
     if found.error is not None:
         parts += [
             Text(""),
@@ -115,7 +115,12 @@ def render(settings: Settings, found: Overview) -> RenderableType:
 
 def stages(operations: Sequence[OperationRecord]) -> Table:
     """The stages of a scan with their times."""
-    table = Table("stage", "state", "seconds", "began", "", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("stage", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    table.add_column("seconds", no_wrap=True, justify="right")
+    table.add_column("began", no_wrap=True)
+    table.add_column("")
     for operation in operations:
         seconds = "" if operation.seconds is None else f"{operation.seconds:.1f}"
         note = f"attempt {operation.attempt}" if operation.attempt > 1 else ""
@@ -139,19 +144,22 @@ def pictures(settings: Settings, found: Overview) -> list[Path]:
 
 
 def _copies(copies: Sequence[CopyRecord]) -> Table:
-    table = Table("copy", "endpoint", "path", "size", "files", "verified by", "may go", box=None, pad_edge=False)
-    table.header_style = "bold"
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("copy", no_wrap=True)
+    table.add_column("where", overflow="fold")
+    table.add_column("size", no_wrap=True, justify="right")
+    table.add_column("files", justify="right")
+    table.add_column("may go", no_wrap=True)
     for copy in copies:
-        table.add_row(
-            copy.dataset, copy.endpoint, copy.path.text, _bytes(copy.size), str(copy.files), copy.method, _fate(copy)
-        )
+        where = f"{copy.endpoint}:{copy.path}"
+        table.add_row(copy.dataset, where, _bytes(copy.size), str(copy.files), _fate(copy))
     return table
 
 
 def _fate(copy: CopyRecord) -> Text:
     if copy.state is CopyState.DELETED:
-        return Text(f"deleted {_clock(copy.deleted_at)}", style=STYLES["deleted"])
-    return Text("never" if copy.delete_after is None else _clock(copy.delete_after))
+        return Text(f"deleted {_day(copy.deleted_at)}", style=STYLES["deleted"])
+    return Text("no date" if copy.delete_after is None else _day(copy.delete_after))
 
 
 def _result(result: ResultRecord) -> RenderableType:
@@ -181,6 +189,10 @@ def _state(name: str) -> Text:
 
 def _clock(seconds: float | None) -> str:
     return "" if seconds is None else datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _day(seconds: float | None) -> str:
+    return _clock(seconds)[:16]
 
 
 def _bytes(size: int) -> str:

@@ -15,7 +15,7 @@ from orchestration.globus.files import GlobusFiles
 from orchestration.globus.transfer import GlobusTransfer
 from orchestration.ledger.service import Service
 from orchestration.local.delete import LocalDelete
-from orchestration.local.delete import inspect as inspect_directory
+from orchestration.local.files import inspect as inspect_directory
 from orchestration.local.jobs import LocalJobs
 from orchestration.local.transfer import LocalTransfer
 from orchestration.paths import RelativePath
@@ -35,7 +35,7 @@ class Services:
 
     @cached_property
     def globus_delete(self) -> GlobusDelete:
-        return GlobusDelete(self._clients)
+        return GlobusDelete(self._clients, self._settings.transfer)
 
     @cached_property
     def local_transfer(self) -> LocalTransfer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -86,7 +87,7 @@ def local_job(
         duration=max(MIN_SECONDS, raw.size / FLOOR_BYTES_PER_SECOND),
         outputs=outputs,
         environment={"BEAMLINE_REQUEST": reconstruction.request} if reconstruction.request else {},
-        resources=Resources(cores=site.cores or 1, memory=site.memory),
+        resources=Resources(cores=site.cores or os.cpu_count() or 1, memory=site.memory),
         name=f"reconstruct {reconstruction.raw.name}",
     )
 
