@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from orchestration.science.errors import CenterNotFound
 
 Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
+Float64 = NDArray[np.floating]
 Complex128 = NDArray[np.complex128]
 
 STEP = 0.01

@@ -71,7 +71,7 @@ def _parameters(context: click.Context, file: Path | None, options: dict[str, An
 @_with_parameters
 @click.pass_context
 def reconstruct(
-    context: click.Context, scan: Path, out: Path, progress: Any, file: Path | None, **options: Any
+    context: click.Context, /, scan: Path, out: Path, progress: Any, file: Path | None, **options: Any
 ) -> None:
     """Reconstruct SCAN into OUT: rec<stem>/*.tiff, rec<stem>.zarr, rec<stem>.preview and rec<stem>.json."""
     result = reconstructing.reconstruct(scan, out, _parameters(context, file, options), progress=progress)
@@ -86,7 +86,7 @@ def reconstruct(
 @click.argument("scan", type=_PATH)
 @_with_parameters
 @click.pass_context
-def center(context: click.Context, scan: Path, file: Path | None, **options: Any) -> None:
+def center(context: click.Context, /, scan: Path, file: Path | None, **options: Any) -> None:
     """Find the rotation axis of SCAN and print it as JSON."""
     parameters = _parameters(context, file, options)
     with open_scan(scan, fallbacks=reconstructing.fallbacks(parameters)) as opened:
@@ -99,7 +99,7 @@ def center(context: click.Context, scan: Path, file: Path | None, **options: Any
 @click.option("--out", type=_PATH, required=True, help="Folder for rec<stem>.preview.")
 @_with_parameters
 @click.pass_context
-def preview(context: click.Context, scan: Path, out: Path, file: Path | None, **options: Any) -> None:
+def preview(context: click.Context, /, scan: Path, out: Path, file: Path | None, **options: Any) -> None:
     """Reconstruct the middle row of SCAN only and write pictures."""
     click.echo(reconstructing.preview(scan, out, _parameters(context, file, options)))
 

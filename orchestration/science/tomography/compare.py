@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,13 +34,16 @@ class Comparison:
 def compare(reconstruction: Path, description: ScanDescription, *, most: int = 16) -> Comparison:
     """Compare a folder of TIFFs or an OME-Zarr volume of all rows with the truth, on up to `most` slices."""
     rows = np.unique(np.linspace(0, description.height - 1, min(most, description.height)).astype(np.int64))
-    read = _reader(reconstruction)
+    count, read = _open(reconstruction)
+    if count != description.height:
+        what = f"the reconstruction has {count} slices and the scan {description.height} rows"
+        raise ScanUnreadable(what, where=str(reconstruction), next_step="reconstruct all rows, then compare again")
     distance = np.arange(description.width) - (description.width - 1) / 2
     inside = distance[:, None] ** 2 + distance[None, :] ** 2 <= ((description.width - 1) / 2) ** 2
     error = product = square = norm = 0.0
     for row in rows.tolist():
         truth = description.slice_per_cm(row)[inside].astype(np.float64)
-        found = read(row, truth=description)[inside].astype(np.float64)
+        found = read(row)[inside].astype(np.float64)
         error += float(np.sum((found - truth) ** 2))
         norm += float(np.sum(truth**2))
         product += float(np.sum(found * truth))
@@ -54,23 +58,13 @@ def compare(reconstruction: Path, description: ScanDescription, *, most: int = 1
     )
 
 
-class _reader:  # noqa: N801 - used as a function
-    """Reads single slices, whichever way they are stored."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        if path.suffix == ".zarr":
-            self._array = zarr.open_group(path, mode="r")["0"]
-            self._files: list[Path] = []
-        else:
-            self._files = sorted(path.glob("*.tiff"))
-
-    def __call__(self, row: int, *, truth: ScanDescription) -> Float32:
-        count = len(self._files) or (self._array.shape[0] if self._path.suffix == ".zarr" else 0)
-        if count != truth.height:
-            what = f"the reconstruction has {count} slices and the scan {truth.height} rows"
-            raise ScanUnreadable(what, where=str(self._path), next_step="reconstruct all rows, then compare again")
-        return tifffile.imread(self._files[row]) if self._files else np.asarray(self._array[row])
+def _open(path: Path) -> tuple[int, Callable[[int], Float32]]:
+    """The number of slices, and what reads one of them."""
+    if path.suffix == ".zarr":
+        array = zarr.open_array(path / "0", mode="r")
+        return array.shape[0], lambda row: np.asarray(array[row], dtype=np.float32)
+    files = sorted(path.glob("*.tiff"))
+    return len(files), lambda row: np.asarray(tifffile.imread(files[row]), dtype=np.float32)
 
 
 def _center_error(reconstruction: Path, description: ScanDescription) -> float | None:

@@ -24,7 +24,7 @@ from orchestration.science.tomography.arrays import CPU, Array, Device
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
+Float64 = NDArray[np.floating]
 Window = Literal["ramp", "shepp", "cosine", "hann", "hamming", "butterworth"]
 Padding = Literal["edge", "zero"]
 

@@ -82,9 +82,16 @@ class Outputs:
     def _write_tiffs(self, first: int, slices: Float32) -> None:
         folder, stem = self._staged(self._names.tiff), self._names.stem
         voxel = self._volume.voxel_um
-        extra = {} if voxel is None else {"resolution": (1e4 / voxel, 1e4 / voxel), "resolutionunit": "CENTIMETER"}
+        resolution = None if voxel is None else (1e4 / voxel, 1e4 / voxel)
+        unit = None if voxel is None else "CENTIMETER"
         for index, image in enumerate(slices, start=first):
-            tifffile.imwrite(folder / f"{stem}_{index:0{DIGITS}d}.tiff", image, photometric="minisblack", **extra)
+            tifffile.imwrite(
+                folder / f"{stem}_{index:0{DIGITS}d}.tiff",
+                image,
+                photometric="minisblack",
+                resolution=resolution,
+                resolutionunit=unit,
+            )
 
     def close(self) -> None:
         self._helpers.shutdown(wait=True, cancel_futures=True)

@@ -35,10 +35,12 @@ class Parameters:
     normalisation: Literal["mean", "median"] = _choice("mean", "How flat and dark frames are combined.")
     transmission_floor: float = _choice(0.01, "Least transmission before the logarithm.", low=1e-6, high=1)
     zinger_threshold: float = _choice(0.0, "Remove lone pixels brighter by this transmission; 0 for none.", low=0)
-    rings: Literal["none", "fw", "sorting"] = _choice("fw", "Ring removal: Fourier-wavelet, sorting or none.")
+    rings: Literal["none", "median", "fw", "sorting"] = _choice(
+        "median", "Ring removal: robust column offsets, Fourier-wavelet, sorting, or none."
+    )
     ring_level: int = _choice(8, "Wavelet levels of ring removal.", low=1, high=12)
     ring_sigma: float = _choice(3.0, "Damping width of ring removal.", low=0.1, high=50)
-    ring_size: int = _choice(21, "Median columns of ring removal by sorting.", low=3, high=301)
+    ring_size: int = _choice(21, "Columns of the running median of ring removal (median, sorting).", low=3, high=301)
     filter: Literal["ramp", "shepp", "cosine", "hann", "hamming", "butterworth"] = _choice(
         "ramp", "Window on the ramp filter; `ramp` is the most exact, `butterworth` the least noisy."
     )

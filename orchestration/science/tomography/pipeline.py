@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,7 @@ class Reconstructor:
         self._local = threading.local()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="reconstruct")
 
-    def __enter__(self) -> Reconstructor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

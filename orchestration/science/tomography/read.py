@@ -28,7 +28,7 @@ from orchestration.science.errors import (
 from orchestration.science.tomography import filters
 
 Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
+Float64 = NDArray[np.floating]
 Frames = NDArray[np.generic]
 
 ROTATION = "/process/acquisition/rotation"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from orchestration.science.tomography.arrays import Array, Device
 
-Method = Literal["none", "fw", "sorting"]
+Method = Literal["none", "median", "fw", "sorting"]
 
 DB5 = np.array(
     [
@@ -30,12 +30,20 @@ DB5 = np.array(
 )
 """The scaling filter of Daubechies' wavelet with five vanishing moments."""
 
+_MEDIAN_ANGLES = 512
+_OUTSTANDING = 3.0
+"""In median absolute offsets; about two standard deviations."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RingRemoval:
-    """`fw`: Fourier-wavelet (Münch 2009); `sorting`: median over sorted columns (Vo 2018), for narrow stripes only."""
+    """Which method, and how strong.
 
-    method: Method = "fw"
+    `median`: the offset of each column, robustly; what moves with the sample stays. `fw`: Fourier-wavelet (Münch
+    2009), strong, but takes slow structure of wide samples with it. `sorting`: median over sorted columns (Vo 2018).
+    """
+
+    method: Method = "median"
     level: int = 8
     """Wavelet levels: stripes up to 2**level columns wide are taken out."""
     sigma: float = 3.0
@@ -45,10 +53,31 @@ class RingRemoval:
 
     def apply(self, sinograms: Array, *, device: Device) -> None:
         """Remove stripes in place from (slices, angles, columns)."""
-        if self.method == "fw":
+        if self.method == "median":
+            self._median(sinograms, device)
+        elif self.method == "fw":
             self._fourier_wavelet(sinograms, device)
         elif self.method == "sorting":
             self._sorting(sinograms, device)
+
+    def _median(self, sinograms: Array, device: Device) -> None:
+        """Subtract each column's own offset.
+
+        A stripe is a step between neighbouring columns at every angle, an edge of the sample one at few: the median
+        over the angles keeps the first and forgets the second. Summed up, the steps give the stripes on a slow
+        background, which a running median takes away. Offsets that stand out no further than most are left alone.
+        """
+        xp = device.xp
+        every = max(1, sinograms.shape[1] // _MEDIAN_ANGLES)
+        thinned = sinograms[:, ::every]
+        steps = xp.median(thinned[:, :, 1:] - thinned[:, :, :-1], axis=1)
+        profile = xp.pad(xp.cumsum(steps, axis=1), ((0, 0), (1, 0)))
+        module = "scipy.ndimage" if device.name == "cpu" else "cupyx.scipy.ndimage"
+        median_filter = importlib.import_module(module).median_filter
+        offsets = profile - median_filter(profile, size=(1, self.size), mode="nearest")
+        usual = xp.median(xp.abs(offsets), axis=1, keepdims=True)
+        offsets[xp.abs(offsets) < _OUTSTANDING * usual] = 0
+        sinograms -= offsets[:, None, :]
 
     def _fourier_wavelet(self, sinograms: Array, device: Device) -> None:
         """Damp the lowest angular frequencies of the wavelet details across columns.

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import h5py
 import numpy as np
@@ -17,7 +17,7 @@ from orchestration.science.errors import ParametersInvalid, ScanUnreadable
 from orchestration.science.tomography import metadata, phantom
 
 Frame = NDArray[np.uint16]
-Float64 = NDArray[np.float64]
+Float64 = NDArray[np.floating]
 Kind = Literal["projection", "flat", "dark"]
 
 DESCRIPTION = "simulated_scan"
@@ -181,7 +181,7 @@ class ScanWriter:
     def close(self) -> None:
         self._file.close()
 
-    def __enter__(self) -> ScanWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
