@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import orchestration
 from orchestration.errors import InvalidInput
@@ -24,6 +23,7 @@ from orchestration.ledger.service import CancelAnswer, Failed, Progress, Running
 from orchestration.local import jobfolder
 from orchestration.local.jobfolder import JobFolder
 from orchestration.local.processes import ProcessIdentity, kill_orphans
+from orchestration.local.records import Ending, Orders, Reason
 from orchestration.local.verdict import lost, verdict
 
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
@@ -36,7 +36,8 @@ _TAIL = 64 * 1024
 class LocalJobs:
     """Runs jobs below `folder`, on at most `slots` cores of this machine together; `grace` is in seconds.
 
-    A job's folder keeps its output streams (``stdout.txt``, ``stderr.txt``) until `clean` removes it.
+    A job's folder keeps its output streams (``stdout.txt``, ``stderr.txt``) until `clean` removes it. `folder` must be
+    on a disk of this machine, which must run Linux: locks and process numbers mean nothing elsewhere.
     """
 
     folder: Path
@@ -72,7 +73,7 @@ class LocalJobs:
         # In this order: started, then nobody there, and still no result, is a job that was lost.
         started = job.has(jobfolder.STARTED)
         attended = job.attended()
-        ended = job.read(jobfolder.EXIT)
+        ended = Ending.read(job)
         if ended is not None:
             with _launching:
                 _reap()
@@ -83,7 +84,7 @@ class LocalJobs:
             _launch(job)
             return Running(progress=Progress(note="queued"))
         _settle(job)
-        return verdict(_title(request), job, job.read(jobfolder.EXIT) or {"reason": "lost"})
+        return verdict(_title(request), job, Ending.read(job) or Ending(reason=Reason.LOST))
 
     def cancel(self, handle: str) -> CancelAnswer:
         job = self._job(handle)
@@ -120,28 +121,28 @@ class LocalJobs:
         with tempfile.TemporaryDirectory(prefix=".new-", dir=self.folder, ignore_cleanup_errors=True) as temporary:
             new = JobFolder(Path(temporary) / "job")
             new.path.mkdir(mode=0o700)
-            new.write(jobfolder.SPEC, self._document(request, job))
+            self._orders(request, job).write(new)
             with contextlib.suppress(OSError):  # another submission of the same token was first
                 new.path.rename(job.path)
         if not job.path.exists():
             raise FileNotFoundError(job.path)
         jobfolder.fsync_directory(self.folder)
 
-    def _document(self, request: JobSpec, job: JobFolder) -> dict[str, Any]:
+    def _orders(self, request: JobSpec, job: JobFolder) -> Orders:
         files = {PROGRESS_FILE: jobfolder.PROGRESS, ERROR_FILE: jobfolder.ERROR}
         environment = _base() | {name: str(job.path / file) for name, file in files.items()}
-        return {
-            "executable": request.executable,
-            "arguments": list(request.arguments),
-            "directory": request.directory,
-            "duration": request.duration,
-            "environment": environment | dict(request.environment),
-            "outputs": [output.document() for output in request.outputs],
-            "cores": request.resources.cores,
-            "slots": self.slots,
-            "slots_folder": str(self.folder / ".slots"),
-            "grace": self.grace,
-        }
+        return Orders(
+            executable=request.executable,
+            arguments=request.arguments,
+            directory=request.directory,
+            duration=request.duration,
+            environment=environment | dict(request.environment),
+            outputs=request.outputs,
+            cores=request.resources.cores,
+            slots=self.slots,
+            slots_folder=str(self.folder / ".slots"),
+            grace=self.grace,
+        )
 
 
 _launched: dict[Path, int] = {}
@@ -185,14 +186,15 @@ def _settle(job: JobFolder) -> None:
             child = job.read(jobfolder.CHILD)
             if child:
                 kill_orphans(ProcessIdentity(**child))
-            job.write(jobfolder.EXIT, {"reason": "lost"})
+            Ending(reason=Reason.LOST).write(job)
         elif job.has(jobfolder.CANCEL):
-            job.write(jobfolder.EXIT, {"reason": "cancelled"})
+            Ending(reason=Reason.CANCELLED).write(job)
 
 
 def _answer(job: JobFolder) -> CancelAnswer:
-    ended = job.read(jobfolder.EXIT) or {}
-    return CancelAnswer.CANCELLED if ended.get("reason") == "cancelled" else CancelAnswer.ALREADY_FINISHED
+    ended = Ending.read(job)
+    cancelled = ended is not None and ended.reason is Reason.CANCELLED
+    return CancelAnswer.CANCELLED if cancelled else CancelAnswer.ALREADY_FINISHED
 
 
 def _progress(job: JobFolder) -> Progress:

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+from orchestration.jobs import Output, OutputKind
+from orchestration.local.records import CheckedOutput
 
 HASH_LIMIT = 64 * 1024**3
-"""Bytes of one output above which only sizes are recorded: some 45 s of hashing."""
+"""Bytes of one output above which only sizes are recorded: a minute of hashing or two."""
 
 
-def check(directory: Path, declared: dict[str, Any]) -> dict[str, Any]:
-    """One line of evidence for one declared output; ``problem`` is empty if it is as declared.
-
-    A directory's ``sha256`` is that of its sorted lines "sha256 size name", so that it can be recomputed anywhere.
-    """
-    path = directory / str(declared["path"])
-    found: dict[str, Any] = {"path": str(path), "kind": declared["kind"]}
+def check(directory: Path, declared: Output) -> CheckedOutput:
+    """Look at one output of a job that ran in `directory`."""
+    path = directory / declared.path
+    plain = CheckedOutput(path=str(path), kind=declared.kind.value)
     try:
-        match declared["kind"]:
-            case "directory":
-                found |= _directory(path, pattern=str(declared["pattern"]), at_least=int(declared["at_least"]))
-            case "json":
-                found |= _file(path)
-                _parse(path)
-            case _:
-                found |= _file(path)
+        if declared.kind is OutputKind.DIRECTORY:
+            return _directory(plain, path, declared)
+        if declared.kind is OutputKind.JSON:
+            _parse(path)
+        return _file(plain, path)
+    except FileNotFoundError:
+        return replace(plain, problem=f"{path} was not written")
     except (OSError, ValueError) as error:
-        return found | {"problem": _explain(error, path)}
-    return {"problem": ""} | found
+        return replace(plain, problem=str(error))
 
 
 def sha256(path: Path) -> str:
@@ -37,25 +35,26 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _file(path: Path) -> dict[str, Any]:
+def _file(plain: CheckedOutput, path: Path) -> CheckedOutput:
     if not path.is_file():
         raise FileNotFoundError(path)
     size = path.stat().st_size
     if size == 0:
         raise ValueError(f"{path} is empty")
-    return {"size": size, "sha256": sha256(path) if size <= HASH_LIMIT else ""}
+    return replace(plain, size=size, sha256=sha256(path) if size <= HASH_LIMIT else "")
 
 
-def _directory(path: Path, *, pattern: str, at_least: int) -> dict[str, Any]:
+def _directory(plain: CheckedOutput, path: Path, declared: Output) -> CheckedOutput:
     if not path.is_dir():
         raise FileNotFoundError(path)
-    files = sorted(file for file in path.glob(pattern) if file.is_file())
-    sizes = {file: file.stat().st_size for file in files}
-    whole = [file for file in files if sizes[file] > 0]
-    if len(whole) < at_least:
-        raise ValueError(f"{path} has {len(whole)} files {pattern!r} that are not empty, not {at_least} or more")
+    sizes = {file: file.stat().st_size for file in path.glob(declared.pattern) if file.is_file()}
+    whole = sum(size > 0 for size in sizes.values())
+    if whole < declared.at_least:
+        wanted = f"{declared.at_least} or more files {declared.pattern!r} that are not empty"
+        raise ValueError(f"{path} should have {wanted}, and has {whole}")
     total = sum(sizes.values())
-    return {"files": len(files), "size": total, "sha256": _digest(path, sizes) if total <= HASH_LIMIT else ""}
+    checksum = _digest(path, sizes) if total <= HASH_LIMIT else ""
+    return replace(plain, size=total, files=len(sizes), sha256=checksum)
 
 
 def _digest(root: Path, sizes: dict[Path, int]) -> str:
@@ -68,9 +67,3 @@ def _parse(path: Path) -> None:
         json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
-
-
-def _explain(error: OSError | ValueError, path: Path) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"{path} was not written"
-    return str(error)

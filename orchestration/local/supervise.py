@@ -16,14 +16,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from orchestration.local import jobfolder, outputs
 from orchestration.local.jobfolder import JobFolder
 from orchestration.local.processes import ProcessIdentity, die_with_parent, kill_group
+from orchestration.local.records import Ending, Orders, Reason
 from orchestration.local.slots import places
 
 _LOOK = 0.1
@@ -34,46 +34,44 @@ _LOCK_PATIENCE = 2.0
 
 
 class Supervisor:
-    def __init__(self, folder: JobFolder, spec: dict[str, Any]) -> None:
+    def __init__(self, folder: JobFolder, orders: Orders) -> None:
         self._folder = folder
-        self._spec = spec
+        self._orders = orders
         self._terminated = False
         signal.signal(signal.SIGTERM, self._on_terminate)
 
     def run(self) -> None:
         """Wait for a place, run the command, and leave `EXIT` behind."""
-        slots = Path(self._spec["slots_folder"])
-        with places(slots, total=self._spec["slots"], wanted=self._spec["cores"], stop=self._unwanted) as ready:
+        slots = Path(self._orders.slots_folder)
+        with places(slots, total=self._orders.slots, wanted=self._orders.cores, stop=self._unwanted) as ready:
             # A supervisor that is told to end before the command ran leaves no trace: the next one begins again.
             if self._folder.has(jobfolder.CANCEL):
-                self._folder.write(jobfolder.EXIT, {"reason": "cancelled"})
+                Ending(reason=Reason.CANCELLED).write(self._folder)
             elif ready and not self._terminated:
                 self._folder.write(jobfolder.STARTED, {"pid": os.getpid(), "time": time.time()})
-                self._folder.write(jobfolder.EXIT, self._execute())
+                self._execute().write(self._folder)
 
-    def _execute(self) -> dict[str, Any]:
+    def _execute(self) -> Ending:
         began = time.monotonic()
         try:
             reason, code = self._command()
         except OSError as error:
-            return {"reason": "unstartable", "error": f"{error.strerror}: {error.filename}"}
+            return Ending(reason=Reason.UNSTARTABLE, error=f"{error.strerror}: {error.filename}")
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        good = reason == "exited" and code == 0
-        return {
-            "reason": reason,
-            "code": code,
-            "seconds": round(time.monotonic() - began, 3),
-            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
-            "max_rss_bytes": usage.ru_maxrss * 1024,
-            "outputs": [outputs.check(Path(self._spec["directory"]), each) for each in self._outputs] if good else [],
-        }
+        ending = Ending(
+            reason=reason,
+            code=code,
+            seconds=round(time.monotonic() - began, 3),
+            cpu_seconds=round(usage.ru_utime + usage.ru_stime, 3),
+            max_rss_bytes=usage.ru_maxrss * 1024,
+        )
+        if not ending.good:
+            return ending
+        directory = Path(self._orders.directory)
+        return replace(ending, outputs=tuple(outputs.check(directory, each) for each in self._orders.outputs))
 
-    @property
-    def _outputs(self) -> list[dict[str, Any]]:
-        return list(self._spec["outputs"])
-
-    def _command(self) -> tuple[str, int]:
-        Path(self._spec["directory"]).mkdir(parents=True, exist_ok=True)
+    def _command(self) -> tuple[Reason, int]:
+        Path(self._orders.directory).mkdir(parents=True, exist_ok=True)
         with self._child() as child:
             identity = ProcessIdentity.of(child.pid)
             if identity:
@@ -88,9 +86,9 @@ class Supervisor:
             (self._folder.path / jobfolder.STDERR).open("wb") as err,
         ):
             child = subprocess.Popen(
-                [self._spec["executable"], *self._spec["arguments"]],
-                cwd=self._spec["directory"],
-                env=self._spec["environment"],
+                [self._orders.executable, *self._orders.arguments],
+                cwd=self._orders.directory,
+                env=self._orders.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -105,21 +103,21 @@ class Supervisor:
                 kill_group(child.pid, signal.SIGKILL)
                 child.wait()
 
-    def _watch(self, child: subprocess.Popen[bytes]) -> str:
-        end = time.monotonic() + self._spec["duration"]
+    def _watch(self, child: subprocess.Popen[bytes]) -> Reason:
+        end = time.monotonic() + self._orders.duration
         while True:
             if _ended(child.pid, timeout=min(_LOOK, max(0.0, end - time.monotonic()))):
-                return "exited"
+                return Reason.EXITED
             if time.monotonic() >= end:
-                return self._stop(child, "timeout")
+                return self._stop(child, Reason.TIMEOUT)
             if self._folder.has(jobfolder.CANCEL):
-                return self._stop(child, "cancelled")
+                return self._stop(child, Reason.CANCELLED)
             if self._terminated:
-                return self._stop(child, "terminated")
+                return self._stop(child, Reason.TERMINATED)
 
-    def _stop(self, child: subprocess.Popen[bytes], reason: str) -> str:
+    def _stop(self, child: subprocess.Popen[bytes], reason: Reason) -> Reason:
         kill_group(child.pid, signal.SIGTERM)
-        _ended(child.pid, timeout=self._spec["grace"])
+        _ended(child.pid, timeout=self._orders.grace)
         return reason
 
     def _unwanted(self) -> bool:
@@ -142,9 +140,9 @@ def main(arguments: list[str]) -> int:
     os.chdir("/")  # not to keep the submitter's file system busy
     folder = JobFolder(Path(arguments[0]))
     with folder.held(patience=_LOCK_PATIENCE) as alone:
-        spec = folder.read(jobfolder.SPEC)
-        if alone and spec and not folder.has(jobfolder.STARTED) and not folder.has(jobfolder.EXIT):
-            Supervisor(folder, spec).run()
+        orders = Orders.read(folder)
+        if alone and orders and not folder.has(jobfolder.STARTED) and not folder.has(jobfolder.EXIT):
+            Supervisor(folder, orders).run()
     return 0
 
 

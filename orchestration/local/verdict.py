@@ -5,23 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from orchestration.errors import Cancelled, DeadlinePassed, JobFailed, JobLost, OperationFailed, OutputMissing
 from orchestration.ledger.service import Document, Failed, Json, Status, Succeeded
 from orchestration.local import jobfolder
 from orchestration.local.jobfolder import JobFolder
+from orchestration.local.records import Ending, Reason
 
 _TAIL = 4096
 """Bytes of the end of stderr that go into the evidence of a failure."""
 
 
-def verdict(title: str, job: JobFolder, ended: dict[str, Any]) -> Status:
+def verdict(title: str, job: JobFolder, ended: Ending) -> Status:
     """Success only for exit code 0 with every declared output as declared."""
     evidence = _evidence(job, ended)
-    if ended["reason"] == "exited" and ended["code"] == 0:
-        problems = [str(output["problem"]) for output in ended["outputs"] if output["problem"]]
+    if ended.good:
+        problems = [output.problem for output in ended.outputs if output.problem]
         if not problems:
             return Succeeded(evidence=evidence)
         error: OperationFailed = OutputMissing(
@@ -42,23 +42,23 @@ def lost(title: str, job: JobFolder) -> JobLost:
     )
 
 
-def _error(title: str, job: JobFolder, ended: dict[str, Any]) -> OperationFailed:
-    match ended["reason"]:
-        case "cancelled":
+def _error(title: str, job: JobFolder, ended: Ending) -> OperationFailed:
+    match ended.reason:
+        case Reason.CANCELLED:
             return Cancelled(f"job {title} was cancelled", where=_place(job))
-        case "timeout":
+        case Reason.TIMEOUT:
             return DeadlinePassed(
-                f"job {title} was stopped after its limit of {ended['seconds']:.0f} s",
+                f"job {title} was stopped after its limit of {ended.seconds:.0f} s",
                 where=_place(job),
                 next_step="ask for a longer duration, or find out from its log why it was slow",
             )
-        case "unstartable":
+        case Reason.UNSTARTABLE:
             return JobFailed(
-                f"job {title} could not be started: {ended['error']}",
+                f"job {title} could not be started: {ended.error}",
                 where=_place(job),
                 next_step="check that the program and the directory exist and may be used",
             )
-        case "exited":
+        case Reason.EXITED:
             return _reported(title, job, ended) or _exited(title, job, ended)
         case _:
             return lost(title, job)
@@ -84,30 +84,30 @@ class _Report:
         return cls(*(str(found.get(name) or "") for name in ("type", "what", "where", "next_step")))
 
 
-def _reported(title: str, job: JobFolder, ended: dict[str, Any]) -> JobFailed | None:
+def _reported(title: str, job: JobFolder, ended: Ending) -> JobFailed | None:
     report = _Report.read(job)
     if report is None:
         return None
     return JobFailed(
-        f"job {title} failed with {_code(ended['code'])}: {report.what}",
+        f"job {title} failed with {_code(ended.code)}: {report.what}",
         where=report.where or _place(job),
         next_step=report.next_step or f"read {job.path / jobfolder.STDERR}, then start the flow again",
         cause=report.type,
     )
 
 
-def _exited(title: str, job: JobFolder, ended: dict[str, Any]) -> JobFailed:
+def _exited(title: str, job: JobFolder, ended: Ending) -> JobFailed:
     lines = [line.strip() for line in _tail(job).splitlines() if line.strip()]
     said = f": {lines[-1][:300]}" if lines else ""
     return JobFailed(
-        f"job {title} failed with {_code(ended['code'])}{said}",
+        f"job {title} failed with {_code(ended.code)}{said}",
         where=_place(job),
         next_step=f"read {job.path / jobfolder.STDERR}, then start the flow again",
     )
 
 
-def _code(code: int) -> str:
-    if code >= 0:
+def _code(code: int | None) -> str:
+    if code is None or code >= 0:
         return f"exit code {code}"
     try:
         return f"signal {signal.Signals(-code).name}"
@@ -115,10 +115,18 @@ def _code(code: int) -> str:
         return f"signal {-code}"
 
 
-def _evidence(job: JobFolder, ended: dict[str, Any]) -> Document:
-    outputs: list[Json] = [dict(output) for output in ended.get("outputs", [])]
-    kept = ("reason", "code", "seconds", "cpu_seconds", "max_rss_bytes", "error")
-    return {name: ended[name] for name in kept if name in ended} | {"folder": str(job.path), "outputs": outputs}
+def _evidence(job: JobFolder, ended: Ending) -> Document:
+    outputs: list[Json] = [asdict(output) for output in ended.outputs]
+    return {
+        "reason": ended.reason.value,
+        "code": ended.code,
+        "error": ended.error,
+        "seconds": ended.seconds,
+        "cpu_seconds": ended.cpu_seconds,
+        "max_rss_bytes": ended.max_rss_bytes,
+        "folder": str(job.path),
+        "outputs": outputs,
+    }
 
 
 def _tail(job: JobFolder) -> str:

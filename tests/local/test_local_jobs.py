@@ -102,7 +102,7 @@ def test_a_job_succeeds_with_its_exit_code_and_outputs_as_evidence(jobs: LocalJo
     [
         (Output(path="absent"), "was not written"),
         (Output(path="empty"), "is empty"),
-        (Output(path="some", kind=OutputKind.DIRECTORY, at_least=3), "has 1 files"),
+        (Output(path="some", kind=OutputKind.DIRECTORY, at_least=3), "and has 1"),
         (Output(path="empty", kind=OutputKind.DIRECTORY), "was not written"),
         (Output(path="bad.json", kind=OutputKind.JSON), "not valid JSON"),
     ],

@@ -1,0 +1,91 @@
+"""What the submitter of a job and its supervisor tell each other. Standard library only."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import asdict, dataclass
+
+from orchestration.jobs import Output, OutputKind
+from orchestration.local.jobfolder import EXIT, SPEC, JobFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """What to run. Times are in seconds; `slots_folder` holds the places of all jobs of this machine."""
+
+    executable: str
+    arguments: tuple[str, ...]
+    directory: str
+    duration: float
+    environment: dict[str, str]
+    outputs: tuple[Output, ...]
+    cores: int
+    slots: int
+    slots_folder: str
+    grace: float
+
+    def write(self, folder: JobFolder) -> None:
+        folder.write(SPEC, asdict(self))
+
+    @classmethod
+    def read(cls, folder: JobFolder) -> Orders | None:
+        found = folder.read(SPEC)
+        if found is None:
+            return None
+        outputs = tuple(Output(**{**row, "kind": OutputKind(row["kind"])}) for row in found["outputs"])
+        return cls(**{**found, "arguments": tuple(found["arguments"]), "outputs": outputs})
+
+
+class Reason(enum.StrEnum):
+    """Why a job is over."""
+
+    EXITED = "exited"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    TERMINATED = "terminated"
+    """Its supervisor was told to end, as when the machine is shut down."""
+    UNSTARTABLE = "unstartable"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedOutput:
+    """One declared output; `problem` is empty if it is as declared. `size` is in bytes, `files` counts a directory's.
+
+    A directory's `sha256` is that of its sorted lines "sha256 size name", so that it can be recomputed anywhere.
+    """
+
+    path: str
+    kind: str
+    problem: str = ""
+    size: int = 0
+    files: int = 1
+    sha256: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a job ended. `code` is negative for a signal; None where the command was never run or nobody saw its end."""
+
+    reason: Reason
+    code: int | None = None
+    error: str = ""
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    max_rss_bytes: int = 0
+    outputs: tuple[CheckedOutput, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        return self.reason is Reason.EXITED and self.code == 0
+
+    def write(self, folder: JobFolder) -> None:
+        folder.write(EXIT, asdict(self))
+
+    @classmethod
+    def read(cls, folder: JobFolder) -> Ending | None:
+        found = folder.read(EXIT)
+        if found is None:
+            return None
+        outputs = tuple(CheckedOutput(**row) for row in found["outputs"])
+        return cls(**{**found, "reason": Reason(found["reason"]), "outputs": outputs})
