@@ -11,10 +11,10 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from orchestration.errors import OperationFailed
@@ -61,6 +61,7 @@ class Supervisor:
         self._deployments = tuple(deployments)
         self._search = tuple(search)
         self._writing = threading.Lock()
+        self._giving_up = threading.Event()
 
     def up(self, tell: Tell = lambda name, seconds: None) -> dict[str, str]:
         """Start what does not run, and return the environment that leads to the sandbox.
@@ -82,7 +83,11 @@ class Supervisor:
                 migrate(self.layout.ledger_url)
                 self._choose_ports()
                 blueprint.write_environment(self.layout, self.environment)
-            self._start_all(missing, tell)
+            try:
+                self._start_all(missing, tell)
+            except BaseException:
+                self._stop_all(patience=0.5)  # a part of a sandbox would be taken for a whole one
+                raise
             return self.environment
 
     def down(self) -> tuple[str, ...]:
@@ -123,15 +128,22 @@ class Supervisor:
         ports = self.layout.read().ports
         everywhere = self._everywhere()
         if missing != {"worker"}:
-            with ThreadPoolExecutor(max_workers=3) as pool, self._deploying(everywhere) as deployed:
-                server = pool.submit(self._start, components.prefect_server(everywhere, ports["prefect"]), tell)
-                facility = components.facility(self.layout, everywhere, ports["facility"])
-                others = [pool.submit(self._start, facility, tell)]
-                server.result()
-                others.append(pool.submit(deployed, tell))
-                for other in others:
-                    other.result()
+            parts = (
+                components.prefect_server(everywhere, ports["prefect"]),
+                components.facility(self.layout, everywhere, ports["facility"]),
+            )
+            self._together([partial(self._deploy, everywhere), *(partial(self._start, part) for part in parts)], tell)
         self._start(components.worker(everywhere, ports["prefect"]), tell)
+
+    def _together(self, steps: Sequence[Callable[[Tell], None]], tell: Tell) -> None:
+        """All at once; the first that fails ends the others."""
+        with ThreadPoolExecutor(max_workers=len(steps)) as pool:
+            running = [pool.submit(step, tell) for step in steps]
+            done, _ = wait(running, return_when=FIRST_EXCEPTION)
+            self._giving_up.set()
+        self._giving_up.clear()
+        for each in done:
+            each.result()
 
     def _everywhere(self) -> dict[str, str]:
         """The environment of all components."""
@@ -150,31 +162,27 @@ class Supervisor:
             if not process.alive:
                 raise self._failure(f"{component.name} ended while it started", component.name)
             if time.monotonic() - began > START_PATIENCE:
-                processes.stop([process], patience=STOP_PATIENCE)
                 raise self._failure(f"{component.name} was not ready after {START_PATIENCE:.0f} s", component.name)
-            threading.Event().wait(0.05)
+            if self._giving_up.wait(0.05):
+                return
         tell(component.name, time.monotonic() - began)
 
-    @contextmanager
-    def _deploying(self, environment: Mapping[str, str]) -> Iterator[Callable[[Tell], None]]:
-        """Deployments, begun at once: while the server starts, the flows are imported. Yields what waits for them."""
+    def _deploy(self, environment: Mapping[str, str], tell: Tell) -> None:
+        """Make the deployments. Begun with the server, for the flows are imported while that one starts."""
         began = time.monotonic()
         argv = components.deploying(self._deployments, patience=START_PATIENCE)
         with self._fresh_log("deploy").open("wb") as output:
             command = subprocess.Popen(
                 argv, env=dict(environment), cwd=self.layout.root, stdout=output, stderr=subprocess.STDOUT
             )
-
-        def wait(tell: Tell) -> None:
-            if command.wait(timeout=START_PATIENCE) != 0:
-                raise self._failure("the deployments were not made", "deploy")
-            tell("deployments", time.monotonic() - began)
-
-        try:
-            yield wait
-        finally:
-            command.kill()
-            command.wait()
+        while command.poll() is None:
+            if self._giving_up.wait(0.05):
+                command.kill()
+                command.wait()
+                return
+        if command.returncode != 0:
+            raise self._failure("the deployments were not made", "deploy")
+        tell("deployments", time.monotonic() - began)
 
     def _choose_ports(self) -> None:
         """Those of the last time where they are free: addresses that somebody noted stay right."""
@@ -200,17 +208,17 @@ class Supervisor:
         return OperationFailed(
             f"{what}; the end of its log:\n{tail}\n",
             where=str(log),
-            next_step="mend that, then run `beamline sandbox up` again; what did start is still there",
+            next_step="mend that, then run `beamline sandbox up` again",
         )
 
     # ----- stopping -------------------------------------------------------------------------------------------------
 
-    def _stop_all(self) -> tuple[str, ...]:
+    def _stop_all(self, *, patience: float = STOP_PATIENCE) -> tuple[str, ...]:
         record = self.layout.read()
         running = tuple(name for name, process in record.processes.items() if process.alive)
         # The worker first: its runs can still tell the server, and what they asked of the facility is answered.
         for names in (("worker",), ("facility", "prefect")):
-            processes.stop([record.processes[name] for name in names if name in running], patience=STOP_PATIENCE)
+            processes.stop([record.processes[name] for name in names if name in running], patience=patience)
         processes.kill_marked(str(self.layout.root))
         left = [name for name in running if record.processes[name].alive]
         if left:
