@@ -96,13 +96,20 @@ class Catalogue(Section):
             found.setdefault(pool.name, {})[pool.work_queue_name] = None
         return {pool: tuple(queues) for pool, queues in found.items()}
 
-    def in_one_pool(self, pool: str) -> Catalogue:
-        """The same deployments and queues, all in one pool, so that a single worker serves them."""
+    def in_one_pool(self, pool: str, *, queue_limit: int = 3) -> Catalogue:
+        """The same deployments and queues, all in one pool, so that a single worker on a small machine serves them.
+
+        That worker needs no limit of its own, and must have none: runs that wait for others would fill it. Each queue
+        has one instead, so that no queue can keep another from being served.
+        """
         deployments = tuple(
             spec.model_copy(update={"work_pool": spec.work_pool.model_copy(update={"name": pool})})
             for spec in self.deployments
         )
-        return self.model_copy(update={"deployments": deployments})
+        queues = {spec.work_pool.work_queue_name for spec in self.deployments}
+        limits = {queue: self.definitions.queue_limits.get(queue, queue_limit) for queue in queues}
+        definitions = self.definitions.model_copy(update={"queue_limits": limits})
+        return self.model_copy(update={"deployments": deployments, "definitions": definitions})
 
 
 def beamlines() -> tuple[str, ...]:

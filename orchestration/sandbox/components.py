@@ -18,8 +18,6 @@ POOL = "sandbox_pool"
 """One pool for all deployments, with their queues as they are: one worker, not one for each pool of production."""
 
 WORKER = "sandbox"
-WORKER_LIMIT = 8
-"""Runs at once. Dispatchers wait for other runs: the limit of their queue must stay below this."""
 
 NAMES = ("facility", "prefect", "worker")
 
@@ -57,7 +55,7 @@ def prefect_server(environment: Mapping[str, str], port: int) -> Component:
 
 def worker(environment: Mapping[str, str], port: int) -> Component:
     """A worker that starts each run as a process."""
-    options = {"--pool": POOL, "--type": "process", "--name": WORKER, "--limit": WORKER_LIMIT}
+    options = {"--pool": POOL, "--type": "process", "--name": WORKER}
     argv = [sys.executable, "-m", "prefect", "worker", "start", *_words(options)]
     began = datetime.now(UTC)
     return Component(
