@@ -11,8 +11,9 @@ from typing import TypeVar
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.context import SettingsContext, get_settings_context
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, Settings
 
 from orchestration.errors import ConfigError, OperationFailed, ServiceUnavailable
 
@@ -37,7 +38,7 @@ def prefect_server() -> Iterator[SyncPrefectClient]:
         OperationFailed: if the server refuses the request.
     """
     url = api_url()
-    with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}):
+    with _patience_is_ours():
         try:
             with get_client(httpx_settings=_http_settings(url), sync_client=True) as client:
                 yield client
@@ -51,6 +52,21 @@ def prefect_server() -> Iterator[SyncPrefectClient]:
                 where=url,
                 next_step="check that the server runs and PREFECT_API_URL is right; it is asked again until then",
             ) from error
+
+
+_made: tuple[Settings, Settings] | None = None
+"""The last settings of Prefect that were in force, and the same without repeated requests."""
+
+
+def _patience_is_ours() -> SettingsContext:
+    """The settings in force, with no request repeated by Prefect's client."""
+    global _made
+    context = get_settings_context()
+    if _made is None or _made[0] is not context.settings:
+        # Prefect takes a tenth of a second for this copy, which is most of a short conversation.
+        once = context.settings.copy_with_update({PREFECT_CLIENT_MAX_RETRIES: 0})
+        _made = (context.settings, once)
+    return SettingsContext(profile=context.profile, settings=_made[1])
 
 
 def insist(ask: Callable[[], T], *, seconds: float) -> T:
