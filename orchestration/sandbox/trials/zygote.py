@@ -15,6 +15,7 @@ import threading
 import traceback
 from typing import Any
 
+import fastapi  # noqa: F401 -- Prefect imports it only when it makes a run
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from orchestration.errors import OrchestrationError
