@@ -36,7 +36,7 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def ledger(ledger_url: str) -> Iterator[Ledger]:
-    with Ledger(ledger_url, lease_seconds=1.0) as ledger:
+    with Ledger(ledger_url, lease_seconds=10.0) as ledger:
         yield ledger
 
 

@@ -105,12 +105,14 @@ def test_in_doubt_at_the_deadline_it_stays_open_and_is_adopted_later(ledger: Led
 
 
 def test_what_a_crash_kept_from_being_submitted_gets_its_whole_time(ledger: Ledger, scan: Scan, books: Books) -> None:
-    operation = errand(scan, polls=3, deadline=0.5)
-    dead = Owner("elsewhere", 1, "1", "dead")
-    ledger.operations.take(operation, dead, service=books.name, redo=True)
-    ledger.operations.release(operation.key, dead)
-    time.sleep(0.6)
-    perform(ledger, operation, books, schedule=QUICK)
+    operation = errand(scan, polls=3, deadline=30)
+    now = [1000.0]
+    with Ledger(ledger.url, clock=lambda: now[0]) as later:
+        dead = Owner("elsewhere", 1, "1", "dead")
+        later.operations.take(operation, dead, service=books.name, redo=True)
+        later.operations.release(operation.key, dead)
+        now[0] += 86400
+        perform(later, operation, books, schedule=QUICK)
 
 
 def test_a_token_that_nobody_gives_is_a_failure(ledger: Ledger, scan: Scan, tmp_path: Path) -> None:
