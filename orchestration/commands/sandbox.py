@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,8 +51,11 @@ def up(state: Path, *, as_json: bool) -> None:
         return
     click.echo(f"{'sandbox':<12} ready after {time.monotonic() - began:5.1f} s\n")
     _show(supervisor)
-    click.echo("\nCommands in this directory use it. Elsewhere, or for other programs:")
-    click.echo(f"  set -a; . {supervisor.layout.environment_file}; set +a")
+    if supervisor.layout.root == DEFAULT.absolute():
+        click.echo("\nCommands in this directory use it. For other directories and other programs:")
+    else:
+        click.echo("\nTo use it:")
+    click.echo(f"  set -a; . {shlex.quote(str(supervisor.layout.environment_file))}; set +a")
 
 
 @sandbox_group.command()
