@@ -12,7 +12,7 @@ from typing import Any
 
 import globus_sdk
 
-from orchestration.errors import AccessDenied, SourceMissing, TransferConflict
+from orchestration.errors import AccessDenied, SourceMissing, TransferConflict, TransferFailed
 from orchestration.globus.auth import TransferClients
 from orchestration.ledger.service import CancelAnswer, Progress, Request
 
@@ -128,7 +128,11 @@ class GlobusTasks:
         return found
 
     def get(self, task_id: str) -> Task:
-        return Task.parse(self.clients.call(lambda client: client.get_task(task_id), where=where(task_id)).data)
+        try:
+            answer = self.clients.call(lambda client: client.get_task(task_id), where=where(task_id))
+        except SourceMissing as error:
+            raise TransferFailed("Globus does not know the task (any more)", where=where(task_id)) from error
+        return Task.parse(answer.data)
 
     def errors(self, task_id: str) -> list[Event]:
         """The latest, newest first."""
@@ -144,7 +148,7 @@ class GlobusTasks:
             self.clients.call(lambda client: client.cancel_task(task_id), where=where(task_id))
             task = self._ended(task_id)
         except SourceMissing:
-            return CancelAnswer.UNKNOWN  # Globus has no such task (any more)
+            return CancelAnswer.UNKNOWN  # there is no such task (any more)
         except AccessDenied:
             return CancelAnswer.REFUSED
         if task.status in {"ACTIVE", "INACTIVE"}:

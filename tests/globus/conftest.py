@@ -5,9 +5,9 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from globus_ground import POLICY, Ground
+from globus_ground import CREDENTIALS, POLICY, Ground
 
-from orchestration.config import Endpoint, credentials
+from orchestration.config import Endpoint
 from orchestration.globus.auth import TransferClients
 from orchestration.globus.transfer import GlobusTransfer
 from orchestration.policy import Zone
@@ -54,7 +54,7 @@ def ground(facility: RunningFacility, monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 @pytest.fixture
 def clients(ground: Ground) -> TransferClients:
-    return TransferClients(credentials())
+    return TransferClients(CREDENTIALS)
 
 
 @pytest.fixture

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestration.config import Endpoint, TransferPolicy
+from pydantic import SecretStr
+
+from orchestration.config import Credentials, Endpoint, TransferPolicy
 from orchestration.sandbox.client import SandboxClient
+from orchestration.sandbox.settings import CLIENT_ID, CLIENT_SECRET
 from orchestration.sandbox.testing import RunningFacility
 
+CREDENTIALS = Credentials(globus_client_id=CLIENT_ID, globus_client_secret=SecretStr(CLIENT_SECRET))
 POLICY = TransferPolicy(min_seconds=30, floor_mb_per_s=20, fault_patience_seconds=0.5)
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import globus_sdk
 import pytest
 from globus_ground import POLICY, Ground
+from pydantic import SecretStr
 
-from orchestration.config import credentials
+from orchestration.config import Credentials
 from orchestration.errors import (
     AccessDenied,
     Cancelled,
@@ -34,6 +35,7 @@ from orchestration.globus.auth import TransferClients
 from orchestration.globus.transfer import GlobusTransfer
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Running, Status, Succeeded
 from orchestration.paths import RelativePath
+from orchestration.sandbox.settings import CLIENT_ID
 from orchestration.transfers import TransferRequest
 
 Write = Callable[[str, bytes], Path]
@@ -193,7 +195,7 @@ def test_one_corrupted_copy_is_sent_again_and_a_bad_disk_is_told(
 
 def test_a_file_that_grows_meanwhile_is_told(ground: Ground, mover: GlobusTransfer, write: Write) -> None:
     path = write("scan.h5", b"x" * 400_000)
-    ground.control.collections.set(str(ground.beamline.uuid), bandwidth=400_000.0)
+    ground.control.collections.set(str(ground.beamline.uuid), bandwidth=1_000_000.0)
     request = asked(ground, "scan.h5")
     handle = mover.submit(request, mover.reserve("key"))
     end = time.monotonic() + 15
@@ -304,7 +306,9 @@ def test_a_dropped_request_was_not_acted_on(ground: Ground, mover: GlobusTransfe
     evidence(wait(mover, request, mover.submit(request, token)))
 
 
-def test_a_killed_submitter_leaves_a_task_that_is_found(ground: Ground, mover: GlobusTransfer, write: Write) -> None:
+def test_a_killed_submitter_leaves_a_task_that_is_found(
+    ground: Ground, mover: GlobusTransfer, write: Write, tmp_path: Path
+) -> None:
     write("scan.h5", b"x")
     request = asked(ground, "scan.h5")
     token = mover.reserve("key")
@@ -323,7 +327,7 @@ def test_a_killed_submitter_leaves_a_task_that_is_found(ground: Ground, mover: G
         mover.submit(request, {token!r})
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == -9, done.stderr
 
     handle = mover.find(request, token)
@@ -355,9 +359,9 @@ def test_an_expired_token_is_renewed(ground: Ground, mover: GlobusTransfer, writ
     evidence(wait(mover, request, handle))
 
 
-def test_wrong_credentials_are_a_mistake_in_the_settings(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GLOBUS_CLIENT_SECRET", "not-the-secret")
-    clients = TransferClients(credentials())
+def test_wrong_credentials_are_a_mistake_in_the_settings(ground: Ground) -> None:
+    wrong = SecretStr("not-the-secret")
+    clients = TransferClients(Credentials(globus_client_id=CLIENT_ID, globus_client_secret=wrong))
     with pytest.raises(ConfigError, match="GLOBUS_CLIENT_SECRET") as caught:
         GlobusTransfer(clients).reserve("key")
     assert "not-the-secret" not in f"{caught.value} {clients!r}"
