@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 from orchestration.science.errors import CenterNotFound
 
@@ -18,6 +19,9 @@ Complex128 = NDArray[np.complex128]
 STEP = 0.01
 """Pixels between the positions at which a measure is evaluated, before a parabola through the best three."""
 ROWS = 16
+ROUNDS = 6
+SLOW = 24
+"""What is wider than the detector over this number is taken for background."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +61,16 @@ def find_center(sinograms: Float32, angles: Float64) -> Center:
         raise CenterNotFound(what)
     if not float(np.ptp(sinograms)) > 0:
         raise CenterNotFound("the projections are empty, so the centre of rotation cannot be found")
-    first = _measure(_prepared(sinograms, shift=0.0), angles)
+    details = _detailed(sinograms)
+    pairs = opposite_pairs(angles)
+    shifts = _measure(details, angles, pairs, near=_overlap_shift(details, pairs) if len(pairs) else None)
     # Seen from the axis the detector ends earlier on one side; what only the other side sees would pull it over.
-    return _measure(_prepared(sinograms, shift=first.shift), angles).center(width=sinograms.shape[2])
+    for _ in range(ROUNDS):
+        before = shifts.shift
+        shifts = _measure(details, angles, pairs, near=before)
+        if abs(shifts.shift - before) < 2 * STEP:
+            break
+    return shifts.center(width=sinograms.shape[2])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +97,13 @@ class _Shifts:
         )
 
 
-def _measure(signals: Float32, angles: Float64) -> _Shifts:
-    pairs = opposite_pairs(angles)
-    opposite = _from_pairs(signals, pairs) if len(pairs) else None
+def _measure(details: Float32, angles: Float64, pairs: NDArray[np.int64], *, near: float | None) -> _Shifts:
+    signals = _windowed(details, shift=near or 0.0)
+    opposite = _from_pairs(signals, pairs, near=near) if len(pairs) else None
     half_turn = _half_turn(angles)
     groups = _row_groups(signals.shape[0])
     spectra = [_wedge(signals[group][:, half_turn]) for group in groups]
-    sinogram = _best_shift(np.sum(spectra, axis=0))
+    sinogram = _best_shift(np.sum(spectra, axis=0), near=near)
     spread = [_best_shift(spectrum, near=sinogram) for spectrum in spectra]
     error = float(np.std(spread) / np.sqrt(max(len(spread) - 1, 1))) if len(spread) > 1 else 0.0
     if opposite is not None:
@@ -122,30 +133,68 @@ def _half_turn(angles: Float64) -> slice:
     return slice(0, int(np.count_nonzero(travelled < np.pi - 1e-6)))
 
 
-def _prepared(sinograms: Float32, *, shift: float) -> Float32:
-    """Without the background, and ending softly at the same distance from the axis on both sides."""
-    width = sinograms.shape[2]
-    edge = max(2, width // 32)
-    background = np.median(sinograms[:, :, [*range(edge), *range(width - edge, width)]])
+def _detailed(sinograms: Float32) -> Float32:
+    """Without what changes slowly over the columns.
+
+    Where the sample reaches beyond the detector, or the beam drifts, the window that ends the projections softly would
+    otherwise be the strongest feature of all, and it lies where the axis is only supposed to be.
+    """
+    slow = gaussian_filter1d(sinograms, max(3.0, sinograms.shape[2] / SLOW), axis=2, mode="nearest")
+    return np.asarray(sinograms - slow, dtype=np.float32)
+
+
+def _windowed(details: Float32, *, shift: float) -> Float32:
+    """Ending softly at the same distance from the supposed axis on both sides."""
+    width = details.shape[2]
+    edge = max(2, width // 16)
     distance = np.abs(np.arange(width) - (width - 1) / 2 - shift / 2)
     reach = (width - abs(shift)) / 2
     taper = np.sin(0.5 * np.pi * np.clip((reach - distance) / edge, 0.0, 1.0)) ** 2
-    return np.asarray((sinograms - background) * taper, dtype=np.float32)
+    return np.asarray(details * taper, dtype=np.float32)
 
 
 def _row_groups(rows: int) -> list[NDArray[np.int64]]:
     return [group for group in np.array_split(np.arange(rows), min(4, rows)) if group.size]
 
 
-def _from_pairs(signals: Float32, pairs: NDArray[np.int64]) -> float:
+def _from_pairs(signals: Float32, pairs: NDArray[np.int64], *, near: float | None) -> float:
     """Shift that lays the mirrored opposite projection over the first, by least squares over all rows and pairs."""
-    chosen = pairs[np.linspace(0, len(pairs) - 1, min(len(pairs), 64)).astype(np.int64)]
+    chosen = _some(pairs)
     first = scipy.fft.rfft(signals[:, chosen[:, 0]], 2 * signals.shape[2], axis=2)
     second = scipy.fft.rfft(signals[:, chosen[:, 1]][:, :, ::-1], 2 * signals.shape[2], axis=2)
     cross = (np.conj(first) * second).sum(axis=(0, 1)).astype(np.complex128)
     # The mean carries no position and the finest detail little but noise.
     frequency = np.arange(cross.size) / (2 * signals.shape[2])
-    return _best_shift(-cross * frequency**2 * np.exp(-((frequency / 0.15) ** 2)))
+    return _best_shift(-cross * frequency**2 * np.exp(-((frequency / 0.15) ** 2)), near=near)
+
+
+def _overlap_shift(details: Float32, pairs: NDArray[np.int64]) -> float:
+    """Whole pixels by which mirrored projections are moved: least mean square difference where both are seen.
+
+    Without the mean over the overlap, a sample that leaves the detector on one side would be laid edge on edge.
+    """
+    width = details.shape[2]
+    chosen = _some(pairs)
+    first, second = details[:, chosen[:, 0]], details[:, chosen[:, 1]][:, :, ::-1]
+    length = 2 * width
+
+    def correlate(left: Float64, right: Float64) -> Float64:
+        product = np.conj(scipy.fft.rfft(left, length)) * scipy.fft.rfft(right, length)
+        return np.asarray(scipy.fft.irfft(product.reshape(-1, product.shape[-1]).sum(axis=0), length))
+
+    seen = np.ones(width)
+    overlap = correlate(seen, seen)
+    squares = correlate(np.sum(first**2, axis=(0, 1)), seen) + correlate(seen, np.sum(second**2, axis=(0, 1)))
+    mean = (squares - 2 * correlate(first, second)) / np.maximum(overlap, 1.0)
+    shifts = scipy.fft.fftfreq(length, 1.0 / length)
+    # Nearly all of a narrow overlap may be air, which always fits.
+    mean[overlap < 0.4 * width] = np.inf
+    return -float(shifts[np.argmin(mean)])
+
+
+def _some(pairs: NDArray[np.int64], *, most: int = 64) -> NDArray[np.int64]:
+    indices = np.linspace(0, len(pairs) - 1, min(len(pairs), most)).astype(np.int64)
+    return np.asarray(pairs[indices])
 
 
 def _wedge(signals: Float32) -> Complex128:
@@ -177,7 +226,7 @@ def _best_shift(cross: Complex128, *, near: float | None = None) -> float:
     length = 2 * (cross.size - 1)
     coarse = scipy.fft.irfft(cross, 4 * length)
     shifts = scipy.fft.fftfreq(4 * length, 1.0 / length)
-    reach = np.abs(shifts) <= length / 4 if near is None else np.abs(shifts + near) <= 4.0
+    reach = np.abs(shifts) <= length / 4 if near is None else np.abs(shifts + near) <= max(4.0, length / 32)
     start = -float(shifts[reach][np.argmin(coarse[reach])])
     fine = start + np.arange(-0.5, 0.5 + STEP, STEP)
     waves = np.exp(-2j * np.pi * np.outer(fine, np.arange(cross.size) / length))

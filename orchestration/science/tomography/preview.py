@@ -14,6 +14,8 @@ Float32 = NDArray[np.float32]
 LARGEST = 1024
 """Pixels of the longer side."""
 _CAPTION = 30
+_FLATTEST = 16
+"""Columns to a row of the flattest image; those of a few detector rows are drawn taller."""
 _ROUND = (1.0, 2.0, 5.0)
 
 
@@ -35,12 +37,16 @@ def write_png(folder: Path, picture: Picture) -> Path:
     valid = None if picture.valid is None else picture.valid[::factor, ::factor][: image.shape[0], : image.shape[1]]
     low, high = _contrast(image if valid is None else image[valid])
     grey = (np.clip((image - low) / (high - low), 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
-    grey = _enlarged(grey)
+    if valid is not None:
+        grey[~valid] = 0
+    stretch = max(1, grey.shape[1] // (_FLATTEST * grey.shape[0]))
+    title = picture.title if stretch == 1 else f"{picture.title}  (rows drawn {stretch} times)"
+    grey = _enlarged(grey.repeat(stretch, axis=0))
     scale = image.shape[1] / grey.shape[1] * factor
     pixel_um = None if picture.pixel_um is None else picture.pixel_um * scale
     canvas = Image.new("L", (grey.shape[1], grey.shape[0] + _CAPTION), color=16)
     canvas.paste(Image.fromarray(grey), (0, 0))
-    _caption(canvas, picture.title, pixel_um)
+    _caption(canvas, title, pixel_um)
     path = folder / f"{picture.name}.png"
     canvas.save(path, optimize=True)
     return path
@@ -77,7 +83,7 @@ def _caption(canvas: Image.Image, title: str, pixel_um: float | None) -> None:
     room = canvas.width - 16
     if pixel_um is not None:
         length = _bar(canvas.width * pixel_um / 5)
-        text = f"{length:g} µm" if length < 1000 else f"{length / 1000:g} mm"
+        text = f"{length:g} um" if length < 1000 else f"{length / 1000:g} mm"
         bar = length / pixel_um
         right = canvas.width - 8
         draw.rectangle((right - bar, top + 5, right, top + 7), fill=255)

@@ -128,7 +128,7 @@ class _Detector:
     def expose(self, transmission: Float64 | float, *, stream: tuple[int, int], beam: bool = True) -> Frame:
         description = self._description
         rng = np.random.default_rng([description.seed, *stream])
-        signal = self.beam * transmission if beam else np.zeros_like(self.beam)
+        signal: Float64 = self.beam * transmission if beam else np.zeros_like(self.beam)
         if description.photons > 0:
             per_photon = _OPEN_BEAM / description.photons
             signal = rng.poisson(signal / per_photon) * per_photon
