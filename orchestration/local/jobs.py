@@ -154,16 +154,16 @@ def _launch(job: JobFolder) -> None:
     """Start a supervisor, unless one that this process started is still there. One too many does no harm."""
     command = [sys.executable, "-S", "-s", "-P", "-m", "orchestration.local.supervise", str(job.path)]
     environment = _base() | {"PYTHONPATH": str(Path(orchestration.__file__).parent.parent)}
-    nowhere = [
+    streams = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(job.path / jobfolder.LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     with _launching:
         _reap()
         if job.path not in _launched:
             _launched[job.path] = os.posix_spawn(
-                sys.executable, command, environment, file_actions=nowhere, setsid=True
+                sys.executable, command, environment, file_actions=streams, setsid=True
             )
 
 

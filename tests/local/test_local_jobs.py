@@ -274,6 +274,18 @@ def test_a_killed_supervisor_means_a_lost_job_that_does_not_run_on(jobs: LocalJo
     assert not alive(int((tmp_path / "work" / "child").read_text()))
 
 
+def test_a_supervisor_that_fails_itself_leaves_a_lost_job_and_a_log(jobs: LocalJobs, tmp_path: Path) -> None:
+    spec = python("import os, time; os.mkdir('began'); time.sleep(0.3)", tmp_path)
+    jobs.submit(spec, "t1")
+    until(tmp_path / "work" / "began")
+    job = tmp_path / "jobs" / "t1"
+    supervisor = json.loads((job / "started.json").read_text())["pid"]
+    (job / f".exit.json.{supervisor}").mkdir()  # where it will want to write how the job ended
+
+    assert isinstance(failure(wait(jobs, spec)), JobLost)
+    assert "IsADirectoryError" in (job / "supervisor.log").read_text()
+
+
 def test_a_supervisor_killed_while_queued_is_replaced(jobs: LocalJobs, tmp_path: Path) -> None:
     blocker = python("import time; time.sleep(60)", tmp_path, cores=4)
     jobs.submit(blocker, "blocker")
