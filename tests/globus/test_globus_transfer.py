@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -111,6 +112,20 @@ def test_a_directory_goes_whole_whatever_this_machine_has_at_that_path(
 
     assert files(ground.folder(ground.computer)) == files(ground.folder(ground.beamline))
     assert found["files"] == 3
+
+
+def test_every_file_of_a_long_list_is_in_the_evidence_with_its_checksum(
+    mover: GlobusTransfer, ground: Ground, write: Write
+) -> None:
+    for number in range(230):
+        write(f"rec/{number:04}.tif", str(number).encode())
+    found = evidence(move(mover, asked(ground, "rec")))
+    manifest = found["manifest"]
+    assert isinstance(manifest, list)
+    rows = [row for row in manifest if isinstance(row, dict)]
+    assert [row["path"] for row in rows] == [f"rec/{number:04}.tif" for number in range(230)]
+    assert [row["checksum"] for row in rows] == [hashlib.md5(str(number).encode()).hexdigest() for number in range(230)]
+    assert found["manifest_complete"] is True
 
 
 def test_many_files_of_a_folder_go_in_one_task(ground: Ground, mover: GlobusTransfer, write: Write) -> None:
