@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
-from orchestration.commands.run import watch
-from orchestration.commands.scans import open_ledger, pictures, render
+from orchestration import config
+from orchestration.commands import page
+from orchestration.commands.following import watch
+from orchestration.commands.page import Cell
+from orchestration.commands.scans import open_ledger, pictures, write_scan
 from orchestration.config import Settings
+from orchestration.config.environment import ENV_FILES
 from orchestration.errors import JobFailed
 from orchestration.flows.main import use_environment
 from orchestration.flows.starting import start
-from orchestration.ledger import Ledger
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.overview import Overview, overview
 from orchestration.ledger.service import Failed
@@ -49,27 +52,43 @@ class ScanSize:
 class Demo:
     """What came of it, as it comes."""
 
-    say: Callable[[str], None]
+    console: Console
     stages: list[dict[str, object]] = field(default_factory=list)
 
+    def say(self, text: str) -> None:
+        page.write(self.console, [Text(text, style=page.HEAD)])
+
+    def part(self, name: str, seconds: float) -> None:
+        page.write(self.console, [f"  {seconds:7.1f} s  {name}" if seconds else f"        -    {name} (runs already)"])
+
     def timed(self, name: str, began: float) -> None:
-        seconds = round(time.monotonic() - began, 2)
+        seconds = round(time.monotonic() - began, 3)
         self.stages.append({"name": name, "seconds": seconds})
-        self.say(f"  {name}: {seconds:.1f} s")
+        self.part(name, seconds)
 
 
-@click.command()
+@click.command(short_help="Take one simulated scan through all of it.")
 @click.option("--size", default=512, show_default=True, type=click.IntRange(32, 4096), help="Width and height, pixels.")
 @click.option("--angles", default=360, show_default=True, type=click.IntRange(16, 10000), help="Projections.")
 @click.option("--photons", default=0, show_default=True, type=click.IntRange(0), help="Per open pixel; 0: no noise.")
 @click.option("--exit", "stop", is_flag=True, help="Stop the sandbox at the end.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object at the end; all else goes to stderr.")
-@click.option("--state", type=click.Path(path_type=Path), default=DEFAULT, show_default=True, help="The sandbox.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=lambda: os.environ.get("BEAMLINE_SANDBOX") or DEFAULT,
+    show_default=str(DEFAULT),
+    help="Directory of the sandbox.",
+)
 def demo(size: int, angles: int, photons: int, state: Path, *, stop: bool, as_json: bool) -> None:
-    """Take a simulated scan from the detector to a picture, and show what became of it."""
-    console = Console(stderr=as_json)
+    """Take a simulated scan from the detector to a picture, and show what became of it.
+
+    Ends with 1 if it did not get there.
+    """
+    console = page.terminal(err=as_json)
     supervisor = Supervisor(state)
-    progress = Demo(console.print)
+    progress = Demo(console)
+    elsewhere = _leads_elsewhere(supervisor)
     try:
         summary, found, settings = _demo(
             progress, supervisor, ScanSize(size=size, angles=angles, photons=photons), quiet=as_json
@@ -77,13 +96,10 @@ def demo(size: int, angles: int, photons: int, state: Path, *, stop: bool, as_js
     finally:
         if stop:
             supervisor.down()
-    if not as_json:
-        console.print()
-        console.print(render(settings, found))
-        console.print()
-        console.print(_table(summary))
-        console.print(_farewell(summary, stopped=stop))
-    else:
+    console.print()
+    write_scan(console, settings, found, brief=True)
+    page.write(console, ["", *_outcome(summary), "", *_farewell(supervisor, stopped=stop, elsewhere=elsewhere)])
+    if as_json:
         click.echo(json.dumps(summary))
     if summary["state"] != "completed":
         sys.exit(1)
@@ -92,9 +108,9 @@ def demo(size: int, angles: int, photons: int, state: Path, *, stop: bool, as_js
 def _demo(
     progress: Demo, supervisor: Supervisor, size: ScanSize, *, quiet: bool
 ) -> tuple[dict[str, object], Overview, Settings]:
-    progress.say("Starting the sandbox")
+    progress.say("Starting a facility on this machine")
     began = time.monotonic()
-    supervisor.up(lambda name, seconds: progress.say(f"  {name}: {seconds:.1f} s"))
+    supervisor.up(progress.part)
     progress.timed("start the sandbox", began)
     use_sandbox(supervisor)
     with open_ledger() as (settings, ledger):
@@ -102,26 +118,34 @@ def _demo(
         name = f"demo_{datetime.now().astimezone():%Y%m%d_%H%M%S}.h5"
         path = f"raw/demo/{name}"
         file = Path(str(acquisition.mount)) / path
-        progress.say("Taking a scan")
+        progress.say(f"Taking a scan of {size.size} x {size.size} pixels, {size.angles} projections")
         began = time.monotonic()
         _detector(file, size)
         progress.timed("take the scan", began)
         progress.say("Carrying it from the detector to a picture")
         began = time.monotonic()
         request, run_id = start(BEAMLINE, "dispatcher", {"file_path": f"/global/{path}"}, name=f"dispatcher: {name}")
-        ended = watch(ledger, request, run_id, quiet=quiet)
+        ended = watch(ledger, request, run_id, scan=name, quiet=quiet)
         elapsed = time.monotonic() - began
+        progress.part("all of it", elapsed)
         found = overview(ledger, ledger.scans.find(path))
         quality = {} if isinstance(ended, Failed) else _compare(settings, found, file)
-        return _summary(progress, supervisor, found, settings, ledger, elapsed, quality), found, settings
+        return _summary(progress, supervisor, found, settings, elapsed, quality), found, settings
 
 
 def use_sandbox(supervisor: Supervisor) -> None:
     """Let this process see the sandbox, whatever its own environment points to."""
-    import os
-
     os.environ.update(supervisor.environment)
     use_environment()
+
+
+def _leads_elsewhere(supervisor: Supervisor) -> bool:
+    """Whether other commands, as this one was started, would look at something else than the sandbox of the demo."""
+    if os.environ.get("BEAMLINE_SANDBOX") == str(supervisor.layout.root):
+        return False
+    found = config.environment_file()
+    ours = supervisor.layout.environment_file
+    return (found or ENV_FILES[-1]).absolute() != ours or "BEAMLINE_CONFIG" in os.environ
 
 
 def _detector(file: Path, size: ScanSize) -> None:
@@ -161,7 +185,6 @@ def _summary(
     supervisor: Supervisor,
     found: Overview,
     settings: Settings,
-    ledger: Ledger,
     elapsed: float,
     quality: dict[str, object],
 ) -> dict[str, object]:
@@ -198,35 +221,37 @@ def _urls(supervisor: Supervisor) -> dict[str, str]:
     return {"prefect": prefect, "catalogue": catalogue}
 
 
-def _table(summary: dict[str, object]) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
+def _outcome(summary: dict[str, object]) -> list[Text]:
     reconstruction, catalogue, urls = summary["reconstruction"], summary["catalogue"], summary["urls"]
     if not isinstance(reconstruction, dict) or not isinstance(catalogue, dict) or not isinstance(urls, dict):
         raise TypeError("the summary of the demo has another shape")
-    rows = {
-        "state": summary["state"],
-        "our own overhead": f"{summary['overhead_seconds']} s",
-        "error against the phantom": _percent(reconstruction["relative_l2"]),
-        "center of rotation off by": f"{reconstruction['center_error_px']} pixels",
-        "catalogue": f"{catalogue['raw']} raw, {catalogue['derived']} derived",
-        "deletions scheduled": summary["prunes_scheduled"],
-        "pictures": Path(reconstruction["pictures"][0]).parent if reconstruction["pictures"] else "none",
-        "Prefect": urls["prefect"],
-        "catalogue page": urls["catalogue"],
-    }
-    for name, value in rows.items():
-        table.add_row(f"[bold]{name}[/bold]", str(value))
-    return table
+    rows: list[tuple[str, Cell]] = [
+        ("state", page.state(str(summary["state"]))),
+        ("error of the slices", _percent(reconstruction["relative_l2"])),
+        ("error of the center", _pixels(reconstruction["center_error_px"])),
+        ("catalogue", f"{catalogue['raw']} raw record, {catalogue['derived']} derived from it"),
+        ("deletions", f"{summary['prunes_scheduled']} in the calendar, each under proof of another copy"),
+        ("own overhead", f"{summary['overhead_seconds']} s besides what the stages themselves took"),
+        ("runs", urls["prefect"]),
+        ("records", urls["catalogue"]),
+    ]
+    return page.columns([(Text(name, style=page.HEAD), value) for name, value in rows])
 
 
 def _percent(value: object) -> str:
-    return f"{100 * value:.2f} % (relative L2 inside the circle)" if isinstance(value, float) else "not measured"
+    return f"{100 * value:.1f} % against the phantom, inside the circle" if isinstance(value, float) else "not measured"
 
 
-def _farewell(summary: dict[str, object], *, stopped: bool) -> str:
+def _pixels(value: object) -> str:
+    return f"{abs(value):.2f} pixels" if isinstance(value, float) else "not measured"
+
+
+def _farewell(supervisor: Supervisor, *, stopped: bool, elsewhere: bool) -> list[str]:
+    name = page.program()
     if stopped:
-        return "\nThe sandbox is stopped. `make demo` starts it again, with what was taken."
-    return (
-        "\nThe sandbox is still running. Look around with `.venv/bin/beamline scans` and `.venv/bin/beamline show demo`;"
-        "\nstop it with `.venv/bin/beamline sandbox down`."
-    )
+        return ["The sandbox is stopped. What was taken is still there when it starts again."]
+    lines = ["The sandbox is still running. Look around, and stop it when you have seen enough:"]
+    if elsewhere:
+        lines.append(f"  set -a; . {supervisor.layout.environment_file}; set +a")
+    commands = ["scans", "show demo", "rerun demo --set filter=hann", "sandbox down"]
+    return lines + [f"  {name} {command}" for command in commands]

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import uuid
 from collections.abc import Sequence
 
 import click
 import yaml
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.text import Text
 
-from orchestration.commands.scans import open_ledger, pictures, render, stages
+from orchestration.commands import page
+from orchestration.commands.following import watch
+from orchestration.commands.scans import open_ledger, pictures, write_scan
 from orchestration.config import Settings
 from orchestration.errors import OrchestrationError
 from orchestration.flows.cancelling import cancel_scan
 from orchestration.flows.main import use_environment
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.services import Services
-from orchestration.flows.starting import bring_in, follow, start
+from orchestration.flows.starting import bring_in, checked_parameters, demand_server, start
 from orchestration.ledger import Ledger
 from orchestration.ledger.overview import Overview, overview
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Json
 
-REFRESH_PER_SECOND = 4
+_OPEN_END = {CancelAnswer.REFUSED, CancelAnswer.UNKNOWN}
+_ANSWERS = {
+    CancelAnswer.CANCELLED: "cancelled",
+    CancelAnswer.ALREADY_FINISHED: "had already finished",
+    CancelAnswer.REFUSED: "refused to be cancelled: it goes on",
+    CancelAnswer.UNKNOWN: "has not confirmed that it stopped; ask again in a while",
+}
 
 
-@click.command()
+@click.command(short_help="Take a scan through the flows.")
 @click.argument("beamline")
 @click.argument("path")
 @click.option("--flow", "flow_name", default="dispatcher", show_default=True, help="Which of the beamline's flows.")
@@ -45,15 +51,16 @@ def run(
     """
     use_environment()
     with open_ledger() as (settings, ledger):
-        file_path = bring_in(settings, settings.beamline(beamline), path, proposal=proposal)
+        demand_server()
+        file_path = bring_in(settings, ledger, settings.beamline(beamline), path, proposal=proposal)
         parameters: Document = {"file_path": file_path}
         if export_control:
             parameters["is_export_control"] = True
         started = start(beamline, flow_name, parameters, name=f"{flow_name}: {file_path}")
-        finish(settings, ledger, started, wait=wait, as_json=as_json)
+        finish(settings, ledger, started, scan=os.path.basename(file_path), wait=wait, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Reconstruct a scan again, with other parameters.")
 @click.argument("scan")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="A parameter of the reconstruction.")
 @click.option("--flow", "flow_name", default="local_recon_flow", show_default=True, help="Which flow reconstructs.")
@@ -64,20 +71,25 @@ def rerun(scan: str, changes: Sequence[str], flow_name: str, *, wait: bool, as_j
     use_environment()
     with open_ledger() as (settings, ledger):
         found = ledger.scans.find(scan)
+        chosen = checked_parameters(dict(_change(change) for change in changes))
+        demand_server()
         parameters: Document = {
             "file_path": found.path.text,
-            "parameters": dict(_change(change) for change in changes),
+            "parameters": chosen,
             "request": uuid.uuid4().hex[:12],
         }
         started = start(found.beamline, flow_name, parameters, name=f"{flow_name}: {found.path.name} again")
-        finish(settings, ledger, started, wait=wait, as_json=as_json)
+        finish(settings, ledger, started, scan=found.path.name, wait=wait, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Cancel all that is going on with a scan.")
 @click.argument("scan")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def cancel(scan: str, *, as_json: bool) -> None:
-    """Cancel all that is going on with SCAN, here and at the facilities, and say what each answered."""
+    """Cancel all that is going on with SCAN, here and at the facilities, and say what each answered.
+
+    Ends with 1 if anything may still be going on.
+    """
     use_environment()
     with open_ledger() as (settings, ledger):
         found = ledger.scans.find(scan)
@@ -86,82 +98,70 @@ def cancel(scan: str, *, as_json: bool) -> None:
         click.echo(json.dumps({"scan": found.id, "answers": {step: answer.value for step, answer in answers.items()}}))
     elif not answers:
         click.echo(f"Nothing is going on with {found.path}.")
-    else:
-        for step, answer in answers.items():
-            click.echo(f"{step}: {answer.value}")
-    if any(answer in {CancelAnswer.REFUSED, CancelAnswer.UNKNOWN} for answer in answers.values()):
+    for step, answer in answers.items():
+        if not as_json:
+            click.echo(f"{step}: {_ANSWERS[answer]}")
+    if any(answer in _OPEN_END for answer in answers.values()):
         sys.exit(1)
 
 
-@click.command()
+@click.command(short_help="Start runs again whose process died.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def reconcile(*, as_json: bool) -> None:
     """Find runs whose process is gone without a word, close them, and start them again."""
     use_environment()
+    demand_server()
     from orchestration.flows.reconciling import reconcile as reconcile_flow
 
     report = reconcile_flow()
-    click.echo(json.dumps(report, indent=None if as_json else 2))
+    if as_json:
+        click.echo(json.dumps(report))
+        return
+    dead = report["dead_runs"]
+    if not dead:
+        click.echo("No run has died.")
+    for each in dead if isinstance(dead, list) else ():
+        if isinstance(each, dict):
+            click.echo(f"{each['flow']} {each['run']}: {each['action']}")
 
 
 def finish(
-    settings: Settings, ledger: Ledger, started: tuple[RunRequest, str], *, wait: bool, as_json: bool
-) -> Overview | None:
+    settings: Settings,
+    ledger: Ledger,
+    started: tuple[RunRequest, str],
+    *,
+    scan: str,
+    wait: bool,
+    as_json: bool,
+) -> None:
     """Follow a run that was started, show what came of it, and end with 1 if it failed."""
     request, run_id = started
     if not wait:
-        click.echo(json.dumps({"run": run_id}) if as_json else f"started run {run_id} of {request.deployment}")
-        return None
-    ended = watch(ledger, request, run_id, quiet=as_json)
+        hint = f"; look at it with `{page.program()} show {scan}`"
+        click.echo(json.dumps({"run": run_id}) if as_json else f"started run {run_id} of {request.deployment}{hint}")
+        return
+    ended = watch(ledger, request, run_id, scan=scan, quiet=as_json)
     record = ledger.runs.get(run_id)
     found = None
     if record is not None and record.scan_id is not None:
         found = overview(ledger, ledger.scans.get(record.scan_id))
-    error = ended.error if isinstance(ended, Failed) else None
+    error = _why(ended, found)
     if as_json:
         click.echo(json.dumps(_summary(settings, run_id, found, error)))
     elif found is not None:
-        Console().print(render(settings, found))
+        write_scan(page.terminal(), settings, found)
     if error is not None:
-        click.echo(f"{type(error).__name__}: {error.sentence}", err=True)
+        if found is None or found.error is None:
+            console = page.terminal(err=True)
+            page.write(console, page.error_block(error, console))
         sys.exit(1)
-    return found
 
 
-def watch(ledger: Ledger, request: RunRequest, run_id: str, *, quiet: bool = False) -> object:
-    """Show the stages of a run as they come, until it has ended; how it ended."""
-    if quiet or not sys.stdout.isatty():
-        return follow(request, run_id, _Lines(ledger, run_id, quiet=quiet).tell)
-    with Live(refresh_per_second=REFRESH_PER_SECOND, transient=True) as live:
-        return follow(request, run_id, lambda: live.update(_standing(ledger, request, run_id)))
-
-
-class _Lines:
-    """One line for each stage that begins or ends, where no terminal can redraw a table."""
-
-    def __init__(self, ledger: Ledger, run_id: str, *, quiet: bool) -> None:
-        self._ledger = ledger
-        self._run_id = run_id
-        self._quiet = quiet
-        self._seen: dict[str, str] = {}
-
-    def tell(self) -> None:
-        record = self._ledger.runs.get(self._run_id)
-        if record is None or record.scan_id is None:
-            return
-        for operation in self._ledger.operations.of_scan(record.scan_id):
-            if self._seen.get(operation.key) == operation.state.value or operation.began_at < record.started_at:
-                continue
-            self._seen[operation.key] = operation.state.value
-            seconds = "" if operation.seconds is None else f" in {operation.seconds:.1f} s"
-            click.echo(f"  {operation.step}: {operation.state.value}{seconds}", err=self._quiet)
-
-
-def _standing(ledger: Ledger, request: RunRequest, run_id: str) -> RenderableType:
-    record = ledger.runs.get(run_id)
-    if record is None or record.scan_id is None:
-        return Text(f"{request.deployment}: waiting for a worker")
-    return Group(Text(request.deployment, style="bold"), stages(ledger.operations.of_scan(record.scan_id)))
+def _why(ended: object, found: Overview | None) -> OrchestrationError | None:
+    """The error of the scan itself rather than that of the run that waited for it."""
+    if not isinstance(ended, Failed):
+        return None
+    return found.error if found is not None and found.error is not None else ended.error
 
 
 def _summary(
@@ -175,6 +175,20 @@ def _summary(
 def _change(text: str) -> tuple[str, Json]:
     """``center=297.5`` with the value as YAML reads it."""
     name, separator, value = text.partition("=")
-    if not separator or not name:
+    if not separator or not name.strip():
         raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--set")
-    return name.strip().replace("-", "_"), yaml.safe_load(value)
+    return name.strip().replace("-", "_"), _value(value)
+
+
+def _value(text: str) -> Json:
+    """YAML takes 1e3 for a word, and people mean a number; what is no YAML at all is a word."""
+    try:
+        found: Json = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(found, str):
+        try:
+            return float(found)
+        except ValueError:
+            return found
+    return found

@@ -28,7 +28,7 @@ _STATE = click.option(
 _JSON = click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 
 
-@click.group("sandbox")
+@click.group("sandbox", short_help="Run a whole facility on this machine.")
 def sandbox_group() -> None:
     """Run a facility on this machine: stand-ins of all outside services, Prefect, and a worker."""
 

@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 
 import click
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
 from orchestration import config
+from orchestration.commands import page
 from orchestration.config import Settings
 from orchestration.ledger import Ledger
 from orchestration.ledger.copies import CopyRecord, CopyState
-from orchestration.ledger.operation import OperationRecord
+from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.overview import Overview, overview
 from orchestration.ledger.results import ResultRecord
+from orchestration.ledger.service import Json
 
-STYLES = {
-    "completed": "green",
-    "succeeded": "green",
-    "present": "green",
-    "running": "cyan",
-    "planned": "cyan",
-    "registered": "default",
-    "failed": "bold red",
-    "cancelled": "yellow",
-    "interrupted": "yellow",
-    "expired": "dim",
-    "deleted": "dim",
-}
+SCHEDULES = "prefect.schedule"
+VERSION_TAG = re.compile(r" \[[0-9a-f]{8}\]$")
+"""Tells the steps of one reconstruction from those of the next; of no use to people."""
 
 
 @contextmanager
@@ -50,88 +43,112 @@ def open_ledger() -> Iterator[tuple[Settings, Ledger]]:
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON list.")
 def scans(beamline: str | None, limit: int, *, as_json: bool) -> None:
     """List the newest scans and how they stand."""
-    with open_ledger() as (_, ledger):
+    with open_ledger() as (settings, ledger):
+        if beamline is not None:
+            settings.beamline(beamline)
         found = [overview(ledger, scan) for scan in ledger.scans.latest(limit=limit, beamline=beamline)]
     if as_json:
         click.echo(json.dumps([_brief(each) for each in found], indent=2))
-        return
-    if not found:
-        click.echo(
-            "No scans yet. Start one with `beamline run bl832 <path>`, or see the whole way with `beamline demo`."
-        )
-        return
-    table = Table(
-        "scan", "beamline", "file", "state", "since", "results", box=None, pad_edge=False, header_style="bold"
-    )
-    for each in found:
-        table.add_row(
-            each.scan.id[:8],
-            each.scan.beamline,
-            each.scan.path.text,
-            _state(each.state.value),
-            _clock(each.scan.registered_at),
-            str(len(each.results)),
-        )
-    Console().print(table)
+    elif found:
+        page.write(page.terminal(), _list(found))
+    else:
+        name = page.program()
+        click.echo(f"No scans yet. Start one with `{name} run bl832 <path>`, or see the whole way with `{name} demo`.")
 
 
 @click.command()
 @click.argument("scan")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def show(scan: str, *, as_json: bool) -> None:
-    """Show all that is known of SCAN (its id or the beginning of it, its path, or its file name)."""
+    """Show all that is known of SCAN.
+
+    SCAN is its id or the beginning of it, its path, its file name, or a part of that: then the newest one is meant.
+    """
     with open_ledger() as (settings, ledger):
         found = overview(ledger, ledger.scans.find(scan))
     if as_json:
         document = found.document()
         click.echo(json.dumps({**document, "pictures": [str(path) for path in pictures(settings, found)]}, indent=2))
     else:
-        Console().print(render(settings, found), soft_wrap=False)
+        write_scan(page.terminal(), settings, found)
 
 
-def render(settings: Settings, found: Overview) -> RenderableType:
-    """A scan as a page for the terminal."""
-    head = Text.assemble(
-        (found.scan.path.text, "bold"), f"  {found.scan.beamline}  {found.scan.id}  ", _state(found.state.value)
-    )
-    if found.scan.export_controlled:
-        head.append("  export-controlled: stays at the beamline", style="yellow")
-    parts: list[RenderableType] = [head, Text(""), stages(found.operations)]
-    if found.copies:
-        parts += [Text(""), _copies(found.copies)]
-    parts += [block for result in found.results for block in (Text(""), _result(result))]
+def write_scan(console: Console, settings: Settings, found: Overview, *, brief: bool = False) -> None:
+    """A scan as a page for the terminal; `brief` leaves out where its copies are."""
+    lines: list[page.Cell] = [_title(found), *stages(found.operations)]
+    if found.copies and not brief:
+        lines += ["", Text("copies", style=page.HEAD), *_copies(found.copies)]
+    for result in found.results[-1:] if brief else found.results:
+        lines += ["", *_result(result)]
     shown = pictures(settings, found)
     if shown:
-        parts += [Text(""), Text("pictures", style="bold"), *(Text(f"  {path}", no_wrap=True) for path in shown)]
+        lines += ["", Text("pictures", style=page.HEAD), *(f"  {path}" for path in shown)]
     if found.error is not None:
-        parts += [
-            Text(""),
-            Text(f"{type(found.error).__name__}: {found.error.what}", style="bold red"),
-            Text(f"  where  {found.error.where}"),
-            Text(f"  next   {found.error.next_step}"),
-        ]
-    return Group(*parts)
+        lines += ["", *page.error_block(found.error, console)]
+    page.write(console, lines)
 
 
-def stages(operations: Sequence[OperationRecord]) -> Table:
-    """The stages of a scan with their times."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("stage", overflow="fold")
-    table.add_column("state", no_wrap=True)
-    table.add_column("seconds", no_wrap=True, justify="right")
-    table.add_column("began", no_wrap=True)
-    table.add_column("")
-    for operation in operations:
-        seconds = "" if operation.seconds is None else f"{operation.seconds:.1f}"
-        note = f"attempt {operation.attempt}" if operation.attempt > 1 else ""
-        table.add_row(
-            operation.step,
-            _state(operation.state.value),
-            seconds,
-            _clock(operation.began_at),
-            note or _doing(operation),
-        )
-    return table
+def _title(found: Overview) -> Text:
+    scan = found.scan
+    text = Text.assemble((scan.path.text, "bold"), page.GAP, page.state(found.state.value))
+    text.append(f"\n{scan.beamline}, known since {page.clock(scan.registered_at)}, id {scan.id}\n")
+    if scan.export_controlled:
+        text.append("export-controlled: stays at the beamline\n", style="yellow")
+    return text
+
+
+def stages(operations: Sequence[OperationRecord]) -> list[Text]:
+    """The stages of a scan with their times; what a run of another flow did stands below that run."""
+    if not operations:
+        return [Text("no stage has begun")]
+    rows: list[list[page.Cell]] = [page.heading("state", "seconds", "stage")]
+    return page.columns(rows + list(_rows(operations, operations, depth=0)), right={1})
+
+
+def _rows(
+    operations: Sequence[OperationRecord], everything: Sequence[OperationRecord], *, depth: int
+) -> Iterator[list[page.Cell]]:
+    handles = {operation.handle for operation in everything if operation.handle}
+    level = [operation for operation in operations if depth or operation.run_id not in handles]
+    for merged, group in groupby(level, _is_planned_deletion):
+        members = list(group)
+        if merged and len(members) > 1:
+            seconds = sum(operation.seconds or 0.0 for operation in members)
+            yield _row("succeeded", seconds, f"schedule the deletion of {len(members)} copies", depth)
+            continue
+        for operation in members:
+            yield _row(operation.state.value, _seconds(operation), _step(operation), depth)
+            if operation.handle:
+                children = [each for each in everything if each.run_id == operation.handle]
+                yield from _rows(children, everything, depth=depth + 1)
+
+
+def _row(state: str, seconds: float, step: str, depth: int) -> list[page.Cell]:
+    return [page.state(state), f"{seconds:.1f}", page.GAP * depth + step]
+
+
+def _is_planned_deletion(operation: OperationRecord) -> bool:
+    return operation.service == SCHEDULES and operation.state is OperationState.SUCCEEDED
+
+
+def _seconds(operation: OperationRecord) -> float:
+    return operation.seconds if operation.seconds is not None else max(0.0, time.time() - operation.began_at)
+
+
+def _step(operation: OperationRecord) -> str:
+    step = VERSION_TAG.sub("", operation.step)
+    if operation.attempt > 1:
+        step += f" (attempt {operation.attempt})"
+    doing = _doing(operation.progress) if operation.state.open and operation.progress else ""
+    return f"{step}: {doing}" if doing else step
+
+
+def _doing(progress: Mapping[str, Json]) -> str:
+    done, total, note = progress.get("bytes_done"), progress.get("bytes_total"), progress.get("note")
+    parts = [str(note)] if note else []
+    if isinstance(done, int) and isinstance(total, int) and total:
+        parts.append(f"{page.size(done)} of {page.size(total)}")
+    return ", ".join(parts)
 
 
 def pictures(settings: Settings, found: Overview) -> list[Path]:
@@ -143,62 +160,50 @@ def pictures(settings: Settings, found: Overview) -> list[Path]:
     return []
 
 
-def _copies(copies: Sequence[CopyRecord]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("copy", no_wrap=True)
-    table.add_column("where", overflow="fold")
-    table.add_column("size", no_wrap=True, justify="right")
-    table.add_column("files", justify="right")
-    table.add_column("may go", no_wrap=True)
-    for copy in copies:
-        where = f"{copy.endpoint}:{copy.path}"
-        table.add_row(copy.dataset, where, _bytes(copy.size), str(copy.files), _fate(copy))
-    return table
+def _list(found: Sequence[Overview]) -> list[Text]:
+    rows: list[list[page.Cell]] = [page.heading("scan", "state", "since", "results", "file")]
+    for each in found:
+        since = page.clock(each.scan.registered_at)[:16]
+        results = str(len(each.results))
+        rows.append([each.scan.id[:8], page.state(each.state.value), since, results, each.scan.path.text])
+    return page.columns(rows, right={3})
+
+
+def _copies(copies: Sequence[CopyRecord]) -> list[Text]:
+    """What there is of each dataset, and where; datasets in the order in which they came to be."""
+    lines: list[Text] = []
+    for dataset in dict.fromkeys(copy.dataset for copy in copies):
+        members = [copy for copy in copies if copy.dataset == dataset]
+        lines.append(Text(f"  {dataset}, {_amount(members[0])}"))
+        rows: list[list[page.Cell]] = [[_fate(copy), f"{copy.endpoint}:{copy.path}"] for copy in members]
+        lines += page.columns(rows, indent=2 * page.GAP)
+    return lines
+
+
+def _amount(copy: CopyRecord) -> str:
+    return f"{page.size(copy.size)} in {copy.files} files" if copy.files > 1 else page.size(copy.size)
 
 
 def _fate(copy: CopyRecord) -> Text:
     if copy.state is CopyState.DELETED:
-        return Text(f"deleted {_day(copy.deleted_at)}", style=STYLES["deleted"])
-    return Text("no date" if copy.delete_after is None else _day(copy.delete_after))
+        return Text(f"deleted {page.day(copy.deleted_at)}", style=page.STYLES["deleted"])
+    return Text("kept" if copy.delete_after is None else f"until {page.day(copy.delete_after)}")
 
 
-def _result(result: ResultRecord) -> RenderableType:
-    quality, timings = result.receipt.quality, result.receipt.timings
-    lines = [Text(f"{result.kind} at {result.receipt.site}: {result.path}", style="bold")]
-    for name, value in quality.items():
-        lines.append(Text(f"  {name}: {json.dumps(value)}"))
-    if timings:
-        lines.append(Text("  seconds: " + ", ".join(f"{name} {value}" for name, value in timings.items())))
-    return Group(*lines)
+def _result(result: ResultRecord) -> list[Text]:
+    receipt = result.receipt
+    named = {**receipt.quality, "seconds": receipt.timings}
+    rows: list[list[page.Cell]] = [[name, _values(value)] for name, value in named.items() if value]
+    title = Text(f"{result.kind} at {receipt.site}: {result.endpoint}:{result.path}", style=page.HEAD)
+    return [title, *page.columns(rows, indent=page.GAP)]
+
+
+def _values(value: Json) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_values(each)}" for name, each in value.items())
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _brief(found: Overview) -> dict[str, object]:
     document = found.document()
     return {key: document[key] for key in ("scan", "beamline", "path", "state", "registered_at", "error")}
-
-
-def _doing(operation: OperationRecord) -> str:
-    if operation.state.open and operation.progress:
-        return str(operation.progress.get("note") or "")
-    return ""
-
-
-def _state(name: str) -> Text:
-    return Text(name, style=STYLES.get(name, "default"))
-
-
-def _clock(seconds: float | None) -> str:
-    return "" if seconds is None else datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _day(seconds: float | None) -> str:
-    return _clock(seconds)[:16]
-
-
-def _bytes(size: int) -> str:
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{size} B"

@@ -138,8 +138,6 @@ def receipt(report: Report, raw: CopyRecord, outcome: Outcome, *, site: str) -> 
         environment=report.part("versions"),
         site=site,
         job=outcome.record.handle or "",
-        timings=report.part("timings"),
-        quality={
-            name: report.part(name) for name in ("center", "slices", "input", "memory") if name in report.document
-        },
+        timings=report.part("stages_s"),
+        quality={name: report.document[name] for name in QUALITY if name in report.document},
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from orchestration.errors import OrchestrationError
+from orchestration.errors import OrchestrationError, RunFailed
 from orchestration.ledger import Ledger
 from orchestration.ledger.copies import CopyRecord
 from orchestration.ledger.operation import OperationRecord, OperationState, error_document
@@ -81,17 +81,50 @@ def _standing(
     now = time.time()
     if any(run.state is RunState.RUNNING and not run.dead(now) for run in runs):
         return ScanState.RUNNING, None
-    last = list({run.flow: run for run in runs}.values())
-    errors = [operation.error for operation in operations if operation.state is OperationState.FAILED]
-    for run in last:
-        if run.state is RunState.FAILED:
-            return ScanState.FAILED, run.error or next(iter(errors), None)
+    newest = {run.flow: run for run in runs}
+    last = [run for run in newest.values() if not _made_good(run, newest, {run.id: run for run in runs}, operations)]
+    failed = [run for run in last if run.state is RunState.FAILED]
+    if failed:
+        return ScanState.FAILED, _cause(failed, operations)
     if any(run.state in {RunState.RUNNING, RunState.DEAD} for run in last):
         return ScanState.INTERRUPTED, None
     for run in last:
         if run.state is RunState.CANCELLED:
             return ScanState.CANCELLED, run.error
     return ScanState.COMPLETED, None
+
+
+def _made_good(
+    run: RunRecord,
+    newest: Mapping[str, RunRecord],
+    by_id: Mapping[str, RunRecord],
+    operations: Sequence[OperationRecord],
+) -> bool:
+    """Whether all that a run failed in was a flow that has completed since, after others of its flows had completed.
+
+    Otherwise what it would have done next was never begun, whoever mended the first of them.
+    """
+    stages = [operation for operation in operations if operation.run_id == run.id]
+    bad = [stage for stage in stages if stage.state is not OperationState.SUCCEEDED]
+    children = [by_id.get(stage.handle or "") for stage in bad]
+    return (
+        run.state is RunState.FAILED
+        and 0 < len(bad) < len(stages)
+        and all(
+            child is not None
+            and newest[child.flow].state is RunState.COMPLETED
+            and newest[child.flow].started_at > child.started_at
+            for child in children
+        )
+    )
+
+
+def _cause(failed: Sequence[RunRecord], operations: Sequence[OperationRecord]) -> OrchestrationError | None:
+    """The error at the bottom of it: that of a run which waited for no other, if there is one."""
+    own = [run.error for run in failed if run.error is not None and not isinstance(run.error, RunFailed)]
+    waited = [run.error for run in failed if run.error is not None]
+    stages = [operation.error for operation in operations if operation.state is OperationState.FAILED]
+    return next(iter([*own, *waited, *(error for error in stages if error is not None)]), None)
 
 
 def iso(seconds: float | None) -> str | None:
