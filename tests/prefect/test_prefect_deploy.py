@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from asking import ask, submit
 from prefect.client.schemas.actions import DeploymentScheduleUpdate, VariableUpdate, WorkPoolCreate
+from prefect.client.schemas.objects import WorkQueue
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
 from orchestration import config
@@ -18,8 +21,8 @@ from orchestration.flows.catalogue import Catalogue
 from orchestration.flows.deploy import default_variables, deploy
 from orchestration.flows.provision import ZOMBIES, Change, Effect
 from orchestration.flows.runs import PrefectSchedule, RunRequest
-from orchestration.flows.server import prefect_server
-from orchestration.ledger.service import Succeeded
+from orchestration.flows.server import insist
+from orchestration.ledger.service import Json, Succeeded
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
@@ -29,10 +32,10 @@ def own_catalogue(tmp_path: Path, **changes: object) -> Catalogue:
     """The small flows under names that only this test uses."""
     document = yaml.safe_load((HERE / "tiny.yaml").read_text())
     mark = uuid.uuid5(uuid.NAMESPACE_URL, str(tmp_path)).hex[:8]
-    for deployment in document["deployments"]:
-        deployment["name"] = f"{deployment['name']}-{mark}"
-        deployment["work_pool"]["name"] = f"pool-{mark}"
-        deployment.update(changes)
+    for row in document["deployments"]:
+        row["name"] = f"{row['name']}-{mark}"
+        row["work_pool"]["name"] = f"pool-{mark}"
+        row.update(changes)
     path = tmp_path / "prefect.yaml"
     path.write_text(yaml.safe_dump(document))
     return catalogue.load(path)
@@ -40,6 +43,18 @@ def own_catalogue(tmp_path: Path, **changes: object) -> Catalogue:
 
 def deploy_own(item: Catalogue) -> Sequence[Change]:
     return deploy([item], variables=default_variables(config.load(PROJECT / "config.yml")), directory=PROJECT)
+
+
+def deployment(name: str) -> DeploymentResponse:
+    return ask(lambda client: client.read_deployment_by_name(name))
+
+
+def queue(pool: str, name: str) -> WorkQueue:
+    return ask(lambda client: client.read_work_queue_by_name(name, work_pool_name=pool))
+
+
+def set_variable(name: str, value: Json) -> None:
+    ask(lambda client: client.update_variable(VariableUpdate(name=name, value=value)))
 
 
 def effects(changes: Sequence[Change], kind: str) -> set[Effect]:
@@ -51,14 +66,12 @@ def test_deploying_again_changes_nothing_and_says_so(server: str, tmp_path: Path
 
     first = deploy_own(item)
     assert effects(first, "deployment") == effects(first, "work pool") == {Effect.CREATED}
-    with prefect_server() as client:
-        before = [client.read_deployment_by_name(spec.full_name) for spec in item.deployments]
+    before = [deployment(spec.full_name) for spec in item.deployments]
 
     second = deploy_own(item)
     assert {change.effect for change in second} == {Effect.UNCHANGED}
-    with prefect_server() as client:
-        after = [client.read_deployment_by_name(spec.full_name) for spec in item.deployments]
-    assert [deployment.updated for deployment in after] == [deployment.updated for deployment in before]
+    after = [deployment(spec.full_name) for spec in item.deployments]
+    assert [one.updated for one in after] == [one.updated for one in before]
 
 
 def test_queues_have_priorities_of_their_own_in_the_order_of_the_file(server: str, tmp_path: Path) -> None:
@@ -66,9 +79,7 @@ def test_queues_have_priorities_of_their_own_in_the_order_of_the_file(server: st
     deploy_own(item)
 
     (pool,) = item.pools
-    with prefect_server() as client:
-        quick = client.read_work_queue_by_name("quick", work_pool_name=pool)
-        slow = client.read_work_queue_by_name("slow", work_pool_name=pool)
+    quick, slow = queue(pool, "quick"), queue(pool, "slow")
     assert quick.priority is not None
     assert slow.priority is not None
     assert quick.priority < slow.priority
@@ -80,12 +91,12 @@ def test_a_changed_deployment_keeps_what_is_scheduled_for_it(server: str, tmp_pa
     name = own_catalogue(tmp_path).deployments[0].full_name
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     request = RunRequest(deployment=name, parameters={"path": str(tmp_path / "never")}, scheduled_time=tomorrow)
-    handle = PrefectSchedule().submit(request, uuid.uuid4().hex)
+    handle = submit(PrefectSchedule(), request, uuid.uuid4().hex)
 
     done = deploy_own(own_catalogue(tmp_path, description="another", tags=["changed"]))
 
     assert effects(done, "deployment") == {Effect.CHANGED}
-    assert isinstance(PrefectSchedule().poll(request, handle), Succeeded)
+    assert isinstance(insist(lambda: PrefectSchedule().poll(request, handle), seconds=30), Succeeded)
 
 
 def test_a_new_queue_says_that_scheduled_runs_stay_in_the_old_one(server: str, tmp_path: Path) -> None:
@@ -97,32 +108,29 @@ def test_a_new_queue_says_that_scheduled_runs_stay_in_the_old_one(server: str, t
         parameters={"path": str(tmp_path / "never")},
         scheduled_time=datetime.now(UTC) + timedelta(days=1),
     )
-    PrefectSchedule().submit(request, uuid.uuid4().hex)
+    submit(PrefectSchedule(), request, uuid.uuid4().hex)
 
     moved = spec.model_copy(update={"work_pool": spec.work_pool.model_copy(update={"work_queue_name": "slow"})})
     done = deploy_own(item.model_copy(update={"deployments": (moved, *item.deployments[1:])}))
 
     (change,) = [change for change in done if change.effect is Effect.CHANGED]
     assert "1 scheduled runs stay in" in change.detail
-    with prefect_server() as client:
-        assert client.read_deployment_by_name(spec.full_name).work_queue_name == "slow"
+    assert deployment(spec.full_name).work_queue_name == "slow"
 
 
 def test_a_schedule_that_an_operator_switched_off_stays_off(server: str, tmp_path: Path) -> None:
     item = own_catalogue(tmp_path)
     deploy_own(item)
     name = item.deployments[2].full_name
-    with prefect_server() as client:
-        found = client.read_deployment_by_name(name)
-        client.update_deployment_schedule(found.id, found.schedules[0].id, active=False)
+    found = deployment(name)
+    ask(lambda client: client.update_deployment_schedule(found.id, found.schedules[0].id, active=False))
 
     spec = item.deployments[2]
     later = spec.schedules[0].model_copy(update={"cron": "0 4 * * *"})
     changed = spec.model_copy(update={"schedules": (later,)})
     deploy_own(item.model_copy(update={"deployments": (*item.deployments[:2], changed)}))
 
-    with prefect_server() as client:
-        (schedule,) = client.read_deployment_by_name(name).schedules
+    (schedule,) = deployment(name).schedules
     assert not schedule.active
     assert schedule.schedule == later.schedule()
 
@@ -131,23 +139,19 @@ def test_values_of_operators_are_kept(server: str, tmp_path: Path) -> None:
     item = own_catalogue(tmp_path)
     deploy_own(item)
     (pool,) = item.pools
-    with prefect_server() as client:
-        before = client.read_variable_by_name("bl832-settings")
-        client.update_variable(VariableUpdate(name="bl832-settings", value={"delete_spot832_files_after_days": 99}))
-        client.update_work_queue(client.read_work_queue_by_name("slow", work_pool_name=pool).id, concurrency_limit=7)
+    before = ask(lambda client: client.read_variable_by_name("bl832-settings"))
+    assert before is not None
+    set_variable("bl832-settings", {"delete_spot832_files_after_days": 99})
+    ask(lambda client: client.update_work_queue(queue(pool, "slow").id, concurrency_limit=7))
     try:
         done = deploy_own(item)
-        with prefect_server() as client:
-            after = client.read_variable_by_name("bl832-settings")
-            slow = client.read_work_queue_by_name("slow", work_pool_name=pool)
+        after = ask(lambda client: client.read_variable_by_name("bl832-settings"))
     finally:
-        with prefect_server() as client:
-            assert before is not None
-            client.update_variable(VariableUpdate(name="bl832-settings", value=before.value))
+        set_variable("bl832-settings", before.value)
 
     assert after is not None
     assert after.value == {"delete_spot832_files_after_days": 99}
-    assert slow.concurrency_limit == 7
+    assert queue(pool, "slow").concurrency_limit == 7
     assert {change.name for change in done if change.effect is Effect.KEPT} == {"bl832-settings", f"{pool}/slow"}
 
 
@@ -158,23 +162,21 @@ def test_a_flow_that_does_not_exist_is_found_before_anything_is_changed(server: 
     with pytest.raises(ConfigError, match=r"tiny_flows\.lost cannot be imported"):
         deploy_own(item.model_copy(update={"deployments": (*item.deployments[:2], lost)}))
 
-    with prefect_server() as client, pytest.raises(ObjectNotFound):
-        client.read_deployment_by_name(item.deployments[0].full_name)
+    with pytest.raises(ObjectNotFound):
+        deployment(item.deployments[0].full_name)
 
 
 def test_a_pool_of_another_kind_is_not_taken_over(server: str, tmp_path: Path) -> None:
     item = own_catalogue(tmp_path)
     (pool,) = item.pools
-    with prefect_server() as client:
-        client.create_work_pool(WorkPoolCreate(name=pool, type="docker"))
+    ask(lambda client: client.create_work_pool(WorkPoolCreate(name=pool, type="docker")))
 
     with pytest.raises(ConfigError, match="is of type docker, not process"):
         deploy_own(item)
 
 
 def test_runs_of_a_machine_that_died_are_crashed_in_the_end(server: str) -> None:
-    with prefect_server() as client:
-        (automation,) = client.read_automations_by_name(ZOMBIES)
+    (automation,) = ask(lambda client: client.read_automations_by_name(ZOMBIES))
     assert automation.enabled
 
 

@@ -9,13 +9,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from asking import ask, submit
 from lossy_proxy import lossy_proxy
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from orchestration.errors import Cancelled, ConfigError, InvalidInput, RunFailed, ServiceUnavailable, UnknownName
 from orchestration.flows.runs import PrefectRun, PrefectSchedule, RunRequest
-from orchestration.flows.server import prefect_server
+from orchestration.flows.server import insist
 from orchestration.ledger import Ledger
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.perform import perform
@@ -43,12 +44,12 @@ def token() -> str:
 
 
 def await_end(service: PrefectRun, request: RunRequest, handle: str) -> Status:
-    status = service.poll(request, handle)
     until = time.monotonic() + 60
-    while isinstance(status, Running) and time.monotonic() < until:
+    while True:
+        status = insist(lambda: service.poll(request, handle), seconds=30)
+        if not isinstance(status, Running) or time.monotonic() > until:
+            return status
         time.sleep(0.1)
-        status = service.poll(request, handle)
-    return status
 
 
 def until_true(condition: Callable[[], bool]) -> None:
@@ -75,7 +76,7 @@ def ran(prefect_sandbox: Supervisor, tmp_path_factory: pytest.TempPathFactory) -
     request = request_of_tiny(folder)
     with temporary_settings({PREFECT_API_URL: prefect_sandbox.environment["PREFECT_API_URL"]}):
         assert service.find(request, key) is None
-        handles = service.submit(request, key), service.submit(request, key)
+        handles = submit(service, request, key), submit(service, request, key)
         status = await_end(service, request, handles[0])
     return Ran(request, key, handles, status, (folder / "ran").read_text().splitlines())
 
@@ -101,7 +102,7 @@ def test_a_failed_run_fails_with_its_own_sentence_and_its_own_next_step(server: 
     service = PrefectRun()
     request = RunRequest(deployment="failing/failing", parameters={"path": "scan.h5"})
 
-    status = await_end(service, request, service.submit(request, token()))
+    status = await_end(service, request, submit(service, request, token()))
 
     assert isinstance(status, Failed)
     assert isinstance(status.error, RunFailed)
@@ -112,7 +113,7 @@ def test_a_failed_run_fails_with_its_own_sentence_and_its_own_next_step(server: 
 
 def test_a_scheduled_run_succeeds_as_soon_as_it_stands_in_the_calendar(server: str, tmp_path: Path) -> None:
     service, request = PrefectSchedule(), request_of_tiny(tmp_path, scheduled_time=TOMORROW)
-    handle = service.submit(request, token())
+    handle = submit(service, request, token())
 
     status = service.poll(request, handle)
 
@@ -139,16 +140,15 @@ def test_a_schedule_of_which_the_answer_was_lost_is_made_once(server: str, tmp_p
         assert len(proxy.lost) == 1
 
     assert again.already_done
-    with prefect_server() as client:
-        by_token = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[str(outcome.record.token)]))
-        assert len(client.read_flow_runs(flow_run_filter=by_token)) == 1
+    by_token = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[str(outcome.record.token)]))
+    assert len(ask(lambda client: client.read_flow_runs(flow_run_filter=by_token))) == 1
 
 
 def test_cancelling_a_scheduled_run_is_confirmed_and_it_never_starts(server: str, tmp_path: Path) -> None:
     service, request = PrefectSchedule(), request_of_tiny(tmp_path, scheduled_time=TOMORROW)
-    handle = service.submit(request, token())
+    handle = submit(service, request, token())
 
-    assert service.cancel(handle) is CancelAnswer.CANCELLED
+    assert insist(lambda: service.cancel(handle), seconds=30) is CancelAnswer.CANCELLED
 
     status = service.poll(request, handle)
     assert isinstance(status, Failed)
@@ -158,10 +158,10 @@ def test_cancelling_a_scheduled_run_is_confirmed_and_it_never_starts(server: str
 def test_cancelling_a_running_run_stops_its_process(server: str, tmp_path: Path) -> None:
     service = PrefectRun()
     request = RunRequest(deployment="sleeping/sleeping", parameters={"path": str(tmp_path / "s"), "seconds": 300})
-    handle = service.submit(request, token())
+    handle = submit(service, request, token())
     until_true(lambda: (tmp_path / "s").exists())
 
-    assert service.cancel(handle) is CancelAnswer.CANCELLED
+    assert insist(lambda: service.cancel(handle), seconds=30) is CancelAnswer.CANCELLED
 
     assert (tmp_path / "s").read_text() == "ended"
     status = service.poll(request, handle)
@@ -172,10 +172,10 @@ def test_cancelling_a_running_run_stops_its_process(server: str, tmp_path: Path)
 def test_a_run_that_nobody_stops_in_time_is_not_said_to_be_cancelled(server: str, tmp_path: Path) -> None:
     service = PrefectRun(cancel_patience=0.0)
     request = RunRequest(deployment="sleeping/sleeping", parameters={"path": str(tmp_path / "s"), "seconds": 300})
-    handle = service.submit(request, token())
+    handle = submit(service, request, token())
     until_true(lambda: (tmp_path / "s").exists())
 
-    assert service.cancel(handle) is CancelAnswer.UNKNOWN
+    assert insist(lambda: service.cancel(handle), seconds=30) is CancelAnswer.UNKNOWN
 
 
 def test_cancelling_what_has_ended_says_so(server: str, ran: Ran) -> None:
@@ -184,15 +184,14 @@ def test_cancelling_what_has_ended_says_so(server: str, ran: Ran) -> None:
 
 def test_a_run_that_was_deleted_in_prefect_is_a_failure_not_a_wait(server: str, tmp_path: Path) -> None:
     service, request = PrefectSchedule(), request_of_tiny(tmp_path, scheduled_time=TOMORROW)
-    handle = service.submit(request, token())
-    with prefect_server() as client:
-        client.delete_flow_run(uuid.UUID(handle))
+    handle = submit(service, request, token())
+    ask(lambda client: client.delete_flow_run(uuid.UUID(handle)))
 
     status = service.poll(request, handle)
 
     assert isinstance(status, Failed)
     assert "was deleted" in status.error.what
-    assert service.cancel(handle) is CancelAnswer.UNKNOWN
+    assert insist(lambda: service.cancel(handle), seconds=30) is CancelAnswer.UNKNOWN
 
 
 def test_a_missing_deployment_is_an_error_with_its_remedy(server: str) -> None:
@@ -211,7 +210,7 @@ def test_the_services_work_inside_an_event_loop(server: str, tmp_path: Path) -> 
     service, request = PrefectSchedule(), request_of_tiny(tmp_path, scheduled_time=TOMORROW)
 
     async def within_a_loop() -> Status:
-        return service.poll(request, service.submit(request, token()))
+        return service.poll(request, submit(service, request, token()))
 
     assert isinstance(asyncio.run(within_a_loop()), Succeeded)
 

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from asking import ask
 from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from orchestration import config
 from orchestration.config import RetentionRule, Settings
 from orchestration.errors import ConfigError, ServiceUnavailable
-from orchestration.flows.server import prefect_server
 from orchestration.flows.variables import decision_settings, retention_days
 from orchestration.ledger.service import Json
 
@@ -35,28 +35,24 @@ def rule(settings: Settings) -> RetentionRule:
 @contextmanager
 def written(name: str, value: Json) -> Iterator[None]:
     """What an operator writes; undone at the end."""
-    with prefect_server() as client:
-        before = client.read_variable_by_name(name)
-        assert before is not None
-        client.update_variable(VariableUpdate(name=name, value=value))
+    before = ask(lambda client: client.read_variable_by_name(name))
+    assert before is not None
+    ask(lambda client: client.update_variable(VariableUpdate(name=name, value=value)))
     try:
         yield
     finally:
-        with prefect_server() as client:
-            client.update_variable(VariableUpdate(name=name, value=before.value))
+        ask(lambda client: client.update_variable(VariableUpdate(name=name, value=before.value)))
 
 
 @contextmanager
 def absent(name: str) -> Iterator[None]:
-    with prefect_server() as client:
-        before = client.read_variable_by_name(name)
-        assert before is not None
-        client.delete_variable_by_name(name)
+    before = ask(lambda client: client.read_variable_by_name(name))
+    assert before is not None
+    ask(lambda client: client.delete_variable_by_name(name))
     try:
         yield
     finally:
-        with prefect_server() as client:
-            client.create_variable(VariableCreate(name=name, value=before.value))
+        ask(lambda client: client.create_variable(VariableCreate(name=name, value=before.value)))
 
 
 def test_operators_decide_what_the_dispatcher_starts(server: str, settings: Settings) -> None:
