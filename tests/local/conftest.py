@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.config import Endpoint
+from orchestration.local.transfer import LocalTransfer
 
 
 def endpoint(name: str, folder: Path) -> Endpoint:
@@ -20,3 +21,8 @@ def here(tmp_path: Path) -> Endpoint:
 @pytest.fixture
 def there(tmp_path: Path) -> Endpoint:
     return endpoint("backup", tmp_path / "backup")
+
+
+@pytest.fixture
+def mover(tmp_path: Path) -> LocalTransfer:
+    return LocalTransfer(state=tmp_path / "state")

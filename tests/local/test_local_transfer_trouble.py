@@ -1,0 +1,160 @@
+"""Copies on full and forbidden disks, killed and cancelled."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from local_ground import copy, failure, files, request_of, run, wait
+
+from orchestration.config import Endpoint
+from orchestration.errors import (
+    Cancelled,
+    NoSpace,
+)
+from orchestration.ledger.service import CancelAnswer, Succeeded
+from orchestration.local import copying
+from orchestration.local.transfer import LocalTransfer
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    code = """
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+        status = finish(mover, request)
+        assert type(status.error) is NoSpace, status
+    """
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "scan.h5").write_bytes(b"x" * 9_000_000)
+    assert run(tmp_path, code) == 0
+    assert list((tmp_path / "backup").iterdir()) == []
+
+
+def test_too_little_space_is_known_before_a_byte_is_written(
+    mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path
+) -> None:
+    with (tmp_path / "data" / "scan.h5").open("wb") as file:
+        file.truncate(shutil.disk_usage(tmp_path).free + 10**9)  # sparse
+    error = failure(copy(mover, request_of(here, there, "scan.h5")))
+    assert isinstance(error, NoSpace)
+    assert "bytes free" in str(error)
+
+
+def test_a_source_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+    code = """
+        os.chmod(tmp, 0o755)
+        os.chmod(tmp / "backup", 0o777)
+        become_nobody()
+        status = finish(mover, request)
+        assert type(status.error) is AccessDenied, status
+    """
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "scan.h5").write_bytes(b"x")
+    (tmp_path / "data" / "scan.h5").chmod(0)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    assert run(tmp_path, code) == 0
+
+
+def test_a_destination_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+    code = """
+        os.chmod(tmp / "backup", 0o555)
+        become_nobody()
+        status = finish(mover, request)
+        assert type(status.error) is AccessDenied, status
+    """
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "scan.h5").write_bytes(b"x")
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    assert run(tmp_path, code) == 0
+
+
+@pytest.mark.parametrize("moment", ["forget_cached", "_place", "fsync_directory"])
+@pytest.mark.parametrize("directory", [False, True])
+def test_killed_at_any_moment_the_next_attempt_completes_it(
+    mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path, moment: str, directory: bool
+) -> None:
+    source = tmp_path / "data" / "scan.h5"
+    if directory:
+        (source / "deep").mkdir(parents=True)
+        (source / "deep" / "0.tif").write_bytes(b"x" * 5000)
+        (tmp_path / "backup" / "scan.h5").mkdir()
+        (tmp_path / "backup" / "scan.h5" / "old").write_bytes(b"old")
+    else:
+        source.write_bytes(b"x" * 5000)
+    code = f"""
+        import orchestration.local.copying as copying
+        copying.{moment} = lambda *_: kill()
+        finish(mover, request)
+    """
+    assert run(tmp_path, code) == -signal.SIGKILL
+    request = request_of(here, there, "scan.h5")
+
+    assert mover.find(request, "t1") is None  # nobody in this process knows of it
+    assert isinstance(wait(mover, request), Succeeded)  # polled by its handle, as after a restart
+
+    assert files(tmp_path / "backup") == files(tmp_path / "data")
+    assert [path.name for path in (tmp_path / "backup").iterdir()] == ["scan.h5"]
+
+
+def test_what_others_left_a_day_ago_is_cleaned_and_what_is_fresh_is_not(
+    mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path
+) -> None:
+    (tmp_path / "data" / "scan.h5").write_bytes(b"x")
+    old = tmp_path / "backup" / ".orc-0123456789abcdef-01234567.part"
+    fresh = tmp_path / "backup" / ".orc-0123456789abcdef-89abcdef.part"
+    old.mkdir()
+    fresh.touch()
+    os.utime(old, (1, 1))
+    assert isinstance(copy(mover, request_of(here, there, "scan.h5")), Succeeded)
+    assert (old.exists(), fresh.exists()) == (False, True)
+
+
+def test_cancel_stops_within_a_chunk_and_leaves_nothing(
+    mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data" / "scan.h5").write_bytes(b"x" * 100_000)
+    monkeypatch.setattr(copying, "CHUNK", 10)
+    request = request_of(here, there, "scan.h5")
+    mover.submit(request, "t1")
+    assert mover.find(request, "t1") == "t1"
+
+    assert mover.cancel("t1") is CancelAnswer.CANCELLED
+
+    assert isinstance(failure(mover.poll(request, "t1")), Cancelled)
+    assert list((tmp_path / "backup").iterdir()) == []
+    monkeypatch.undo()
+    assert isinstance(copy(mover, request, "t2"), Succeeded)
+    assert mover.cancel("t2") is CancelAnswer.ALREADY_FINISHED
+
+
+def test_another_process_can_cancel_and_two_do_not_copy_at_once(
+    mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path
+) -> None:
+    (tmp_path / "data" / "scan.h5").write_bytes(b"x" * 100_000)
+    code = """
+        import orchestration.local.copying as copying
+        copying.CHUNK = 1
+        mover.submit(request, "t1")
+        (tmp / "ready").touch()
+        status = finish(mover, request)
+        assert type(status.error) is Cancelled, status
+    """
+    other = threading.Thread(target=lambda: codes.append(run(tmp_path, code)))
+    codes: list[int] = []
+    other.start()
+    end = time.monotonic() + 10
+    while not list((tmp_path / "backup").glob(".orc-*")):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+    assert mover.cancel("t1") is CancelAnswer.CANCELLED
+
+    other.join(10)
+    assert codes == [0]
+    assert isinstance(failure(wait(mover, request_of(here, there, "scan.h5"))), Cancelled)
