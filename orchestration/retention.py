@@ -111,6 +111,8 @@ def _doubt(copy: CopyRecord, other: CopyRecord, *, settings: Settings, look: Loo
     endpoint = settings.endpoint(other.endpoint)
     if other.state is not CopyState.PRESENT:
         return "that copy was deleted"
+    if other.version != copy.version:
+        return "it is a copy of another version"
     if endpoint.shares_storage_with(settings.endpoint(copy.endpoint)):
         return "it is the same storage"
     if difference := _difference(copy.manifest, other.manifest):

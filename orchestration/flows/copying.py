@@ -71,7 +71,10 @@ def copy(
         deadline=_deadline(work, datasets, source),
     )
     outcome = work.perform(operation, mover(work, source, destination))
-    return [_record(work, scan, part, item, outcome, destination) for part, item in zip(datasets, items, strict=True)]
+    return [
+        _record(work, scan, part, item, outcome, destination, version)
+        for part, item in zip(datasets, items, strict=True)
+    ]
 
 
 def mover(work: Work, source: Endpoint, destination: Endpoint) -> Service[TransferRequest]:
@@ -94,7 +97,7 @@ def _deadline(work: Work, datasets: Sequence[Dataset], source: Endpoint) -> floa
 
 
 def _record(
-    work: Work, scan: Scan, part: Dataset, item: TransferItem, outcome: Outcome, destination: Endpoint
+    work: Work, scan: Scan, part: Dataset, item: TransferItem, outcome: Outcome, destination: Endpoint, version: str
 ) -> CopyRecord:
     manifest = manifest_of(work, outcome, item, destination)
     return work.ledger.copies.record(
@@ -106,6 +109,7 @@ def _record(
         manifest=manifest,
         method=outcome.record.service,
         verified_by=outcome.record.key,
+        version=version or scan.fingerprint,
     )
 
 
@@ -132,6 +136,7 @@ def record_source(
         manifest=copied.manifest,
         method=f"source of a verified copy ({copied.method})",
         verified_by=verified_by,
+        version=copied.version,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from orchestration.config import Endpoint, RetentionRule
-from orchestration.errors import DeletionUnproven, SourceMissing
+from orchestration.errors import DeletionUnproven, OperationFailed, SourceMissing
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.variables import retention_days
 from orchestration.flows.work import Work
@@ -41,7 +41,7 @@ def schedule_pruning(work: Work, scan: Scan, copy: CopyRecord) -> OperationRecor
         copy = work.ledger.copies.schedule(copy, due.timestamp())
     request = RunRequest(
         deployment=f"prune_{copy.endpoint}/prune_{copy.endpoint}",
-        parameters={"relative_path": copy.path.text},
+        parameters={"relative_path": copy.path.text, "generation": copy.generation},
         scheduled_time=datetime.fromtimestamp(copy.delete_after or due.timestamp(), UTC),
         flow_run_name=f"prune {copy.endpoint}: {copy.path.name}"[:200],
         tags=(scan.beamline, "prune"),
@@ -56,8 +56,10 @@ def schedule_pruning(work: Work, scan: Scan, copy: CopyRecord) -> OperationRecor
     return work.perform(operation, work.services.prefect_schedule).record
 
 
-def prune(work: Work, endpoint: Endpoint, path: RelativePath) -> Document:
+def prune(work: Work, endpoint: Endpoint, path: RelativePath, *, generation: int | None = None) -> Document:
     """Delete what the ledger knows at that place, once another verified copy of it is proved.
+
+    A run that was scheduled for one `generation` of a copy leaves later ones alone: they have runs of their own.
 
     Raises:
         DeletionUnproven: if it is not proved, not due, or nothing that the ledger knows; nothing was deleted.
@@ -69,9 +71,13 @@ def prune(work: Work, endpoint: Endpoint, path: RelativePath) -> Document:
             where=f"{endpoint.name}:{path}",
             next_step="check the path; files that this service did not put there are left alone",
         )
-    present = [copy for copy in known if copy.state is CopyState.PRESENT]
+    present = [
+        copy
+        for copy in known
+        if copy.state is not CopyState.DELETED and (generation is None or copy.generation == generation)
+    ]
     if not present:
-        work.logger.info("%s:%s was already deleted", endpoint.name, path)
+        work.logger.info("%s:%s was already deleted, or has been made anew", endpoint.name, path)
     deleted = [_prune_copy(work, endpoint, copy) for copy in present]
     return {"endpoint": endpoint.name, "path": path.text, "deleted": [proof.document() for proof in deleted]}
 
@@ -82,7 +88,7 @@ def _prune_copy(work: Work, endpoint: Endpoint, copy: CopyRecord) -> Proof:
     _demand_due(copy)
     proof = prove(
         copy,
-        rule=_rule(work, endpoint),
+        rule=work.settings.retention_rule(endpoint.name),
         others=work.ledger.copies.of_scan(scan.id),
         open_operations=_reading(work, scan),
         settings=work.settings,
@@ -98,10 +104,14 @@ def _prune_copy(work: Work, endpoint: Endpoint, copy: CopyRecord) -> Proof:
     service: Service[DeleteRequest] = (
         work.services.globus_delete if endpoint.uuid is not None else work.services.local_delete
     )
+    work.ledger.copies.begin_deletion(copy, witnesses=[witness.copy for witness in proof.witnesses])
     try:
         work.perform(operation, service)
     except SourceMissing:
         work.logger.warning("%s:%s was gone before it was deleted", endpoint.name, copy.path)
+    except OperationFailed:
+        work.ledger.copies.kept(copy)
+        raise
     work.ledger.copies.deleted(copy)
     return proof
 
@@ -110,10 +120,6 @@ def _witnesses_allowed(work: Work, rule: RetentionRule) -> bool:
     """Whether export-controlled data could ever lie where the rule wants another copy."""
     zones = [work.settings.endpoint(name).zone for name in rule.requires.any_of]
     return zones.count(Zone.BEAMLINE) >= rule.requires.min_copies
-
-
-def _rule(work: Work, endpoint: Endpoint) -> RetentionRule | None:
-    return work.settings.retention_rule(endpoint.name)
 
 
 def _demand_due(copy: CopyRecord) -> None:
@@ -133,5 +139,5 @@ def _reading(work: Work, scan: Scan) -> list[OperationRecord]:
 
 
 def _again(copy: CopyRecord) -> str:
-    """A copy that was made anew after its deletion is deleted anew."""
+    """A copy that was made anew is deleted anew."""
     return f" ({copy.generation})" if copy.generation > 1 else ""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import RowMapping, select, update
 
-from orchestration.errors import UnknownName
+from orchestration.errors import DeletionUnproven, UnknownName
 from orchestration.ledger.database import Database
 from orchestration.ledger.operations import expire
 from orchestration.ledger.tables import copies
@@ -26,7 +26,15 @@ class Role(enum.StrEnum):
 
 
 class CopyState(enum.StrEnum):
+    """::
+
+    present ──> deleting ──> deleted ──> present (made again: the next generation)
+       ^───────────┘ (the deletion failed)
+    """
+
     PRESENT = "present"
+    DELETING = "deleting"
+    """Proof against it was accepted: it proves nothing for any other copy any more."""
     DELETED = "deleted"
 
 
@@ -48,10 +56,12 @@ class CopyRecord:
     """Copies of one dataset of a scan hold the same bytes: ``raw``, ``rec.tiff``, ``rec.zarr``."""
     endpoint: str
     path: RelativePath
+    version: str
+    """Copies of one dataset hold the same bytes if they are of one version: that of the file, or of the job's result."""
     role: Role
     state: CopyState
     generation: int
-    """Counts how often it was made again after a deletion."""
+    """Counts how often it was made again: after a deletion, or as another version."""
     size: int
     files: int
     manifest: tuple[FileEvidence, ...]
@@ -86,12 +96,14 @@ class Copies:
         manifest: Sequence[FileEvidence],
         method: str,
         verified_by: str | None,
+        version: str = "",
         delete_after: float | None = None,
     ) -> CopyRecord:
-        """Write down that a verified copy is there; one that was deleted before begins a new generation.
+        """Write down that a verified copy is there.
 
         `method` says how it was verified (``globus checksum``, ``sha256 after write``). A second proof of the same copy
-        replaces the first; a time of deletion that was already set is kept.
+        replaces the first; a time of deletion that was already set is kept. One that was deleted before, or is of
+        another version, begins a new generation, whose time of deletion is still to be set.
         """
         where = (
             (copies.c.scan_id == scan_id)
@@ -100,6 +112,7 @@ class Copies:
             & (copies.c.path == path.text)
         )
         values = {
+            "version": version,
             "role": role,
             "state": CopyState.PRESENT,
             "size": sum(entry.size for entry in manifest),
@@ -115,7 +128,7 @@ class Copies:
                 key = {"scan_id": scan_id, "dataset": dataset, "endpoint": endpoint, "path": path.text}
                 connection.execute(copies.insert().values(**key, **values, generation=1, delete_after=delete_after))
             else:
-                again = row["state"] == CopyState.DELETED
+                again = row["state"] == CopyState.DELETED or row["version"] != version
                 values["generation"] = row["generation"] + again
                 values["deleted_at"] = None
                 if not again and verified_by is not None and row["verified_by"] == verified_by:
@@ -125,12 +138,38 @@ class Copies:
             found = connection.execute(select(copies).where(where)).mappings().one()
         return CopyRecord.from_row(found)
 
+    def begin_deletion(self, copy: CopyRecord, *, witnesses: Sequence[CopyRecord]) -> None:
+        """Take the copy out of the number of those that count, in one step with a last look at its witnesses.
+
+        Two copies that are each other's witness cannot both be deleted: the second deletion finds the first.
+
+        Raises:
+            DeletionUnproven: if one of the witnesses is being deleted, or was made anew, meanwhile.
+        """
+        with self._database.write("copies") as connection:
+            for witness in witnesses:
+                as_seen = (copies.c.id == witness.id) & (copies.c.generation == witness.generation)
+                as_seen &= copies.c.state == CopyState.PRESENT
+                if connection.execute(select(copies.c.id).where(as_seen)).one_or_none() is None:
+                    raise DeletionUnproven(
+                        f"the copy at {witness.endpoint} is itself being deleted", where=f"{copy.endpoint}:{copy.path}"
+                    )
+            this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
+            this &= copies.c.state != CopyState.DELETED
+            connection.execute(update(copies).where(this).values(state=CopyState.DELETING))
+
+    def kept(self, copy: CopyRecord) -> None:
+        """Its deletion failed, and that is certain: it is there as before."""
+        with self._database.write("copies") as connection:
+            this = (copies.c.id == copy.id) & (copies.c.state == CopyState.DELETING)
+            connection.execute(update(copies).where(this).values(state=CopyState.PRESENT))
+
     def deleted(self, copy: CopyRecord) -> None:
         """It is gone, on purpose: what made it may be asked for again."""
         with self._database.write("copies") as connection:
             this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
             gone = {"state": CopyState.DELETED, "deleted_at": self._database.now(), "delete_after": None}
-            this &= copies.c.state == CopyState.PRESENT
+            this &= copies.c.state != CopyState.DELETED
             verified_by = connection.execute(
                 update(copies).where(this).values(**gone).returning(copies.c.verified_by)
             ).scalar_one_or_none()

@@ -111,6 +111,7 @@ copies = Table(
     Column("dataset", Text, nullable=False),
     Column("endpoint", Text, nullable=False, index=True),
     Column("path", Text, nullable=False),
+    Column("version", Text, nullable=False, default=""),
     Column("role", String(16), nullable=False),
     Column("state", String(16), nullable=False, index=True),
     Column("generation", Integer, nullable=False, default=1),

@@ -18,20 +18,25 @@ from orchestration.ledger.service import Document
 from orchestration.paths import RelativePath
 
 
-def _prune(flow_name: str, endpoint_name: str, relative_path: str) -> Document:
-    parameters: Document = {"source_endpoint": endpoint_name, "relative_path": relative_path}
+def _prune(flow_name: str, endpoint_name: str, relative_path: str, generation: int | None) -> Document:
+    parameters: Document = {
+        "source_endpoint": endpoint_name,
+        "relative_path": relative_path,
+        "generation": generation,
+    }
     with working(flow_name, parameters) as work:
-        done = prune(work, work.settings.endpoint(endpoint_name), RelativePath.parse(relative_path))
+        endpoint = work.settings.endpoint(endpoint_name)
+        done = prune(work, endpoint, RelativePath.parse(relative_path), generation=generation)
         work.logger.info("proof: %s", json.dumps(done))
         return done
 
 
-def _prune_flow(endpoint_name: str) -> Flow[[str], Document]:
+def _prune_flow(endpoint_name: str) -> Flow[..., Document]:
     """The flow ``prune_<endpoint>``: it takes the path of the copy below that endpoint's root."""
     name = f"prune_{endpoint_name}"
 
-    def prune_endpoint(relative_path: str) -> Document:
-        return _prune(name, endpoint_name, relative_path)
+    def prune_endpoint(relative_path: str, generation: int | None = None) -> Document:
+        return _prune(name, endpoint_name, relative_path, generation)
 
     prune_endpoint.__name__ = name
     prune_endpoint.__doc__ = f"Delete a copy on {endpoint_name}, once another verified copy of it is proved."
@@ -52,12 +57,12 @@ prune_local832_scratch = _prune_flow("local832_scratch")
 
 
 @flow(name="prune_globus_endpoint", flow_run_name="prune {source_endpoint}: {relative_path}")
-def prune_globus_endpoint(relative_path: str, source_endpoint: str) -> Document:
+def prune_globus_endpoint(relative_path: str, source_endpoint: str, generation: int | None = None) -> Document:
     """Delete a copy on any endpoint of config.yml, once another verified copy of it is proved.
 
     Which copies count is the endpoint's retention rule, not the caller's choice.
     """
-    return _prune("prune_globus_endpoint", source_endpoint, relative_path)
+    return _prune("prune_globus_endpoint", source_endpoint, relative_path, generation)
 
 
 def main(argv: list[str] | None = None) -> Any:
