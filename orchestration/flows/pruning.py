@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
+
+from prefect import Flow, flow
 
 from orchestration.config import Endpoint, RetentionRule
 from orchestration.errors import DeletionUnproven, OperationFailed, SourceMissing
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.variables import retention_days
-from orchestration.flows.work import Work
+from orchestration.flows.work import Work, working
 from orchestration.ledger.copies import CopyRecord, CopyState
 from orchestration.ledger.operation import Operation, OperationRecord
 from orchestration.ledger.scan import Scan
@@ -141,3 +144,32 @@ def _reading(work: Work, scan: Scan) -> list[OperationRecord]:
 def _again(copy: CopyRecord) -> str:
     """A copy that was made anew is deleted anew."""
     return f" ({copy.generation})" if copy.generation > 1 else ""
+
+
+def prune_flow(endpoint_name: str) -> Flow[..., Document]:
+    """The flow ``prune_<endpoint>``, in which the scheduled deletions of that endpoint run.
+
+    It takes the path of the copy below the endpoint's root, and the generation for which it was scheduled.
+    """
+    name = f"prune_{endpoint_name}"
+
+    def prune_endpoint(relative_path: str, generation: int | None = None) -> Document:
+        return run_prune(name, endpoint_name, relative_path, generation)
+
+    prune_endpoint.__name__ = name
+    prune_endpoint.__doc__ = f"Delete a copy on {endpoint_name}, once another verified copy of it is proved."
+    return flow(name=name, flow_run_name=f"{name}: {{relative_path}}")(prune_endpoint)
+
+
+def run_prune(flow_name: str, endpoint_name: str, relative_path: str, generation: int | None) -> Document:
+    """The body of every flow that deletes; returns the proof of each copy that is gone now."""
+    parameters: Document = {
+        "source_endpoint": endpoint_name,
+        "relative_path": relative_path,
+        "generation": generation,
+    }
+    with working(flow_name, parameters) as work:
+        endpoint = work.settings.endpoint(endpoint_name)
+        done = prune(work, endpoint, RelativePath.parse(relative_path), generation=generation)
+        work.logger.info("proof: %s", json.dumps(done))
+        return done
