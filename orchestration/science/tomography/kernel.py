@@ -152,6 +152,9 @@ class Tables:
         cosine, sine = np.cos(geometry.angles), np.sin(geometry.angles)
         gain = gain * np.exp(2j * np.pi * half * np.outer(cosine - sine, frequency))
         gain *= angular_weights(geometry.angles)[:, None]
+        # The highest frequency has no mirror image among the samples: off the samples it is not real, and would carry
+        # one slice of a pair into the other.
+        gain[:, grid.length // 2] = 0.0
         low = np.arange(-MODES, MODES + 1)
         asarray = device.asarray
         self._low = asarray(low)
