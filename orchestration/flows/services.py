@@ -9,6 +9,7 @@ from orchestration import config
 from orchestration.config import Endpoint, Settings, state_directory
 from orchestration.errors import UnknownName
 from orchestration.flows.runs import PrefectRun, PrefectSchedule
+from orchestration.flows.server import insist
 from orchestration.globus.auth import TransferClients
 from orchestration.globus.delete import GlobusDelete
 from orchestration.globus.files import GlobusFiles
@@ -39,11 +40,11 @@ class Services:
 
     @cached_property
     def local_transfer(self) -> LocalTransfer:
-        return LocalTransfer()
+        return LocalTransfer(state=state_directory() / "work")
 
     @cached_property
     def local_delete(self) -> LocalDelete:
-        return LocalDelete()
+        return LocalDelete(state=state_directory() / "work")
 
     @cached_property
     def local_jobs(self) -> LocalJobs:
@@ -66,7 +67,13 @@ class Services:
         return TransferClients(config.credentials())
 
     def look(self, endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
-        """What stands there now, as its own server sees it; None if nothing does."""
+        """What stands there now, as its own server sees it; None if nothing does.
+
+        A server that does not answer is asked again for as long as the shortest transfer may take.
+        """
+        return insist(lambda: self._look(endpoint, path), seconds=self._settings.transfer.min_seconds)
+
+    def _look(self, endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
         if endpoint.uuid is not None:
             return GlobusFiles(self._clients).inspect(endpoint, path)
         return inspect_directory(endpoint, path)
