@@ -88,30 +88,30 @@ class Scans:
         return Scan.from_row(row)
 
     def find(self, text: str) -> Scan:
-        """By id, path, file name or its stem (the newest, if several fit), or by the beginning of an id.
+        """By id, path, file name or its stem, by the beginning of an id, or by a part of the file name.
+
+        Where names fit several, the newest is meant.
 
         Raises:
             UnknownName: if none fits, or a beginning of an id fits several.
         """
         path, start = scans.c.path, max(len(text), MIN_ID_CHARACTERS)
-        exactly = (scans.c.id == text) | (path == text)
-        named = path.endswith(f"/{text}", autoescape=True) | path.contains(f"{text}.", autoescape=True)
         begins = func.substr(scans.c.id, 1, start) == text.lower()
         with self._database.read() as connection:
-            query = select(scans).where(exactly | named | begins).order_by(scans.c.registered_at.desc())
-            known = [Scan.from_row(row) for row in connection.execute(query).mappings()]
-        for fits in (
-            [scan for scan in known if text in {scan.id, scan.path.text}],
-            [scan for scan in known if text in {scan.path.name, scan.path.stem}],
-        ):
-            if fits:
-                return fits[0]
+            query = select(scans).where((path == text) | path.contains(text, autoescape=True) | begins)
+            rows = connection.execute(query.order_by(scans.c.registered_at.desc())).mappings()
+            known = [Scan.from_row(row) for row in rows] if text else []
+        named = [scan for scan in known if text in {scan.id, scan.path.text}]
+        named = named or [scan for scan in known if text in {scan.path.name, scan.path.stem}]
+        if named:
+            return named[0]
         by_id = [scan for scan in known if len(text) >= MIN_ID_CHARACTERS and scan.id.startswith(text.lower())]
         if len(by_id) > 1:
             raise UnknownName(f"{text!r} is the beginning of {len(by_id)} scans", next_step="give more of the id")
-        if not by_id:
+        found = by_id or [scan for scan in known if text in scan.path.name]
+        if not found:
             raise _unknown(text)
-        return by_id[0]
+        return found[0]
 
     def latest(self, *, limit: int = 50, beamline: str | None = None) -> Sequence[Scan]:
         query = select(scans).order_by(scans.c.registered_at.desc()).limit(limit)

@@ -51,10 +51,18 @@ def test_a_scan_is_found_by_each_of_its_names(ledger: Ledger, scan: Scan) -> Non
         assert ledger.scans.find(name) == scan, name
 
 
-@pytest.mark.parametrize("name", ["", "%", "_ooth", "Tooth", "oth.h5", "p1", "raw/p1", "zzzz"])
+@pytest.mark.parametrize("name", ["", "%", "_ooth", "Tooth", "oth.h6", "p1", "raw/p1", "zzzz"])
 def test_what_is_no_name_of_a_scan_finds_none(ledger: Ledger, scan: Scan, name: str) -> None:
     with pytest.raises(UnknownName, match="no scan"):
         ledger.scans.find(name)
+
+
+def test_a_part_of_file_names_finds_the_newest_of_them(ledger: Ledger, scan: Scan) -> None:
+    known(ledger, "raw/oot/20261120_demo_1.h5")
+    newest = known(ledger, "raw/20261121_demo_2.h5")
+    assert ledger.scans.find("demo") == newest
+    assert ledger.scans.find("_demo_2") == newest
+    assert ledger.scans.find("oot") == scan
 
 
 def test_too_little_of_an_id_finds_nothing(ledger: Ledger, scan: Scan) -> None:
