@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -16,7 +17,18 @@ from orchestration.commands.scans import scans, show
 from orchestration.errors import OrchestrationError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Beamline(click.Group):
+    """An error that is meant for people is one sentence, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OrchestrationError as error:
+            click.echo(f"{type(error).__name__}: {error.sentence}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Beamline, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="beamline-orchestration")
 def beamline() -> None:
     """Carry every scan of a beamline from the detector to a result somebody can look at."""
@@ -40,12 +52,8 @@ sandbox_group.add_command(fault)
 
 
 def main() -> None:
-    """Entry point: an error that is meant for people is one sentence, without a traceback."""
-    try:
-        beamline.main(prog_name="beamline")
-    except OrchestrationError as error:
-        click.echo(f"{type(error).__name__}: {error.sentence}", err=True)
-        sys.exit(1)
+    """Entry point."""
+    beamline.main(prog_name="beamline")
 
 
 if __name__ == "__main__":

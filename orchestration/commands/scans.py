@@ -22,11 +22,17 @@ from orchestration.ledger.copies import CopyRecord, CopyState
 from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.overview import Overview, overview
 from orchestration.ledger.results import ResultRecord
-from orchestration.ledger.service import Json
+from orchestration.ledger.service import Document, Json
 
 SCHEDULES = "prefect.schedule"
 VERSION_TAG = re.compile(r" \[[0-9a-f]{8}\]$")
 """Tells the steps of one reconstruction from those of the next; of no use to people."""
+
+TELLING = 0.05
+"""Seconds; a part of a reconstruction that took less is not shown."""
+
+WORDY = 40
+"""Characters; a longer entry of a receipt is explanation, not measurement."""
 
 
 @contextmanager
@@ -191,16 +197,24 @@ def _fate(copy: CopyRecord) -> Text:
 
 
 def _result(result: ResultRecord) -> list[Text]:
+    """How good it is and how long it took; its whole receipt is in the JSON."""
     receipt = result.receipt
-    named = {**receipt.quality, "seconds": receipt.timings}
-    rows: list[list[page.Cell]] = [[name, _values(value)] for name, value in named.items() if value]
+    slow: Json = {
+        name: value for name, value in receipt.timings.items() if isinstance(value, float) and value >= TELLING
+    }
+    named: Document = {**receipt.quality, "of which": slow}
+    rows: list[list[page.Cell]] = [[name.replace("_", " "), _value(name, value)] for name, value in named.items()]
     title = Text(f"{result.kind} at {receipt.site}: {result.endpoint}:{result.path}", style=page.HEAD)
-    return [title, *page.columns(rows, indent=page.GAP)]
+    return [title, *page.columns([row for row in rows if row[1]], indent=page.GAP)]
 
 
-def _values(value: Json) -> str:
+def _value(name: str, value: Json) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_values(each)}" for name, each in value.items())
+        return ", ".join(f"{key} {_value(key, each)}" for key, each in value.items() if len(str(each)) < WORDY)
+    if isinstance(value, list):
+        return " x ".join(_value(name, each) for each in value)
+    if name.endswith("_bytes") and isinstance(value, int):
+        return page.size(value)
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 

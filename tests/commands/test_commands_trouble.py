@@ -1,0 +1,136 @@
+"""The command line when something is wrong: it says what, where and what next."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine, data_exchange
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from orchestration.flows.runs import RunRequest
+from orchestration.flows.starting import unattended
+from orchestration.sandbox.supervisor import Supervisor
+
+
+def until_true(condition: Callable[[], object], *, seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        threading.Event().wait(0.2)
+
+
+def test_a_new_ledger_has_no_scans(alone: CommandLine) -> None:
+    assert alone("scans").startswith("No scans yet. Start one with")
+    assert alone.json("scans") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("show", "nobody"), "UnknownName: no scan 'nobody' in the ledger. Next: look it up with `beamline scans`."),
+        (("cancel", "nobody"), "UnknownName: no scan 'nobody' in the ledger."),
+        (("rerun", "nobody"), "UnknownName: no scan 'nobody' in the ledger."),
+        (("scans", "--beamline", "bl999"), "UnknownName: "),
+        (("run", "bl832", "/global/raw/a.h5"), "ConfigError: no Prefect server is set (PREFECT_API_URL)."),
+        (("reconcile",), "ConfigError: no Prefect server is set (PREFECT_API_URL)."),
+        (("sandbox", "fault", "nersc832", "--full"), "InvalidInput: the sandbox does not run"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(alone: CommandLine, arguments: tuple[str, ...], sentence: str) -> None:
+    result = alone.result(*arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(sentence)
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_server_that_is_away_is_named_with_what_starts_it(alone: CommandLine) -> None:
+    away = CommandLine(alone.directory, {**alone.environment, "PREFECT_API_URL": "http://127.0.0.1:9/api"})
+    result = away.result("run", "bl832", "/global/raw/a.h5")
+    assert result.exit_code == 1
+    assert "does not answer" in result.stderr
+    assert "Next: start it with `prefect server start`, or correct PREFECT_API_URL." in result.stderr
+
+
+def test_a_path_that_leads_nowhere_is_told_at_once(command: CommandLine) -> None:
+    result = command.result("run", "bl832", "/global/raw/ALS-1/typo.h5")
+    assert result.stderr.startswith("SourceMissing: there is no file /global/raw/ALS-1/typo.h5")
+
+
+def test_an_unknown_flow_is_answered_with_those_that_there_are(command: CommandLine, tmp_path: Path) -> None:
+    file = data_exchange(tmp_path / "flowless.h5")
+    result = command.result("run", "bl832", str(file), "--flow", "magic")
+    assert "has no flow 'magic'" in result.stderr
+    assert "new_832_file_flow" in result.stderr
+
+
+def test_a_fault_must_be_named(command: CommandLine) -> None:
+    assert "no fault was named" in command.result("sandbox", "fault", "nersc832").stderr
+    assert "no endpoint was named" in command.result("sandbox", "fault", "--full").stderr
+
+
+def test_a_run_that_fails_says_why_and_carries_on_once_it_is_mended(command: CommandLine, tmp_path: Path) -> None:
+    file = data_exchange(tmp_path / "refused.h5")
+    assert command("sandbox", "fault", "nersc832", "--read-only") == "nersc832 is read-only\n"
+    try:
+        failed = command.json("run", "bl832", str(file), code=1)
+    finally:
+        command("sandbox", "fault", "nersc832", "--clear")
+    assert failed["state"] == "failed"
+    assert failed["error"]["type"] == "AccessDenied"
+    assert "Next: " in failed["failed"]
+    page = command("show", "refused")
+    assert "AccessDenied: " in page
+    assert "\n  where  " in page
+    assert "\n  next   " in page
+
+    mended = command.json("run", "bl832", "/global/" + failed["path"], "--flow", "new_832_file_flow")
+    assert mended["failed"] is None
+    done = {stage["name"]: stage["attempt"] for stage in mended["stages"] if stage["name"].startswith("copy raw")}
+    assert done == {"copy raw from spot832 to data832": 1, "copy raw from data832 to nersc832": 2}
+
+
+def test_ctrl_c_leaves_the_run_alone_and_cancel_ends_it(command: CommandLine, tmp_path: Path) -> None:
+    file = data_exchange(tmp_path / "slow.h5")
+    command("sandbox", "fault", "spot832", "--slow", "2000")
+    try:
+        watching = command.start("run", "bl832", str(file), "--flow", "new_832_file_flow")
+
+        def moving() -> bool:
+            found = command.result("show", "slow", "--json").stdout
+            return '"state": "submitted"' in found
+
+        until_true(moving)
+        watching.send_signal(signal.SIGINT)
+        _, errors = watching.communicate(timeout=30)
+        assert watching.returncode == 130
+        assert "The run goes on without this terminal." in errors
+        assert " show slow.h5`" in errors
+        answers = command.json("cancel", "slow")["answers"]
+    finally:
+        command("sandbox", "fault", "spot832", "--clear")
+    assert answers["copy raw from spot832 to data832"] == "cancelled"
+    until_true(lambda: command.json("show", "slow")["state"] in {"failed", "cancelled"})
+    assert command.json("show", "slow")["error"]["type"] == "Cancelled"
+
+
+def test_a_pool_without_a_worker_is_noticed(sandbox: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BEAMLINE_SANDBOX", raising=False)
+    with (
+        temporary_settings({PREFECT_API_URL: sandbox.environment["PREFECT_API_URL"]}),
+        get_client(sync_client=True) as client,
+    ):
+        client.create_work_pool(WorkPoolCreate(name="deaf_pool", type="process"))
+        flow = client.create_flow_from_name("deaf")
+        client.create_deployment(flow, "deaf", work_pool_name="deaf_pool")
+        assert unattended(RunRequest(deployment="deaf/deaf")) == (
+            "no worker serves the pool deaf_pool: nobody picks this run up. "
+            "Start one with `prefect worker start --pool deaf_pool`"
+        )
+        assert unattended(RunRequest(deployment="dispatcher/run_832_dispatcher")) == ""
