@@ -37,6 +37,8 @@ class Room:
         assert made.completed, made
 
     def calm(self) -> None:
+        if not self.world.alive("facility"):
+            self.world.start("facility")
         self.world.facility.faults.clear()
         for collection in self.world.facility.collections.every():
             self.world.facility.collections.set(
@@ -72,6 +74,10 @@ class Room:
 
     def complaints(self, file_path: str, *flows: str) -> list[Complaint]:
         return Audit(self.world).complaints(file_path, flows=flows)
+
+    def audit(self) -> Audit:
+        """For several scans; it knows what had happened when it was made."""
+        return Audit(self.world)
 
     def effects(self, file_path: str) -> list[str]:
         """What the facility did with the files of a scan."""

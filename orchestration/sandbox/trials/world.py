@@ -104,6 +104,9 @@ class World:
                     raise OperationFailed(f"{component.name} did not start", where=str(log), next_step="read its log")
                 threading.Event().wait(0.05)
 
+    def alive(self, name: str) -> bool:
+        return name in self._components and self._components[name].alive
+
     def kill(self, name: str) -> None:
         """At once, as when the power fails."""
         os.kill(self._components[name].pid, 9)

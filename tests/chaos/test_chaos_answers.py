@@ -1,0 +1,118 @@
+"""Answers that never come, refusals for a moment, and facilities that go away: a run carries on by itself."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+
+import pytest
+from trial_room import LOCAL, NEW_FILE, TARGETS, Room
+
+from orchestration.sandbox.trials.audit import LOCAL_FLOW, NEW_FILE_FLOW
+from orchestration.sandbox.trials.kills import Ended
+
+SLOW = 10_000.0
+"""Bytes per second: a scan of the trials then takes some seconds to move."""
+
+REQUESTS = 40
+"""More than a flow sends to the facility."""
+
+
+def every_tenth_request(room: Room, kind: str, *, status: int = 503) -> None:
+    """Fails, or so: at fixed places without a rhythm, in which what asks several things at once would be caught."""
+    chosen = [number for number in range(1, 2 * REQUESTS) if random.Random(number).random() < 0.1]
+    for earlier, number in enumerate(chosen):  # each rule sees only what the earlier ones have let pass
+        room.world.facility.faults.add(r".*", kind, status=status, times=1, skip=number - earlier)
+
+
+@pytest.mark.parametrize("kind", ["lost_answer", "drop", "status"])
+def test_a_new_file_arrives_although_every_tenth_request_fails(room: Room, kind: str) -> None:
+    file_path = room.scan()
+    every_tenth_request(room, kind)
+    ended = room.run(NEW_FILE, file_path=file_path)
+    assert ended.completed, ended
+    assert room.complaints(file_path, NEW_FILE_FLOW) == []
+
+
+def test_a_local_reconstruction_is_catalogued_although_every_tenth_answer_is_lost(room: Room) -> None:
+    file_path = room.moved_scan()
+    every_tenth_request(room, "lost_answer")
+    ended = room.run(LOCAL, file_path=file_path)
+    assert ended.completed, ended
+    assert room.complaints(file_path, NEW_FILE_FLOW, LOCAL_FLOW) == []
+
+
+def test_a_service_that_asks_to_come_back_later_is_asked_later(room: Room) -> None:
+    file_path = room.scan()
+    for match in (r"GET /transfer/submission_id", r"POST /transfer/transfer", r"POST /scicat/api/v3/[Dd]atasets"):
+        room.world.facility.faults.add(match, "status", status=429, retry_after=1, times=1)
+    ended = room.run(NEW_FILE, file_path=file_path)
+    assert ended.completed, ended
+    assert room.complaints(file_path, NEW_FILE_FLOW) == []
+
+
+def during_the_first_transfer(room: Room, disturb: Callable[[str], None]) -> tuple[str, Ended]:
+    """A new file whose first transfer takes a while; `disturb` is called while it is at it."""
+    data832 = room.collection("data832")
+    room.world.facility.collections.set(data832, bandwidth=SLOW)
+    file_path = room.scan()
+    child = room.start(NEW_FILE, file_path=file_path)
+    pause = threading.Event()
+    while "transfer" not in room.effects(file_path):
+        pause.wait(0.02)
+    disturb(data832)
+    room.world.facility.collections.set(data832, bandwidth=0.0, connected=True)
+    return file_path, child.wait()
+
+
+def expire_tokens(room: Room, _: str) -> None:
+    assert room.world.facility.expire_tokens() > 0
+
+
+def go_offline(room: Room, collection: str) -> None:
+    room.world.facility.collections.set(collection, connected=False)
+    threading.Event().wait(1.5)
+
+
+def restart(room: Room, _: str) -> None:
+    room.world.kill("facility")
+    threading.Event().wait(1.0)
+    room.world.start("facility")
+
+
+def restart_prefect(room: Room, _: str) -> None:
+    room.world.kill("prefect")
+    threading.Event().wait(0.5)
+    room.world.start("prefect")
+
+
+@pytest.mark.parametrize("disturb", [expire_tokens, go_offline, restart, restart_prefect])
+def test_a_new_file_arrives_although_something_goes_away_during_its_transfer(
+    room: Room, disturb: Callable[[Room, str], None]
+) -> None:
+    file_path, ended = during_the_first_transfer(room, lambda collection: disturb(room, collection))
+    assert ended.completed, ended
+    assert room.complaints(file_path, NEW_FILE_FLOW) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", ["lost_answer", "drop"])
+@pytest.mark.parametrize("flow", [NEW_FILE_FLOW, LOCAL_FLOW])
+def test_a_flow_completes_although_any_one_request_fails(room: Room, flow: str, kind: str) -> None:
+    scans = {}
+    for number in range(REQUESTS):
+        file_path = room.scan() if flow == NEW_FILE_FLOW else room.moved_scan()
+        rule = room.world.facility.faults.add(r".*", kind, skip=number)
+        ended = room.run(TARGETS[flow], file_path=file_path)
+        assert ended.completed, (number, ended)
+        scans[file_path] = number
+        hits = next(one.hits for one in room.world.facility.faults.every() if one.id == rule.id)
+        room.calm()
+        if not hits:
+            break
+    flows = (NEW_FILE_FLOW,) if flow == NEW_FILE_FLOW else (NEW_FILE_FLOW, flow)
+    audit = room.audit()
+    bad = [f"{number}: {one}" for path, number in scans.items() for one in audit.complaints(path, flows=flows)]
+    assert bad == []
