@@ -67,6 +67,7 @@ def environment(layout: Layout, *, facility_url: str, prefect_port: int) -> dict
     """The variables that lead every client of this project to the sandbox."""
     prefect = f"http://127.0.0.1:{prefect_port}"
     return {
+        "BEAMLINE_ENV_FILE": str(layout.environment_file),  # and no .env of the folder in which a flow happens to run
         "BEAMLINE_CONFIG": str(layout.config_file),
         "BEAMLINE_LEDGER_URL": layout.ledger_url,
         "BEAMLINE_STATE": str(layout.root / "state"),

@@ -16,6 +16,14 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 
+@pytest.fixture(autouse=True)
+def no_environment_file(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sandbox that somebody runs in the checkout is none of these tests' business."""
+    empty = tmp_path_factory.mktemp("environment") / "no.env"
+    empty.touch()
+    monkeypatch.setenv("BEAMLINE_ENV_FILE", str(empty))
+
+
 @pytest.fixture(scope="session")
 def prefect_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
     directory = tmp_path_factory.mktemp("prefect") / "sandbox"
