@@ -53,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
+    # One is enough: a second would interrupt the tidying up.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

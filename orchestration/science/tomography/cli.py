@@ -90,7 +90,7 @@ def center(context: click.Context, /, scan: Path, file: Path | None, **options: 
     """Find the rotation axis of SCAN and print it as JSON."""
     parameters = _parameters(context, file, options)
     with open_scan(scan, fallbacks=reconstructing.fallbacks(parameters)) as opened:
-        found = reconstructing.locate(opened, parameters)
+        found = reconstructing.locate(opened, parameters, reconstructing.normaliser(opened, parameters))
     click.echo(json.dumps(dataclasses.asdict(found) | {"confidence": round(found.confidence, 4)}))
 
 

@@ -38,9 +38,9 @@ class Recipe:
     device: Device
 
     @classmethod
-    def of(cls, scan: Scan, parameters: Parameters, *, center: float, device: Device) -> Recipe:
+    def of(cls, scan: Scan, parameters: Parameters, *, fields: Normaliser, center: float, device: Device) -> Recipe:
         return cls(
-            normaliser=normaliser(scan, parameters),
+            normaliser=fields,
             rings=RingRemoval(
                 method=parameters.rings,
                 level=parameters.ring_level,

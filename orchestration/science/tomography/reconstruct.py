@@ -16,9 +16,10 @@ from platform import python_version
 
 import numpy as np
 
-from orchestration.science.errors import CenterNotFound, OutputFailed, ParametersInvalid, ScienceError
+from orchestration.science.errors import CenterNotFound, OutputFailed, ParametersInvalid
 from orchestration.science.tomography.arrays import CPU, choose_device
-from orchestration.science.tomography.center import Center, find_center, rows_to_use
+from orchestration.science.tomography.center import Center, binned, columns_to_bin, find_center, rows_to_use
+from orchestration.science.tomography.correct import Normaliser
 from orchestration.science.tomography.outputs import Names, Outputs
 from orchestration.science.tomography.parameters import Parameters
 from orchestration.science.tomography.pipeline import Recipe, normaliser, stream, thread_count
@@ -75,8 +76,9 @@ def reconstruct(path: Path, out: Path, parameters: Parameters, *, progress: Styl
             threads = thread_count(parameters.threads)
             plan = make_plan(_workload(scan, rows, parameters, threads), memory_gib=parameters.memory)
             with watch.stage("center"):
-                center = locate(scan, parameters)
-            recipe = Recipe.of(scan, parameters, center=center.column, device=device)
+                fields = normaliser(scan, parameters)
+                center = locate(scan, parameters, fields)
+            recipe = Recipe.of(scan, parameters, fields=fields, center=center.column, device=device)
             outputs = _outputs(folder, names, scan, parameters, rows, plan)
             with Reporter(total=rows.stop - rows.start, style=progress) as reporter:
 
@@ -106,7 +108,7 @@ def reconstruct(path: Path, out: Path, parameters: Parameters, *, progress: Styl
     )
 
 
-def locate(scan: Scan, parameters: Parameters) -> Center:
+def locate(scan: Scan, parameters: Parameters, fields: Normaliser) -> Center:
     """The given centre, or the one found in rows spread over the detector."""
     if parameters.center is not None:
         if not 0 <= parameters.center <= scan.width - 1:
@@ -115,12 +117,13 @@ def locate(scan: Scan, parameters: Parameters) -> Center:
         given = parameters.center
         return Center(column=given, uncertainty=0.0, method="given", opposite=None, sinogram=None)
     rows = rows_to_use(scan.rows)
-    fields = normaliser(scan, parameters)
-    sinograms = [
-        fields.line_integrals(scan.read(slice(row, row + 1)), first_row=int(row), device=CPU) for row in rows.tolist()
-    ]
+    bins = columns_to_bin(scan.width)
+    sinograms = []
+    for row in rows.tolist():
+        values = fields.line_integrals(scan.read(slice(row, row + 1)), first_row=row, device=CPU)
+        sinograms.append(binned(values, bins))
     try:
-        return find_center(np.concatenate(sinograms), scan.angles)
+        return find_center(np.concatenate(sinograms), scan.angles, bins=bins)
     except CenterNotFound as error:
         raise CenterNotFound(error.what, where=str(scan.path)) from error
 
@@ -148,7 +151,9 @@ def preview(path: Path, out: Path, parameters: Parameters) -> Path:
     device = choose_device(parameters.device)
     with open_scan(path, fallbacks=fallbacks(parameters)) as scan, staging(out) as folder:
         middle = slice(scan.rows // 2, scan.rows // 2 + 1)
-        recipe = Recipe.of(scan, parameters, center=locate(scan, parameters).column, device=device)
+        fields = normaliser(scan, parameters)
+        center = locate(scan, parameters, fields)
+        recipe = Recipe.of(scan, parameters, fields=fields, center=center.column, device=device)
         plan = Plan(block=1, slab=1, task=1, bytes=0)
         found: list[np.ndarray[tuple[int, int, int], np.dtype[np.float32]]] = []
         stream(
@@ -251,4 +256,4 @@ def _versions() -> dict[str, str]:
     return found
 
 
-__all__ = ["Result", "ScienceError", "fallbacks", "locate", "pictures", "preview", "reconstruct"]
+__all__ = ["Result", "fallbacks", "locate", "normaliser", "preview", "reconstruct"]

@@ -30,7 +30,7 @@ DB5 = np.array(
 )
 """The scaling filter of Daubechies' wavelet with five vanishing moments."""
 
-_MEDIAN_ANGLES = 512
+_MEDIAN_ANGLES = 1024
 _OUTSTANDING = 3.0
 """In median absolute offsets; about two standard deviations."""
 
@@ -70,7 +70,11 @@ class RingRemoval:
         xp = device.xp
         every = max(1, sinograms.shape[1] // _MEDIAN_ANGLES)
         thinned = sinograms[:, ::every]
-        steps = xp.median(thinned[:, :, 1:] - thinned[:, :, :-1], axis=1)
+        # Sorting contiguous rows is several times faster than a median over a strided axis.
+        steps = xp.ascontiguousarray((thinned[:, :, 1:] - thinned[:, :, :-1]).swapaxes(1, 2))
+        steps.sort(axis=2)
+        count = steps.shape[2]
+        steps = 0.5 * (steps[:, :, (count - 1) // 2] + steps[:, :, count // 2])
         profile = xp.pad(xp.cumsum(steps, axis=1), ((0, 0), (1, 0)))
         module = "scipy.ndimage" if device.name == "cpu" else "cupyx.scipy.ndimage"
         median_filter = importlib.import_module(module).median_filter
@@ -99,9 +103,11 @@ class RingRemoval:
         median_filter = importlib.import_module(module).median_filter
         xp = device.xp
         for sinogram in sinograms:
-            order = xp.argsort(sinogram, axis=0)
-            ranked = median_filter(xp.take_along_axis(sinogram, order, axis=0), size=(1, self.size))
-            xp.put_along_axis(sinogram, order, ranked, axis=0)
+            columns = xp.ascontiguousarray(sinogram.T)
+            order = xp.argsort(columns, axis=1)
+            ranked = median_filter(xp.take_along_axis(columns, order, axis=1), size=(self.size, 1))
+            # The inverse permutation, rather than a scattered write, which cupy lacks.
+            sinogram[:] = xp.take_along_axis(ranked, xp.argsort(order, axis=1), axis=1).T
 
 
 @cache
