@@ -1,0 +1,83 @@
+"""Writes the pages of the reference that the program itself knows best: ``python scripts/write_reference.py``."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from orchestration.cli import beamline
+from orchestration.science.tomography.parameters import Parameters, kinds
+
+REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
+WIDTH = 100
+
+COMMANDS = """\
+# Commands
+
+What `beamline --help` says, command by command. Written by `scripts/write_reference.py`.
+
+Every command that shows something also takes `--json`, and then writes one JSON object (`scans`: a list) to standard
+output and everything else to standard error. Exit codes: 0, done; 1, it did not do its work, and one sentence on
+standard error says what, where and what next; 2, it was called wrongly; 130, interrupted with Ctrl-C (a run that was
+followed goes on).
+
+Settings come from `$BEAMLINE_CONFIG`, or `config.yml` in the working directory; variables that are not set come from
+`$BEAMLINE_ENV_FILE`, or `.env`, or else `.sandbox/env` there. So commands in a directory with a sandbox use it.
+"""
+
+RECONSTRUCTION = """\
+# Reconstruction parameters
+
+Of `python -m orchestration.science tomography reconstruct`, where `ring_sigma` is `--ring-sigma`; of
+`beamline rerun tooth --set ring_sigma=5`; and of the parameter `parameters` of the flows. Written by
+`scripts/write_reference.py`.
+
+| name | default | limits | meaning |
+|---|---|---|---|
+"""
+
+
+def commands() -> str:
+    return COMMANDS + "".join(_section(path, command) for path, command in walk(beamline, "beamline"))
+
+
+def reconstruction() -> str:
+    return RECONSTRUCTION + "".join(map(_row, dataclasses.fields(Parameters)))
+
+
+def walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    """All commands below this one that are not only groups of others, with what is typed for each."""
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    for name in sorted(command.commands):
+        yield from walk(command.commands[name], f"{path} {name}")
+
+
+def _section(path: str, command: click.Command) -> str:
+    context = click.Context(command, info_name=path, terminal_width=WIDTH, max_content_width=WIDTH)
+    return f"\n## `{path}`\n\n```text\n{command.get_help(context).strip()}\n```\n"
+
+
+def _row(item: dataclasses.Field[object]) -> str:
+    low, high = item.metadata["low"], item.metadata["high"]
+    _, choices = kinds(item)
+    limits = ", ".join(f"`{choice}`" for choice in choices)
+    if low is not None:
+        limits = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+    default = "" if item.default is None else f"`{str(item.default).lower()}`"
+    return f"| `{item.name}` | {default} | {limits} | {item.metadata['help']} |\n"
+
+
+def main() -> None:
+    for name, text in {"commands.md": commands(), "reconstruction.md": reconstruction()}.items():
+        (REFERENCE / name).write_text(re.sub(r" +$", "", text, flags=re.MULTILINE), encoding="utf-8")
+        click.echo(f"{REFERENCE / name}")
+
+
+if __name__ == "__main__":
+    main()
