@@ -45,11 +45,12 @@ class CommandLine:
             finally:
                 os.chdir(before)
 
-    def start(self, *arguments: str, module: str = "orchestration.cli") -> subprocess.Popen[str]:
-        """As a process of its own."""
+    def start(self, *arguments: str, module: str = "orchestration.cli", program: str = "") -> subprocess.Popen[str]:
+        """As a process of its own; another module or program instead, if one is given."""
+        what = ["-c", program] if program else ["-m", module]
         variables = {**os.environ, **self.environment, "PYTHONPATH": str(PROJECT), "COLUMNS": "80"}
         return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, *what, *arguments],
             cwd=self.directory,
             env=variables,
             stdout=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -98,24 +99,26 @@ def test_a_run_that_fails_says_why_and_carries_on_once_it_is_mended(command: Com
 
 def test_ctrl_c_leaves_the_run_alone_and_cancel_ends_it(command: CommandLine, tmp_path: Path) -> None:
     file = data_exchange(tmp_path / "slow.h5")
+    copying = "copy raw from spot832 to data832"
+
+    def moving() -> bool:
+        shown = command.result("show", "slow", "--json")
+        stages = json.loads(shown.stdout)["stages"] if shown.exit_code == 0 else []
+        return any(stage["name"] == copying and stage["handle"] for stage in stages)
+
     command("sandbox", "fault", "spot832", "--slow", "2000")
-    try:
-        watching = command.start("run", "bl832", str(file), "--flow", "new_832_file_flow")
-
-        def moving() -> bool:
-            found = command.result("show", "slow", "--json").stdout
-            return '"state": "submitted"' in found
-
-        until_true(moving)
-        watching.send_signal(signal.SIGINT)
-        _, errors = watching.communicate(timeout=30)
-        assert watching.returncode == 130
-        assert "The run goes on without this terminal." in errors
-        assert " show slow.h5`" in errors
+    with command.start("run", "bl832", str(file), "--flow", "new_832_file_flow") as watching:
+        try:
+            until_true(moving)
+        finally:
+            watching.send_signal(signal.SIGINT)
+            _, errors = watching.communicate(timeout=30)
         answers = command.json("cancel", "slow")["answers"]
-    finally:
-        command("sandbox", "fault", "spot832", "--clear")
-    assert answers["copy raw from spot832 to data832"] == "cancelled"
+    command("sandbox", "fault", "spot832", "--clear")
+    assert watching.returncode == 130
+    assert "The run goes on without this terminal." in errors
+    assert " show slow.h5`" in errors
+    assert answers[copying] == "cancelled"
     until_true(lambda: command.json("show", "slow")["state"] in {"failed", "cancelled"})
     assert command.json("show", "slow")["error"]["type"] == "Cancelled"
 
