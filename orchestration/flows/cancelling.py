@@ -6,11 +6,11 @@ import logging
 from collections.abc import Mapping
 from uuid import UUID
 
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound
 
 from orchestration.errors import OrchestrationError
-from orchestration.flows.server import prefect_server
+from orchestration.flows.server import insist, prefect_server
 from orchestration.flows.services import Services
 from orchestration.ledger import Ledger
 from orchestration.ledger.cancel import cancel
@@ -18,12 +18,19 @@ from orchestration.ledger.service import CancelAnswer
 
 logger = logging.getLogger(__name__)
 
+PATIENCE_SECONDS = 5.0
+"""How long Prefect may be busy while a signal waits to be understood."""
+
 
 def cancelling(run_id: str) -> bool:
     """Whether a person asked Prefect to cancel this run; False if its server cannot tell."""
-    try:
+
+    def ask() -> State | None:
         with prefect_server() as client:
-            state = client.read_flow_run(UUID(run_id)).state
+            return client.read_flow_run(UUID(run_id)).state
+
+    try:
+        state = insist(ask, seconds=PATIENCE_SECONDS)
     except (OrchestrationError, ObjectNotFound) as error:
         logger.warning("not known whether run %s is being cancelled: %s", run_id, error)
         return False

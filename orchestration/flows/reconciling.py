@@ -7,6 +7,7 @@ process stood behind each run. What a dead run had done is not done twice by the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from prefect import flow
@@ -16,10 +17,13 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
 from orchestration.flows.cancelling import cancel_run
-from orchestration.flows.server import prefect_server
+from orchestration.flows.server import insist, prefect_server
 from orchestration.flows.work import Work, working
 from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.ledger.service import Document
+
+PATIENCE_SECONDS = 60.0
+"""How long Prefect may be busy with one of the steps, each of which can be repeated."""
 
 _OPEN = {StateType.RUNNING, StateType.PENDING, StateType.CANCELLING}
 
@@ -40,7 +44,7 @@ def reconcile() -> Document:
     """Close the rows of dead runs, and start them again so that their scans complete."""
     with working("reconcile", {}) as work:
         dead = [run for run in work.ledger.runs.dead() if run.id != work.run_id]
-        findings = [Finding(run, _settle(work, run)) for run in dead]
+        findings = [Finding(run, insist(partial(_settle, work, run), seconds=PATIENCE_SECONDS)) for run in dead]
         for finding in findings:
             work.logger.warning("%s %s: %s", finding.run.flow, finding.run.id, finding.action)
         return {"dead_runs": [finding.document() for finding in findings]}

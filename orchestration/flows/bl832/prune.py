@@ -14,7 +14,6 @@ from orchestration.flows.main import command
 from orchestration.flows.pruning import prune_flow, run_prune
 from orchestration.ledger.service import Document
 
-
 prune_spot832 = prune_flow("spot832")
 prune_data832 = prune_flow("data832")
 prune_data832_raw = prune_flow("data832_raw")
