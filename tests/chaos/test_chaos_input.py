@@ -12,13 +12,13 @@ from orchestration.sandbox.trials.audit import NEW_FILE_FLOW
 from orchestration.sandbox.trials.kills import Ended
 
 
-def failed(room: Room, file_path: str, ended: Ended, error_type: str) -> str:
+def failed(room: Room, file_path: str, ended: Ended, error_type: str, *, where: bool = True) -> str:
     """The sentence of a run that failed for this reason, as the caller, the ledger and Prefect all say."""
     assert ended.error_type == error_type, ended
     assert ended.error is not None
     assert ended.error.what
     assert ended.error.next_step
-    assert ended.error.where
+    assert ended.error.where or not where
     state, message = room.prefect_states(file_path)[-1]
     assert state == "FAILED"
     assert ended.error.what[:80] in message
@@ -118,23 +118,34 @@ def test_a_path_that_cannot_be_carried_is_refused_before_anything_is_asked(room:
     assert len(room.world.facility.effects()) == before
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "with space.h5",
-        'it\'s "quoted".h5',
-        "$(touch pwned) `x`;&|.h5",
-        "-rf.h5",
-        "naïve-Ångström-試料.h5",
-        "100%#?&=+~.h5",
-        "x" * 240 + "12char.h5",
-    ],
-    ids=["space", "quotes", "shell", "dash", "unicode", "url", "long"],
-)
+NAMES = {
+    "space": "with space.h5",
+    "quotes": 'it\'s "quoted".h5',
+    "shell": "$(touch pwned) `x`;&|.h5",
+    "dash": "-rf.h5",
+    "unicode": "naïve-Ångström-試料.h5",
+    "url": "100%#?&=+~.h5",
+}
+LONG = "x" * 240 + "of255bytes__.h5"
+
+
+@pytest.mark.parametrize("name", [*NAMES.values(), LONG], ids=[*NAMES, "long"])
 def test_a_name_is_carried_whole(room: Room, name: str) -> None:
     file_path = room.scan(name)
     ended = room.run(NEW_FILE, file_path=file_path)
     assert ended.completed, ended
     assert room.file("nersc832", file_path).read_bytes() == room.file("spot832", file_path).read_bytes()
+
+
+@pytest.mark.parametrize("name", [NAMES["shell"], NAMES["dash"]], ids=["shell", "dash"])
+def test_a_name_is_reconstructed_whole(room: Room, name: str) -> None:
+    file_path = room.scan(f"again {name}" if name.startswith("$") else f"-again{name}")
+    assert room.run(NEW_FILE, file_path=file_path).completed
     ended = room.run(LOCAL, file_path=file_path)
     assert ended.completed, ended
+
+
+def test_a_name_too_long_for_the_names_of_its_results_is_refused_before_the_job(room: Room) -> None:
+    file_path = room.scan(f"y{LONG[1:]}")
+    assert room.run(NEW_FILE, file_path=file_path).completed
+    failed(room, file_path, room.run(LOCAL, file_path=file_path), "InvalidPath", where=False)

@@ -19,7 +19,7 @@ _WRITES = {Boundary.BEFORE_WRITE, Boundary.AFTER_WRITE}
 class Kill:
     """At the `nth` time that a process reaches the boundary called `at`.
 
-    Without a name: at the first boundary that is called none of `spared`.
+    Without a name: at the `nth` boundary of those that are called none of `spared`.
     """
 
     at: str = ""
@@ -34,7 +34,7 @@ class Kill:
         return cls(at=document["at"], nth=document["nth"], spared=tuple(document["spared"]))
 
     def __str__(self) -> str:
-        return f"killed {self.at}, {self.nth}." if self.at else "killed at the next boundary"
+        return f"killed {self.at}, {self.nth}." if self.at else f"killed at boundary {self.nth}"
 
 
 @dataclass

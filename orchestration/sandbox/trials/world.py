@@ -70,6 +70,7 @@ class World:
         rows = yaml.safe_load(self.layout.facility_file.read_text())
         self.layout.facility_file.write_text(yaml.safe_dump({**rows, "retry": FACILITY_RETRY_SECONDS}))
         try:
+            blueprint.write_environment(self.layout, self.environment)
             self.start("facility", "prefect")
         except BaseException:
             self.close()

@@ -103,6 +103,7 @@ class _Watch:
         self.reached: list[str] = []
         self._names = Names()
         self._kill = kill
+        self._fitting = 0
         self._last_words = last_words
         self._lock = threading.Lock()
 
@@ -116,9 +117,10 @@ class _Watch:
                 signal.pause()
 
     def _fatal(self, kill: Kill, name: str) -> bool:
-        if kill.at:
-            return kill.at == name and self.reached.count(name) == kill.nth
-        return name not in kill.spared
+        if (kill.at and kill.at != name) or name in kill.spared:
+            return False
+        self._fitting += 1
+        return self._fitting == kill.nth
 
 
 if __name__ == "__main__":

@@ -1,0 +1,218 @@
+"""Random trials: scans carried by the real flows while processes are killed and services fail, at random.
+
+``python benchmarks/chaos.py --trials 300 --seed 1 --json`` starts a world of stand-ins with a real Prefect server, and
+ends with 1 if any effect happened twice, any is missing, or the ledger says what is not so. A bad trial is repeated by
+``--first N --trials 1`` with the same seed.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import click
+
+from orchestration.sandbox.trials.audit import LOCAL_FLOW, NEW_FILE_FLOW, Audit, Fault
+from orchestration.sandbox.trials.kills import Ended, Kill
+from orchestration.sandbox.trials.nursery import Nursery
+from orchestration.sandbox.trials.world import BEAMLINE, World
+
+TARGETS = {
+    NEW_FILE_FLOW: "orchestration.flows.bl832.move:process_new_832_file_flow",
+    LOCAL_FLOW: "orchestration.flows.bl832.local:local_recon_flow",
+}
+DEPLOYED = ("prune_spot832", "prune_data832", "prune_local832_raw", "prune_local832_scratch")
+
+MOST_RUNS = 12
+"""A scan that is not complete after so many runs, the last of them undisturbed, is lost."""
+
+BATCH = 20
+"""So many trials are judged together: what was done is then read once."""
+
+GIVEN_UP = "gave up"
+
+
+@dataclass
+class Trial:
+    """One scan, and what was done to its runs."""
+
+    number: int
+    random: random.Random
+    flows: tuple[str, ...]
+    file_path: str = ""
+    kills: int = 0
+    faults: int = 0
+    story: list[str] = field(default_factory=list)
+    complaints: list[tuple[str, str]] = field(default_factory=list)
+
+    def tell(self, what: str) -> None:
+        self.story.append(what)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    trials: int
+    duplicates: int
+    losses: int
+    untruthful: int
+    seconds: float
+    kills: int
+    faults: int
+    bad: list[dict[str, object]]
+
+
+class Chaos:
+    def __init__(self, world: World, nursery: Nursery) -> None:
+        self._world = world
+        self._nursery = nursery
+
+    def run(self, trial: Trial) -> None:
+        """Carry the scan to its end, disturbed now and then."""
+        trial.file_path = self._world.scan(
+            f"chaos{trial.number:05}.h5", size=trial.random.choice((5_000, 20_000, 200_000))
+        )
+        for flow in trial.flows:
+            for attempt in range(MOST_RUNS):
+                ended = self._attempt(trial, flow, disturbed=attempt < MOST_RUNS - 4)
+                if ended.completed:
+                    break
+                if not ended.killed:
+                    trial.complaints.append((Fault.LOSS, f"{flow} {GIVEN_UP}: {ended.error or ended.error_type}"))
+            else:
+                trial.complaints.append((Fault.LOSS, f"{flow} did not complete in {MOST_RUNS} runs"))
+
+    def _attempt(self, trial: Trial, flow: str, *, disturbed: bool) -> Ended:
+        chance = trial.random
+        kill = None
+        if disturbed and chance.random() < 0.5:
+            kill = Kill(nth=chance.randint(1, 90))
+            trial.tell(f"{flow}: to be {kill}")
+        if disturbed:
+            self._add_faults(trial)
+        child = self._nursery.start(TARGETS[flow], {"file_path": trial.file_path}, kill=kill)
+        if disturbed and chance.random() < 0.35:
+            threading.Event().wait(chance.uniform(0.05, 1.0))
+            self._disturb(trial, child.signal)
+        ended = child.wait()
+        trial.kills += ended.killed
+        trial.tell(f"{flow}: {'killed' if ended.killed else ended.error or 'completed'}")
+        self._world.facility.faults.clear()
+        return ended
+
+    def _add_faults(self, trial: Trial) -> None:
+        chance = trial.random
+        for _ in range(chance.choice((0, 0, 1, 1, 2, 3))):
+            kind = chance.choice(("lost_answer", "lost_answer", "drop", "status", "latency"))
+            status = chance.choice((429, 502, 503, 504))
+            rule = self._world.facility.faults.add(
+                chance.choice((r".*", r".*", r"POST ", r"POST /transfer/", r"/scicat/", r"GET /transfer/")),
+                kind,
+                status=status,
+                retry_after=chance.choice((None, None, 1)) if kind == "status" else None,
+                delay=chance.uniform(0.0, 0.3) if kind == "latency" else 0.0,
+                skip=chance.randint(0, 12),
+                times=chance.choice((1, 1, 2)),
+            )
+            trial.faults += 1
+            trial.tell(f"fault: {kind} of {rule.match!r} after {rule.skip}, {rule.times} times ({status})")
+
+    def _disturb(self, trial: Trial, kill: Callable[[], None]) -> None:
+        chance = trial.random
+        what = chance.choice(("kill", "kill", "expire tokens", "offline", "restart"))
+        trial.tell(what)
+        trial.faults += what != "kill"
+        if what == "kill":
+            kill()
+        elif what == "expire tokens":
+            self._world.facility.expire_tokens()
+        elif what == "offline":
+            collection = str(self._world.settings().endpoint(chance.choice(("data832", "nersc832"))).require_uuid())
+            self._world.facility.collections.set(collection, connected=False)
+            threading.Event().wait(chance.uniform(0.1, 0.8))
+            self._world.facility.collections.set(collection, connected=True)
+        else:
+            self._world.kill("facility")
+            self._world.start("facility")
+
+
+def judge(world: World, trials: Sequence[Trial]) -> None:
+    audit = Audit(world)
+    for trial in trials:
+        found = audit.complaints(trial.file_path, flows=trial.flows)
+        trial.complaints += [(complaint.fault, complaint.text) for complaint in found]
+
+
+def report(trials: Sequence[Trial], seconds: float) -> Report:
+    faults = Counter(fault for trial in trials for fault in {fault for fault, _ in trial.complaints})
+    return Report(
+        trials=len(trials),
+        duplicates=faults[Fault.DUPLICATE],
+        losses=faults[Fault.LOSS],
+        untruthful=faults[Fault.UNTRUTH],
+        seconds=round(seconds, 1),
+        kills=sum(trial.kills for trial in trials),
+        faults=sum(trial.faults for trial in trials),
+        bad=[
+            {"trial": one.number, "flows": one.flows, "complaints": one.complaints, "story": one.story}
+            for one in trials
+            if one.complaints
+        ],
+    )
+
+
+def carry_out(directory: Path, numbers: Sequence[int], seed: int, tell: Callable[[str], None]) -> Report:
+    trials: list[Trial] = []
+    with World(directory) as world, world.nursery() as nursery:
+        made = nursery.run(
+            "orchestration.sandbox.trials.deployments:make", {"beamline": BEAMLINE, "names": [*DEPLOYED]}
+        )
+        if not made.completed:
+            raise click.ClickException(f"the deployments were not made: {made}")
+        chaos = Chaos(world, nursery)
+        began = time.monotonic()
+        for number in numbers:
+            chance = random.Random(f"{seed}/{number}")
+            flows = chance.choice(((NEW_FILE_FLOW,), (NEW_FILE_FLOW, LOCAL_FLOW)))
+            trials.append(Trial(number=number, random=chance, flows=flows))
+            chaos.run(trials[-1])
+            if len(trials) % BATCH == 0 or number == numbers[-1]:
+                judge(world, trials[-(len(trials) % BATCH or BATCH) :])
+                bad = sum(1 for trial in trials if trial.complaints)
+                tell(f"{len(trials)} trials, {bad} bad, {time.monotonic() - began:.0f} s")
+        return report(trials, time.monotonic() - began)
+
+
+@click.command()
+@click.option("--trials", default=50, show_default=True)
+@click.option("--first", default=0, show_default=True, help="Number of the first trial.")
+@click.option("--seed", default=1, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Work in this directory, and leave it behind.")
+def main(trials: int, first: int, seed: int, keep: Path | None, *, as_json: bool) -> None:
+    """Carry scans through chaos, and say what came of it."""
+    with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
+        directory = keep or Path(temporary) / "world"
+        found = carry_out(directory, range(first, first + trials), seed, lambda text: click.echo(text, err=True))
+    document = asdict(found)
+    if as_json:
+        click.echo(json.dumps(document))
+    else:
+        click.echo(
+            f"{found.trials} trials in {found.seconds} s, {found.kills} processes killed, {found.faults} faults: "
+            f"{found.duplicates} with duplicates, {found.losses} with losses, {found.untruthful} untruthful"
+        )
+        for bad in found.bad:
+            click.echo(json.dumps(bad, indent=2))
+    sys.exit(1 if found.bad else 0)
+
+
+if __name__ == "__main__":
+    main()
