@@ -12,7 +12,7 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
-from orchestration.science.errors import ScanUnreadable
+from orchestration.science.errors import ScanMissing, ScanUnreadable
 from orchestration.science.tomography.simulate import ScanDescription
 
 Float32 = NDArray[np.float32]
@@ -60,6 +60,8 @@ def compare(reconstruction: Path, description: ScanDescription, *, most: int = 1
 
 def _open(path: Path) -> tuple[int, Callable[[int], Float32]]:
     """The number of slices, and what reads one of them."""
+    if not path.exists():
+        raise ScanMissing("there is no such reconstruction", where=str(path))
     if path.suffix == ".zarr":
         array = zarr.open_array(path / "0", mode="r")
         return array.shape[0], lambda row: np.asarray(array[row], dtype=np.float32)

@@ -200,7 +200,7 @@ class Tables:
         whole = self.width // size
         sums = xp.zeros((pairs, angles, self._correction.shape[0]), dtype=xp.complex64)
         inside = signal[:, :, : whole * size].reshape(pairs, angles, whole, size)
-        xp.sum(inside, axis=3, out=sums[:, :, :whole])
+        sums[:, :, :whole] = inside.sum(axis=3)
         if whole * size < self.width:
             sums[:, :, whole] = signal[:, :, whole * size : self.width].sum(axis=2)
         if self._padding == "edge":

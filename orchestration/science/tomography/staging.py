@@ -15,11 +15,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from orchestration.science.errors import NameTooLong, OutputFailed
 
 MAX_NAME_BYTES = 255
 _PREFIX = ".reconstructing-"
+_STARTING = ".starting-"
 _LOCK = "lock"
 _EXCHANGE = 2
 _HERE = -100
@@ -39,16 +41,22 @@ def staging(out: Path) -> Iterator[Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         _sweep(out)
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=out))
+        folder, lock = _locked_folder(out)
     except OSError as error:
         raise OutputFailed(f"the output folder cannot be used: {error.strerror}", where=str(out)) from error
-    lock = (folder / _LOCK).open("w")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         lock.close()
+
+
+def _locked_folder(out: Path) -> tuple[Path, TextIO]:
+    """It gets the name by which others find it once it is locked, so that none takes it for a dead one."""
+    unlocked = Path(tempfile.mkdtemp(prefix=_STARTING, dir=out))
+    lock = (unlocked / _LOCK).open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return unlocked.rename(out / f"{_PREFIX}{unlocked.name.removeprefix(_STARTING)}"), lock
 
 
 def publish(staged: Path, final: Path) -> None:
@@ -83,5 +91,5 @@ def _sweep(out: Path) -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError:
-            # Locked: its run lives. No lock yet: it has just been made.
+            # Locked: its run lives.
             continue
