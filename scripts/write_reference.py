@@ -73,9 +73,13 @@ def _row(item: dataclasses.Field[object]) -> str:
     return f"| `{item.name}` | {default} | {limits} | {item.metadata['help']} |\n"
 
 
+def tidy(text: str) -> str:
+    return re.sub(r" +$", "", text, flags=re.MULTILINE)
+
+
 def main() -> None:
     for name, text in {"commands.md": commands(), "reconstruction.md": reconstruction()}.items():
-        (REFERENCE / name).write_text(re.sub(r" +$", "", text, flags=re.MULTILINE), encoding="utf-8")
+        (REFERENCE / name).write_text(tidy(text), encoding="utf-8")
         click.echo(f"{REFERENCE / name}")
 
 

@@ -20,7 +20,7 @@ _SIMPLE = {"str": str, "bool": bool, "int": int, "float": float}
 def command(flow: Flow[Any, Any], argv: Sequence[str] | None = None) -> None:
     """Run `flow` in this process with arguments from the command line, and exit 1 with its error sentence if it fails.
 
-    The flow's first parameter is an argument; the others are options.
+    The flow's first parameter, if it has any, is an argument; the others are options.
     """
 
     def run(**parameters: Any) -> None:
@@ -45,9 +45,9 @@ def use_environment() -> None:
 
 
 def _params(flow: Flow[Any, Any]) -> list[click.Parameter]:
-    first, *others = inspect.signature(flow.fn).parameters.values()
-    params: list[click.Parameter] = [click.Argument([first.name])]
-    for parameter in others:
+    parameters = list(inspect.signature(flow.fn).parameters.values())
+    params: list[click.Parameter] = [click.Argument([first.name]) for first in parameters[:1]]
+    for parameter in parameters[1:]:
         kind = _SIMPLE.get(str(parameter.annotation).removesuffix(" | None"))
         if kind is None:
             continue

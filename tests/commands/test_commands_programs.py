@@ -50,7 +50,7 @@ def test_each_flow_runs_as_a_program(summary: dict[str, Any], command: CommandLi
     arguments = {
         "move": [path, "--no-is-export-control"],
         "local": [path],
-        "prune": [path.removeprefix("/global/"), "--source-endpoint", "data832"],
+        "prune": ["raw/nothing.h5", "--source-endpoint", "data832"],
         "reconcile": [],
     }
     programs = {
@@ -63,7 +63,7 @@ def test_each_flow_runs_as_a_program(summary: dict[str, Any], command: CommandLi
         "prune": 1,
         "reconcile": 0,
     }, errors
-    assert "DeletionUnproven: this copy is due for deletion at" in errors["prune"]
+    assert "DeletionUnproven: the ledger knows no copy there (data832:raw/nothing.h5)" in errors["prune"]
 
 
 @pytest.mark.parametrize("module", sorted(FLOWS))
