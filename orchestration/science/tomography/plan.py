@@ -8,9 +8,10 @@ from pathlib import Path
 from orchestration.science.errors import ParametersInvalid
 
 GIB = 2**30
-_PROGRAM = 0.15 * GIB
+_PROGRAM = 0.2 * GIB
 """Of the interpreter and its libraries."""
-_MOST_SLICES = 64
+_MOST_SLICES = 32
+_DEEPEST_SLAB = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ def make_plan(work: Workload, *, memory_gib: float | None) -> Plan:
     budget = memory_gib * GIB if memory_gib is not None else available_memory() / 2
     image = work.width**2 * 4
     slab = 1
-    while work.volume and slab < min(_MOST_SLICES, work.rows) and 2 * slab * image * 1.4 < budget / 6:
+    while work.volume and slab < min(_DEEPEST_SLAB, work.rows) and 2 * slab * image * 1.4 < budget / 6:
         slab *= 2
     length = work.width * 1.3
     tables = work.projections * length * 24
