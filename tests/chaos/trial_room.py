@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
+import time
 import uuid
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +74,19 @@ class Room:
     def overview(self, file_path: str) -> Overview:
         with self.world.ledger() as ledger:
             return overview(ledger, ledger.scans.find(file_path.removeprefix("/global/")))
+
+    def let_time_pass(self, file_path: str) -> None:
+        """All copies of the scan become due."""
+        scan = self.overview(file_path).scan
+        with closing(sqlite3.connect(self.world.layout.root / "ledger.sqlite")) as database, database:
+            database.execute(
+                "update copies set delete_after = ? where scan_id = ? and delete_after is not null",
+                (time.time() - 1.0, scan.id),
+            )
+
+    def prune(self, endpoint: str, file_path: str, *, kill: Kill | None = None) -> Ended:
+        path = file_path.removeprefix("/global/")
+        return self.run(f"orchestration.flows.bl832.prune:prune_{endpoint}", kill=kill, relative_path=path)
 
     def complaints(self, file_path: str, *flows: str) -> list[Complaint]:
         return Audit(self.world).complaints(file_path, flows=flows)

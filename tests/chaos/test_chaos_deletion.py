@@ -1,0 +1,136 @@
+"""Nothing is deleted without proof, and what is deleted is deleted once, whoever is killed meanwhile."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from trial_room import LOCAL, NEW_FILE, Room
+
+from orchestration.ledger.copies import CopyState
+from orchestration.sandbox.trials.kills import Ended, Kill
+
+
+def kept(room: Room, endpoint: str, file_path: str, ended: Ended, error_type: str = "DeletionUnproven") -> str:
+    """The sentence with which a deletion was refused; the file and the ledger are as before."""
+    assert ended.error_type == error_type, ended
+    assert ended.error is not None
+    assert room.file(endpoint, file_path).exists()
+    assert state(room, endpoint, file_path) is CopyState.PRESENT
+    return ended.error.sentence
+
+
+def state(room: Room, endpoint: str, file_path: str) -> CopyState:
+    return next(copy.state for copy in room.overview(file_path).copies if copy.endpoint == endpoint)
+
+
+def due_scan(room: Room) -> str:
+    file_path = room.moved_scan()
+    room.let_time_pass(file_path)
+    return file_path
+
+
+def shorten(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def rewrite(file: Path) -> None:
+    """Other bytes, as many as before, an hour later."""
+    file.write_bytes(b"x" * file.stat().st_size)
+    os.utime(file, (time.time() + 3600, time.time() + 3600))
+
+
+@pytest.mark.parametrize("spoil", [shorten, rewrite, Path.unlink], ids=["shorter", "rewritten", "missing"])
+def test_a_copy_is_kept_when_the_other_is_not_what_it_was(room: Room, spoil: Callable[[Path], None]) -> None:
+    file_path = due_scan(room)
+    spoil(room.file("nersc832", file_path))
+    sentence = kept(room, "data832", file_path, room.prune("data832", file_path))
+    assert "nersc832" in sentence
+    assert "delete" not in room.effects(file_path)
+
+
+def test_a_copy_is_kept_when_there_is_no_other(room: Room) -> None:
+    file_path = room.scan()
+    assert room.run(NEW_FILE, file_path=file_path, send_to_nersc=False).completed
+    room.let_time_pass(file_path)
+    kept(room, "data832", file_path, room.prune("data832", file_path))
+
+
+def test_a_copy_is_kept_until_it_is_due(room: Room) -> None:
+    file_path = room.moved_scan()
+    assert "due" in kept(room, "spot832", file_path, room.prune("spot832", file_path))
+
+
+def test_a_copy_is_kept_while_the_scan_is_in_use(room: Room) -> None:
+    file_path = due_scan(room)
+    step = "copy raw from data832_raw to local832_raw"
+    assert room.run(LOCAL, file_path=file_path, kill=Kill(at=f"before-submit of {step}")).killed
+    assert "in use" in kept(room, "data832", file_path, room.prune("data832", file_path))
+    assert room.run(LOCAL, file_path=file_path).completed
+    assert room.prune("data832", file_path).completed
+
+
+def test_a_copy_that_could_not_be_deleted_is_still_there(room: Room) -> None:
+    file_path = due_scan(room)
+    spot832 = room.collection("spot832")
+    room.world.facility.collections.set(spot832, writable=False)
+    kept(room, "spot832", file_path, room.prune("spot832", file_path), "AccessDenied")
+    room.calm()
+    assert room.prune("spot832", file_path).completed
+    assert not room.file("spot832", file_path).exists()
+
+
+def test_what_this_service_did_not_put_there_is_left_alone(room: Room) -> None:
+    file_path = room.scan()
+    ended = room.prune("spot832", file_path)
+    assert ended.error_type == "DeletionUnproven", ended
+    assert room.file("spot832", file_path).exists()
+
+
+def test_a_deletion_that_is_killed_at_every_kind_of_boundary_happens_once(room: Room) -> None:
+    file_path = due_scan(room)
+    spared: list[str] = []
+    ended = Ended(killed=True)
+    while ended.killed and len(spared) < 100:
+        ended = room.prune("spot832", file_path, kill=Kill(spared=tuple(spared)))
+        spared.append(ended.killed_at)
+    assert ended.completed, ended
+    assert len(spared) > 8
+    assert room.effects(file_path).count("delete") == 1
+    assert not room.file("spot832", file_path).exists()
+    assert state(room, "spot832", file_path) is CopyState.DELETED
+
+
+def test_a_deletion_that_is_asked_for_twice_happens_once(room: Room) -> None:
+    file_path = due_scan(room)
+    assert room.prune("spot832", file_path).completed
+    assert room.prune("spot832", file_path).completed
+    assert room.effects(file_path).count("delete") == 1
+
+
+def test_both_copies_of_a_pair_are_never_deleted(room: Room) -> None:
+    file_path = due_scan(room)
+    path = file_path.removeprefix("/global/")
+    children = [
+        room.start(f"orchestration.flows.bl832.prune:prune_{name}", relative_path=path)
+        for name in ("spot832", "data832")
+    ]
+    for child in children:
+        child.wait()
+    assert room.file("nersc832", file_path).exists()
+
+
+def test_what_was_deleted_is_carried_again_when_the_scan_comes_again(room: Room) -> None:
+    file_path = due_scan(room)
+    assert room.prune("data832", file_path).completed
+    assert not room.file("data832", file_path).exists()
+    again = room.run(NEW_FILE, file_path=file_path)
+    assert again.completed, again
+    assert room.file("data832", file_path).read_bytes() == room.file("spot832", file_path).read_bytes()
+    copy = next(copy for copy in room.overview(file_path).copies if copy.endpoint == "data832")
+    assert (copy.state, copy.generation) == (CopyState.PRESENT, 2)
+    assert copy.delete_after is not None
+    assert copy.delete_after > time.time()
