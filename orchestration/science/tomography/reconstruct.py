@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import resource
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +27,7 @@ from orchestration.science.tomography.preview import Picture, write_png
 from orchestration.science.tomography.progress import Reporter, Style
 from orchestration.science.tomography.read import Fallbacks, Scan, open_scan
 from orchestration.science.tomography.staging import check_name, publish, staging
-from orchestration.science.tomography.timing import Stopwatch
+from orchestration.science.tomography.timing import Stopwatch, peak_memory
 from orchestration.science.tomography.volume import VolumeShape
 
 _LIBRARIES = ("beamline-orchestration", "numpy", "scipy", "finufft", "h5py", "tifffile", "zarr", "cupy", "cufinufft")
@@ -239,7 +238,7 @@ class _Report:
             "started": started.isoformat(),
             "seconds": round(seconds, 3),
             "stages_s": watch.seconds,
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_memory_bytes": peak_memory(),
             "processors": os.cpu_count(),
             "versions": {"python": python_version()} | _versions(),
         }
