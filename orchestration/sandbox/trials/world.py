@@ -66,7 +66,7 @@ class World:
 
     def __enter__(self) -> Self:
         self.layout.create()
-        blueprint.write(self.layout, self._project_file())
+        blueprint.write(self.layout, write_project(self.layout.root / "site"))
         rows = yaml.safe_load(self.layout.facility_file.read_text())
         self.layout.facility_file.write_text(yaml.safe_dump({**rows, "retry": FACILITY_RETRY_SECONDS}))
         try:
@@ -174,22 +174,18 @@ class World:
         write_scan(file, size=size)
         return f"/global/raw/{folder}/{name}"
 
-    def _project_file(self) -> Path:
-        """The project's settings, with a site that computes at once."""
-        document = yaml.safe_load(blueprint.project_config().read_text())
-        document["compute_sites"]["local"]["python"] = str(self._site_program())
-        path = self.layout.root / "project.yml"
-        path.write_text(yaml.safe_dump(document, sort_keys=False))
-        return path
 
-    def _site_program(self) -> Path:
-        folder = self.layout.root / "site"
-        folder.mkdir(exist_ok=True)
-        path = folder / "program"
-        source = Path(program.__file__).read_text()
-        path.write_text(f"#!{sys.executable} -S\n{source}")
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
-        return path
+def write_project(folder: Path) -> Path:
+    """The project's settings, but with a site that computes at once; the program it runs lies beside them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    site = folder / "program"
+    site.write_text(f"#!{sys.executable} -S\n{Path(program.__file__).read_text()}")
+    site.chmod(site.stat().st_mode | stat.S_IXUSR)
+    document = yaml.safe_load(blueprint.project_config().read_text())
+    document["compute_sites"]["local"]["python"] = str(site)
+    path = folder / "config.yml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path
 
 
 def write_scan(path: Path, *, size: int = 20_000) -> None:
