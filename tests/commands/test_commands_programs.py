@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from command_line import PROJECT, CommandLine, data_exchange
 from prefect import Flow
 
 from orchestration import config
+from orchestration.flows.bl832.move import process_new_832_file_flow
 from orchestration.flows.main import command as flow_command
 from orchestration.sandbox.supervisor import Supervisor
 
@@ -76,13 +75,8 @@ def test_each_flow_explains_itself(module: str, capsys: pytest.CaptureFixture[st
     assert str(found.description).splitlines()[0] in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_flow_that_is_called_wrongly_says_how_it_is_called() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "orchestration.flows.bl832.move"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "Missing argument 'FILE_PATH'" in done.stderr
+def test_a_flow_that_is_called_wrongly_says_how_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        flow_command(process_new_832_file_flow, [])
+    assert ended.value.code == 2
+    assert "Missing argument 'FILE_PATH'" in capsys.readouterr().err

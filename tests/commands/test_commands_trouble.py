@@ -80,7 +80,7 @@ def test_a_run_that_fails_says_why_and_carries_on_once_it_is_mended(command: Com
     file = data_exchange(tmp_path / "refused.h5")
     assert command("sandbox", "fault", "nersc832", "--read-only") == "nersc832 is read-only\n"
     try:
-        failed = command.json("run", "bl832", str(file), code=1)
+        failed = command.json("run", "bl832", str(file), "--flow", "new_832_file_flow", code=1)
     finally:
         command("sandbox", "fault", "nersc832", "--clear")
     assert failed["state"] == "failed"
