@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib import import_module
 from typing import Any
 
 import click
 
-from orchestration.commands.config import config_group
-from orchestration.commands.demo import demo
-from orchestration.commands.fault import fault
-from orchestration.commands.ledger import ledger_group
-from orchestration.commands.run import cancel, reconcile, rerun, run
-from orchestration.commands.sandbox import sandbox_group
-from orchestration.commands.scans import scans, show
+from orchestration.config import load_environment
 from orchestration.errors import OrchestrationError
 
+COMMANDS = {
+    "cancel": "run:cancel",
+    "config": "config:config_group",
+    "demo": "demo:demo",
+    "ledger": "ledger:ledger_group",
+    "reconcile": "run:reconcile",
+    "rerun": "run:rerun",
+    "run": "run:run",
+    "sandbox": "sandbox:sandbox_group",
+    "scans": "scans:scans",
+    "show": "scans:show",
+}
+"""Where each command is. Those that start runs import Prefect, which takes a second or two; the others need not wait."""
 
-class _Beamline(click.Group):
-    """An error that is meant for people is one sentence, without a traceback."""
+
+class Beamline(click.Group):
+    """Commands are imported when they are called; an error that is meant for people is one sentence, no traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        # Before Prefect is imported, which reads its settings then.
+        load_environment()
+        if cmd_name == "demo":
+            os.environ.setdefault("DO_NOT_TRACK", "1")
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        found: click.Command = getattr(import_module(f"orchestration.commands.{module}"), name)
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -28,27 +52,10 @@ class _Beamline(click.Group):
             sys.exit(1)
 
 
-@click.group(cls=_Beamline, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Beamline, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="beamline-orchestration")
 def beamline() -> None:
     """Carry every scan of a beamline from the detector to a result somebody can look at."""
-
-
-for command in (
-    cancel,
-    config_group,
-    demo,
-    ledger_group,
-    reconcile,
-    rerun,
-    run,
-    sandbox_group,
-    scans,
-    show,
-):
-    beamline.add_command(command)
-
-sandbox_group.add_command(fault)
 
 
 def main() -> None:

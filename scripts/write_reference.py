@@ -54,8 +54,11 @@ def walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command
     if not isinstance(command, click.Group):
         yield path, command
         return
-    for name in sorted(command.commands):
-        yield from walk(command.commands[name], f"{path} {name}")
+    context = click.Context(command)
+    for name in sorted(command.list_commands(context)):
+        found = command.get_command(context, name)
+        if found is not None:
+            yield from walk(found, f"{path} {name}")
 
 
 def _section(path: str, command: click.Command) -> str:

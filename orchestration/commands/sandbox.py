@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from orchestration.commands.fault import fault
 from orchestration.sandbox.layout import DEFAULT
 from orchestration.sandbox.supervisor import ComponentStatus, Supervisor
 
@@ -31,6 +32,9 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Write one JSON obj
 @click.group("sandbox", short_help="Run a whole facility on this machine.")
 def sandbox_group() -> None:
     """Run a facility on this machine: stand-ins of all outside services, Prefect, and a worker."""
+
+
+sandbox_group.add_command(fault)
 
 
 @sandbox_group.command()

@@ -203,9 +203,13 @@ def _result(result: ResultRecord) -> list[Text]:
         name: value for name, value in receipt.timings.items() if isinstance(value, float) and value >= TELLING
     }
     named: Document = {**receipt.quality, "of which": slow}
-    rows: list[list[page.Cell]] = [[name.replace("_", " "), _value(name, value)] for name, value in named.items()]
+    rows: list[list[page.Cell]] = [[_label(name), _value(name, value)] for name, value in named.items()]
     title = Text(f"{result.kind} at {receipt.site}: {result.endpoint}:{result.path}", style=page.HEAD)
     return [title, *page.columns([row for row in rows if row[1]], indent=page.GAP)]
+
+
+def _label(name: str) -> str:
+    return name.removesuffix("_bytes").replace("_", " ")
 
 
 def _value(name: str, value: Json) -> str:

@@ -57,8 +57,9 @@ def scripts(module: str) -> ModuleType:
 def resolved(group: click.Command, words: list[str]) -> tuple[click.Command, list[str]]:
     """The command that these words begin with, and the words that are left for it."""
     while isinstance(group, click.Group) and words and not words[0].startswith("-"):
-        assert words[0] in group.commands, f"there is no command {words[0]}"
-        group, words = group.commands[words[0]], words[1:]
+        found = group.get_command(click.Context(group), words[0])
+        assert found is not None, f"there is no command {words[0]}"
+        group, words = found, words[1:]
     return group, words
 
 
