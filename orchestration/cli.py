@@ -24,7 +24,7 @@ COMMANDS = {
     "scans": "scans:scans",
     "show": "scans:show",
 }
-"""Where each command is. Those that start runs import Prefect, which takes a second or two; the others need not wait."""
+"""Where each command is. Those that start runs import Prefect, which takes seconds; the others need not wait."""
 
 
 class Beamline(click.Group):
