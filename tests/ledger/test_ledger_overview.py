@@ -1,0 +1,108 @@
+"""How a scan stands, when flows start flows and people mend what failed."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+import pytest
+from ledger_world import Errand, errand
+
+from orchestration.errors import JobFailed, RunFailed
+from orchestration.ledger import Ledger
+from orchestration.ledger.overview import ScanState, overview
+from orchestration.ledger.owner import Owner
+from orchestration.ledger.perform import perform
+from orchestration.ledger.runs import RunState
+from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import CancelAnswer, Failed, Status, Succeeded
+
+
+def run(ledger: Ledger, scan: Scan, flow: str, *, fails: str = "") -> str:
+    """A run of that flow, from its beginning to its end."""
+    run_id = str(uuid.uuid4())
+    ledger.runs.begin(run_id=run_id, flow=flow, parameters={}, owner=Owner.here(), scan_id=scan.id)
+    if fails:
+        ledger.runs.finish(run_id, RunState.FAILED, JobFailed(fails))
+    else:
+        ledger.runs.finish(run_id, RunState.COMPLETED)
+    return run_id
+
+
+@dataclass
+class Flows:
+    """A service that starts flows; each ends at once."""
+
+    ledger: Ledger
+    scan: Scan
+    name: str = "test.flows"
+
+    def reserve(self, key: str) -> str:
+        return key
+
+    def find(self, request: Errand, token: str) -> str | None:
+        return None
+
+    def submit(self, request: Errand, token: str) -> str:
+        return run(self.ledger, self.scan, request.name, fails=request.fails)
+
+    def poll(self, request: Errand, handle: str) -> Status:
+        return Failed(error=RunFailed(request.fails)) if request.fails else Succeeded()
+
+    def cancel(self, handle: str) -> CancelAnswer:
+        return CancelAnswer.ALREADY_FINISHED
+
+
+def dispatch(ledger: Ledger, scan: Scan, *, move: str = "", reconstruct: str = "") -> None:
+    """A dispatcher as that of 8.3.2: the second flow is begun only if the first one has completed."""
+    run_id = str(uuid.uuid4())
+    ledger.runs.begin(run_id=run_id, flow="dispatcher", parameters={}, owner=Owner.here(), scan_id=scan.id)
+    try:
+        for name, fails in (("move", move), ("reconstruct", reconstruct)):
+            perform(ledger, errand(scan, name, fails=fails), Flows(ledger, scan), run_id=run_id)
+    except RunFailed as error:
+        ledger.runs.finish(run_id, RunState.FAILED, error)
+    else:
+        ledger.runs.finish(run_id, RunState.COMPLETED)
+
+
+def test_a_scan_that_nobody_carried_is_registered(ledger: Ledger, scan: Scan) -> None:
+    assert overview(ledger, scan).state is ScanState.REGISTERED
+
+
+def test_a_dispatcher_and_its_flows_complete(ledger: Ledger, scan: Scan) -> None:
+    dispatch(ledger, scan)
+    found = overview(ledger, scan)
+    assert found.state is ScanState.COMPLETED
+    assert found.error is None
+
+
+def test_the_error_is_that_of_the_flow_that_failed_not_of_the_one_that_waited(ledger: Ledger, scan: Scan) -> None:
+    dispatch(ledger, scan, reconstruct="no center was found")
+    found = overview(ledger, scan)
+    assert found.state is ScanState.FAILED
+    assert isinstance(found.error, JobFailed)
+    assert found.error.what == "no center was found"
+
+
+def test_a_reconstruction_that_succeeds_later_makes_the_scan_good(ledger: Ledger, scan: Scan) -> None:
+    dispatch(ledger, scan, reconstruct="no center was found")
+    run(ledger, scan, "reconstruct")
+    assert overview(ledger, scan).state is ScanState.COMPLETED
+    run(ledger, scan, "reconstruct", fails="no center was found again")
+    assert overview(ledger, scan).state is ScanState.FAILED
+
+
+def test_a_scan_whose_reconstruction_was_never_begun_is_not_good_when_it_has_moved(ledger: Ledger, scan: Scan) -> None:
+    dispatch(ledger, scan, move="the disk is full")
+    run(ledger, scan, "move")
+    assert overview(ledger, scan).state is ScanState.FAILED
+    dispatch(ledger, scan)
+    assert overview(ledger, scan).state is ScanState.COMPLETED
+
+
+@pytest.mark.parametrize("flow", ["reconstruct", "prune"])
+def test_what_failed_by_itself_stays_failed_whatever_else_completes(ledger: Ledger, scan: Scan, flow: str) -> None:
+    run(ledger, scan, flow, fails="no")
+    run(ledger, scan, "another")
+    assert overview(ledger, scan).state is ScanState.FAILED
