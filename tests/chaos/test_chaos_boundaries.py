@@ -77,3 +77,20 @@ def test_a_scan_whose_runs_are_killed_one_after_the_other_at_every_kind_of_bound
 @pytest.mark.parametrize("flow", [NEW_FILE_FLOW, LOCAL_FLOW])
 def test_a_flow_survives_one_kill_at_every_boundary(room: Room, flow: str) -> None:
     assert killed_once_each(room, flow, each(undisturbed(room, flow))) == []
+
+
+def test_two_runs_of_one_scan_at_once_do_everything_once(room: Room) -> None:
+    file_path = room.scan()
+    children = [room.start(TARGETS[NEW_FILE_FLOW], file_path=file_path) for _ in range(2)]
+    ends = [child.wait() for child in children]
+    assert all(ended.completed for ended in ends), ends
+    assert room.complaints(file_path, NEW_FILE_FLOW) == []
+
+
+def test_a_run_takes_over_from_another_that_dies_beside_it(room: Room) -> None:
+    file_path = room.scan()
+    doomed = Kill(at="after-submit of copy raw from spot832 to data832")
+    children = [room.start(TARGETS[NEW_FILE_FLOW], file_path=file_path, kill=kill) for kill in (doomed, None)]
+    ends = [child.wait() for child in children]
+    assert ends[1].completed, ends
+    assert room.complaints(file_path, NEW_FILE_FLOW) == []

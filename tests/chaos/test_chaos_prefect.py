@@ -63,7 +63,7 @@ def reconciled(hall: Hall, run: str, file_path: str) -> None:
     hall.supervisor.up()
     hall.start(RECONCILE)
     wait_for(lambda: hall.state(run) == "CRASHED", seconds=60.0)
-    assert hall.record(run).state is RunState.DEAD
+    wait_for(lambda: hall.record(run).state is RunState.DEAD, seconds=30.0)
     hall.completed(FLOW, file_path)
     once(hall, file_path)
 
