@@ -147,3 +147,9 @@ def test_every_deployment_is_in_the_reference() -> None:
     page = (PROJECT / "docs" / "reference" / "flows.md").read_text(encoding="utf-8")
     for spec in catalogue.of_beamline("bl832").deployments:
         assert f"`{spec.full_name}`" in page or spec.flow_name.startswith("prune_"), spec.full_name
+
+
+def test_every_command_has_json_for_programs() -> None:
+    for path, command in scripts("write_reference").walk(beamline, "beamline"):
+        # The schema is JSON anyway.
+        assert path == "beamline config schema" or any(option.name == "as_json" for option in command.params), path
