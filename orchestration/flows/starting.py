@@ -17,7 +17,7 @@ from orchestration.config import Beamline, Settings
 from orchestration.errors import ConfigError, InvalidInput, ServiceUnavailable, SourceMissing, UnknownName
 from orchestration.flows import catalogue
 from orchestration.flows.runs import PrefectRun, RunRequest
-from orchestration.flows.server import api_url, prefect_server
+from orchestration.flows.server import api_url, insist, prefect_server
 from orchestration.ledger import Ledger
 from orchestration.ledger.scan import scan_identity
 from orchestration.ledger.service import Document, Failed, Json, Running, Status, Succeeded
@@ -29,6 +29,9 @@ DROPPED_FOLDER = "dropped"
 """Under ``raw/`` on the acquisition host: where a file from elsewhere is put, so that it comes in like any scan."""
 
 FOLLOW_SECONDS = 0.25
+
+BUSY_SECONDS = 30.0
+"""For which a server that answers "not now" is asked again."""
 
 PICKED_UP_SECONDS = 8.0
 """So long a run may wait for its worker before one looks whether there is any."""
@@ -52,7 +55,8 @@ def start(beamline: str, flow_name: str, parameters: Document, *, name: str = ""
         flow_run_name=name[:200],
         tags=(beamline, "by hand"),
     )
-    return request, PrefectRun().submit(request, f"by-hand-{uuid.uuid4()}")
+    token = f"by-hand-{uuid.uuid4()}"  # sent again, it starts no second run
+    return request, insist(lambda: PrefectRun().submit(request, token), seconds=BUSY_SECONDS)
 
 
 def deployment_of(beamline: str, flow_name: str) -> str:
