@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
-from prefect.client.schemas.objects import State, StateType
+from prefect import Flow
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelled
 
+from orchestration import errors
 from orchestration.errors import OrchestrationError
 from orchestration.flows.server import insist, prefect_server
 from orchestration.flows.services import Services
@@ -35,6 +39,25 @@ def cancelling(run_id: str) -> bool:
         logger.warning("not known whether run %s is being cancelled: %s", run_id, error)
         return False
     return state is not None and state.type in {StateType.CANCELLING, StateType.CANCELLED}
+
+
+def say_cancelled(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Hook of every flow (`on_failure`): a run whose work was cancelled at the ledger was cancelled, and did not fail.
+
+    Prefect makes every exception a failure.
+    """
+    error = state.result(raise_on_failure=False)
+    if not isinstance(error, errors.Cancelled):
+        return
+
+    def tell() -> None:
+        with prefect_server() as client:
+            client.set_flow_run_state(flow_run.id, Cancelled(message=error.sentence), force=True)
+
+    try:
+        insist(tell, seconds=PATIENCE_SECONDS)
+    except OrchestrationError as doubt:
+        logger.warning("Prefect was not told that run %s was cancelled: %s", flow_run.id, doubt)
 
 
 def cancel_run(ledger: Ledger, services: Services, run_id: str) -> Mapping[str, CancelAnswer]:

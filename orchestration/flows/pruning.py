@@ -9,6 +9,7 @@ from prefect import Flow, flow
 
 from orchestration.config import Endpoint, RetentionRule
 from orchestration.errors import DeletionUnproven, OperationFailed, SourceMissing
+from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.variables import retention_days
 from orchestration.flows.work import Work, working
@@ -158,7 +159,7 @@ def prune_flow(endpoint_name: str) -> Flow[..., Document]:
 
     prune_endpoint.__name__ = name
     prune_endpoint.__doc__ = f"Delete a copy on {endpoint_name}, once another verified copy of it is proved."
-    return flow(name=name, flow_run_name=f"{name}: {{relative_path}}")(prune_endpoint)
+    return flow(name=name, flow_run_name=f"{name}: {{relative_path}}", on_failure=[say_cancelled])(prune_endpoint)
 
 
 def run_prune(flow_name: str, endpoint_name: str, relative_path: str, generation: int | None) -> Document:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from trial_room import LOCAL, NEW_FILE, TARGETS, Room
 
+from orchestration.ledger.overview import ScanState
 from orchestration.sandbox.trials.audit import LOCAL_FLOW, NEW_FILE_FLOW
 from orchestration.sandbox.trials.kills import Ended
 
@@ -116,3 +121,29 @@ def test_a_flow_completes_although_any_one_request_fails(room: Room, flow: str, 
     audit = room.audit()
     bad = [f"{number}: {one}" for path, number in scans.items() for one in audit.complaints(path, flows=flows)]
     assert bad == []
+
+
+def test_what_is_cancelled_from_the_command_line_is_cancelled_everywhere(room: Room) -> None:
+    room.world.facility.collections.set(room.collection("data832"), bandwidth=SLOW / 2)
+    file_path = room.scan()
+    child = room.start(NEW_FILE, file_path=file_path)
+    pause = threading.Event()
+    while "transfer" not in room.effects(file_path):
+        pause.wait(0.02)
+    stem = Path(file_path).stem
+    answer = subprocess.run(
+        [sys.executable, "-m", "orchestration.cli", "cancel", stem],
+        env={**os.environ, **room.world.environment},
+        capture_output=True,
+        text=True,
+        timeout=60.0,
+        check=False,
+    )
+    assert answer.returncode == 0, answer
+    assert child.wait().error_type == "Cancelled"
+    assert [state for state, _ in room.prefect_states(file_path)] == ["CANCELLED"]
+    assert room.overview(file_path).state is ScanState.CANCELLED
+    room.calm()
+    room.world.facility.collections.set(room.collection("data832"), bandwidth=0.0)
+    assert "copied" not in room.effects(file_path)
+    assert room.run(NEW_FILE, file_path=file_path).completed

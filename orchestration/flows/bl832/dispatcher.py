@@ -9,6 +9,7 @@ from prefect import flow
 
 from orchestration.errors import OperationFailed, OrchestrationError, RunFailed
 from orchestration.flows.bl832.move import register_scan
+from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.main import command
 from orchestration.flows.pruning import PREFECT
 from orchestration.flows.runs import RunRequest
@@ -45,7 +46,7 @@ class Branch:
         return {"state": self.state, "error": None if self.error is None else self.error.sentence}
 
 
-@flow(name="dispatcher", flow_run_name="dispatcher: {file_path}")
+@flow(name="dispatcher", flow_run_name="dispatcher: {file_path}", on_failure=[say_cancelled])
 def dispatcher(file_path: str, is_export_control: bool = False) -> Document:
     """Run every branch that `decision-settings` switches on for this scan, wait for all, and fail if one failed.
 

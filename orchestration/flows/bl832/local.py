@@ -15,6 +15,7 @@ from prefect import flow
 
 from orchestration.flows.bl832.ingest import ingest_results
 from orchestration.flows.bl832.move import BEAMLINE, register_scan
+from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.copying import RAW, Dataset, copy, record_source
 from orchestration.flows.main import command
 from orchestration.flows.pruning import schedule_pruning
@@ -32,7 +33,7 @@ QUEUE_SECONDS = 24 * 3600.0
 """How long a job may wait for its turn on this machine, on top of its own duration."""
 
 
-@flow(name="local_recon_flow", flow_run_name="local_recon: {file_path}")
+@flow(name="local_recon_flow", flow_run_name="local_recon: {file_path}", on_failure=[say_cancelled])
 def local_recon_flow(file_path: str, parameters: dict[str, Any] | None = None, request: str = "") -> Document:
     """Reconstruct a scan on this machine, bring the results to the beamline's server, and catalogue them.
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 from prefect import flow
 
 from orchestration.flows.bl832.ingest import ingest_raw
+from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.copying import RAW, Dataset, copy, fingerprint, record_source
 from orchestration.flows.main import command
 from orchestration.flows.pruning import schedule_pruning
@@ -25,7 +26,7 @@ from orchestration.paths import RelativePath
 BEAMLINE = "bl832"
 
 
-@flow(name="new_832_file_flow", flow_run_name="new_832_file: {file_path}")
+@flow(name="new_832_file_flow", flow_run_name="new_832_file: {file_path}", on_failure=[say_cancelled])
 def process_new_832_file_flow(file_path: str, is_export_control: bool = False, send_to_nersc: bool = True) -> Document:
     """Move a new scan to the beamline's server and on to NERSC, catalogue it, and schedule the deletions.
 
@@ -76,7 +77,7 @@ def move(work: Work, scan: Scan, *, send_to_nersc: bool) -> list[CopyRecord]:
     return copies
 
 
-@flow(name="test_832_transfers", flow_run_name="test_832_transfers: {file_path}")
+@flow(name="test_832_transfers", flow_run_name="test_832_transfers: {file_path}", on_failure=[say_cancelled])
 def test_832_transfers(file_path: str = "raw/transfer_tests/test.txt") -> Document:  # noqa: PT028 - no test of pytest
     """Flight check: carry a small file along the way of every scan, and fail loudly if it does not arrive."""
     with working("test_832_transfers", {"file_path": file_path}) as work:

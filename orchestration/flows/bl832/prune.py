@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect import flow
 
+from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.main import command
 from orchestration.flows.pruning import prune_flow, run_prune
 from orchestration.ledger.service import Document
@@ -27,7 +28,11 @@ prune_local832_raw = prune_flow("local832_raw")
 prune_local832_scratch = prune_flow("local832_scratch")
 
 
-@flow(name="prune_globus_endpoint", flow_run_name="prune {source_endpoint}: {relative_path}")
+@flow(
+    name="prune_globus_endpoint",
+    flow_run_name="prune {source_endpoint}: {relative_path}",
+    on_failure=[say_cancelled],
+)
 def prune_globus_endpoint(relative_path: str, source_endpoint: str, generation: int | None = None) -> Document:
     """Delete a copy on any endpoint of config.yml, once another verified copy of it is proved.
 
