@@ -72,6 +72,11 @@ def test_a_rerun_gives_another_result_and_does_not_move_the_file_again(
 
     assert moved(after) == moved(before)
 
+    # The first result was replaced on disk: asked for again it is made again, with records of its own.
+    again = command.json("run", "bl832", f"/global/{before['path']}", "--flow", "local_recon_flow")
+    assert again["failed"] is None
+    assert {result["receipt"]["parameters"]["filter"] for result in again["results"]} == {"ramp", "hann"}
+
 
 @pytest.mark.parametrize(
     ("change", "complaint"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -21,10 +22,7 @@ from orchestration.ledger.operation import Operation
 from orchestration.ledger.results import ResultRecord
 from orchestration.ledger.scan import Scan
 from orchestration.paths import RelativePath
-from orchestration.policy import Place, Zone
-from orchestration.scicat import DataFile, IngestRequest
-
-CATALOGUE = Place("the SciCat catalogue", Zone.EXTERNAL)
+from orchestration.scicat import CATALOGUE, DataFile, IngestRequest
 
 DEADLINE_SECONDS = 6 * 3600.0
 
@@ -74,7 +72,7 @@ def ingest_results(
             software=_software(result),
             parameters=result.receipt.parameters,
             properties=result.receipt.quality,
-            variant=result.operation_key[:12],
+            variant=_making(result),
             thumbnail=picture,
         )
         request = derived_request(product, scan_id=scan.id, raw=raw, raw_pid=raw_pid)
@@ -138,6 +136,11 @@ def _files(copied: CopyRecord, result: ResultRecord) -> tuple[DataFile, ...]:
 def _software(result: ResultRecord) -> tuple[str, ...]:
     used = {"beamline-orchestration": result.receipt.code_version, **result.receipt.environment}
     return tuple(f"{name} {version}" for name, version in used.items())
+
+
+def _making(result: ResultRecord) -> str:
+    """Names the attempt that made it: what was made again, after another result had replaced it, has its own record."""
+    return hashlib.sha256(f"{result.operation_key} {result.receipt.job}".encode()).hexdigest()[:12]
 
 
 def _picture(work: Work, result: ResultRecord, reconstruction: Reconstruction) -> str:
