@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from orchestration.config import Endpoint
 from orchestration.errors import InvalidInput
 from orchestration.paths import RelativePath
+from orchestration.policy import Place
 
 if TYPE_CHECKING:
     from orchestration.ledger.service import Document, Json
@@ -57,6 +58,10 @@ class TransferRequest:
         items = tuple(TransferItem(source=there, destination=here) for there, here in pairs)
         return cls(source=source, destination=destination, items=items, label=label)
 
+    @property
+    def place(self) -> Place:
+        return self.destination.place
+
     def document(self) -> Document:
         items: list[Json] = [
             [self.source.full_path(item.source), self.destination.full_path(item.destination)] for item in self.items
@@ -80,6 +85,10 @@ class DeleteRequest:
         if not self.paths:
             raise InvalidInput("a deletion without a file or directory was asked for", where=self.endpoint.name)
 
+    @property
+    def place(self) -> Place:
+        return self.endpoint.place
+
     def document(self) -> Document:
         paths: list[Json] = [self.endpoint.full_path(path) for path in self.paths]
         return {"endpoint": _identity(self.endpoint), "paths": paths, "ignore_missing": self.ignore_missing}
@@ -97,6 +106,11 @@ class FileFacts:
     size: int
     modified: float
     manifest: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def version(self) -> str:
+        """Tells this version of a file from the next that is written under its name."""
+        return f"{self.size}:{self.modified:.0f}"
 
 
 def _identity(endpoint: Endpoint) -> Json:

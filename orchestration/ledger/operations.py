@@ -11,7 +11,7 @@ from orchestration.errors import InvalidInput, LeaseLost, LedgerError, Operation
 from orchestration.ledger.database import Database
 from orchestration.ledger.operation import Event, Operation, OperationRecord, OperationState, error_document
 from orchestration.ledger.owner import Owner
-from orchestration.ledger.service import Document, Request
+from orchestration.ledger.service import Document, Placed, Request
 from orchestration.ledger.tables import events, operations, scans
 from orchestration.policy import permit
 
@@ -269,7 +269,9 @@ class Operations:
             raise UnknownName(f"scan {operation.scan.id} is not registered in the ledger")
         # One flag is enough, whether the ledger has it or only this caller does.
         controlled = flagged or operation.scan.export_controlled
-        permit(scan=operation.scan.path.text, export_controlled=controlled, destination=operation.destination)
+        request = operation.request
+        for place in (operation.destination, *([request.place] if isinstance(request, Placed) else [])):
+            permit(scan=operation.scan.path.text, export_controlled=controlled, destination=place)
 
     @staticmethod
     def _row(connection: Connection, key: str) -> OperationRecord | None:

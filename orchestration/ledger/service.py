@@ -5,9 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from orchestration.errors import OrchestrationError
+from orchestration.policy import Place
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Document: TypeAlias = "dict[str, Json]"
@@ -63,6 +64,14 @@ class Request(Protocol):
     """
 
     def document(self) -> Document: ...
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A request that knows itself where it takes data: the policy asks it, whatever the caller says."""
+
+    @property
+    def place(self) -> Place: ...
 
 
 R_contra = TypeVar("R_contra", bound=Request, contravariant=True)

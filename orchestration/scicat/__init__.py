@@ -5,6 +5,7 @@ from __future__ import annotations
 from orchestration.scicat.catalog import ScicatIngest, dataset_pid
 from orchestration.scicat.client import ScicatClient
 from orchestration.scicat.records import (
+    CATALOGUE,
     Attachment,
     DataFile,
     DerivedDataset,
@@ -15,6 +16,7 @@ from orchestration.scicat.records import (
 )
 
 __all__ = [
+    "CATALOGUE",
     "Attachment",
     "DataFile",
     "DerivedDataset",

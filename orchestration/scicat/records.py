@@ -15,7 +15,10 @@ from typing import TypeAlias
 
 from orchestration.errors import InvalidInput, SourceMissing
 from orchestration.ledger.service import Document, Json
+from orchestration.policy import Place, Zone
 from orchestration.scicat import clean
+
+CATALOGUE = Place("the SciCat catalogue", Zone.EXTERNAL)
 
 MAX_THUMBNAIL = 1_000_000
 """Characters of a data URI; larger ones make every page of the catalogue slow."""
@@ -188,6 +191,10 @@ class IngestRequest:
             raise InvalidInput("a catalogue record needs an identity", where=self.record.name)
         if len({file.path for file in self.files}) != len(self.files):
             raise InvalidInput("a file is listed twice", where=self.record.name)
+
+    @property
+    def place(self) -> Place:
+        return CATALOGUE
 
     @property
     def size(self) -> int:
