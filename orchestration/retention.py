@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from orchestration.config import Endpoint, RetentionRule, Settings
 from orchestration.errors import DeletionUnproven
-from orchestration.ledger.copies import COMPARED, CopyRecord, CopyState, FileEvidence
+from orchestration.ledger.copies import COMPARED, CopyRecord, CopyState, FileEvidence, Role
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.service import Document
 from orchestration.paths import RelativePath
@@ -72,7 +72,8 @@ def prove(
     `others` are all copies of its scan, `open_operations` what is still going on with the scan.
 
     Raises:
-        DeletionUnproven: naming, for each copy that might have been a witness, why it is none. Nothing was deleted.
+        DeletionUnproven: naming what is wrong with the copy itself or, for each copy that might have been a witness,
+            why it is none. Nothing was deleted.
     """
     where = f"{copy.endpoint}:{copy.path}"
     if rule is None:
@@ -86,12 +87,16 @@ def prove(
         raise DeletionUnproven(
             f"the scan is in use ({busy})", where=where, next_step="start the deletion again when that has ended"
         )
+    if change := _change(copy, look(settings.endpoint(copy.endpoint), copy.path)):
+        raise DeletionUnproven(
+            change, where=where, next_step="find out who wrote there; if it is a scan, start its flow to carry it anew"
+        )
     doubts: list[str] = []
     witnesses: list[Witness] = []
     for other in others:
         if other.id == copy.id or other.dataset != copy.dataset or other.endpoint not in rule.requires.any_of:
             continue
-        doubt = _doubt(copy, other, settings=settings, look=look)
+        doubt = _doubt(copy, other, settings=settings, look=look) or _counted(other, witnesses, settings)
         if doubt:
             doubts.append(f"{other.endpoint}: {doubt}")
         else:
@@ -104,6 +109,33 @@ def prove(
             where=where,
         )
     return Proof(copy=copy, witnesses=tuple(witnesses))
+
+
+def _change(copy: CopyRecord, facts: FileFacts | None) -> str:
+    """Whether more than the copy would be deleted: what stands there was written since; empty if not.
+
+    Files that are missing are no loss: the rest of a deletion that was interrupted may go on.
+    """
+    if facts is None:
+        return ""
+    known, found = _sizes(copy.manifest), _found_sizes(facts)
+    if any(known.get(path) != size for path, size in found.items()):
+        return "what stands there is not what was verified"
+    # The version of an original is that of its file. Elsewhere, the time of change must do.
+    if copy.role is Role.ORIGINAL and copy.version:
+        return "" if facts.version == copy.version else "the file was written anew after it was carried"
+    if found and facts.modified > copy.verified_at + CLOCK_SLACK_SECONDS:
+        return "it was changed after it was verified"
+    return ""
+
+
+def _counted(other: CopyRecord, witnesses: Sequence[Witness], settings: Settings) -> str:
+    """Whether a witness on the same storage, which may be the same file, has been counted already."""
+    endpoint = settings.endpoint(other.endpoint)
+    for witness in witnesses:
+        if endpoint.shares_storage_with(settings.endpoint(witness.copy.endpoint)):
+            return f"it is the same storage as {witness.copy.endpoint}"
+    return ""
 
 
 def _doubt(copy: CopyRecord, other: CopyRecord, *, settings: Settings, look: Look) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from pathlib import Path
 from uuid import UUID
@@ -133,7 +134,9 @@ class Endpoint(Section):
             return True
         if self.mount is None or other.mount is None:
             return False
-        return _overlap(str(self.mount), str(other.mount))
+        return _overlap(str(self.mount), str(other.mount)) or _overlap(
+            os.path.realpath(self.mount), os.path.realpath(other.mount)
+        )
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -37,7 +37,7 @@ def look(work: Work, endpoint: Endpoint, path: RelativePath) -> FileFacts | None
 def fingerprint(work: Work, endpoint: Endpoint, path: RelativePath) -> str:
     """Tells this version of a file from the next; empty if it is not there (any more)."""
     facts = look(work, endpoint, path)
-    return "" if facts is None else f"{facts.size}:{facts.modified:.0f}"
+    return "" if facts is None else facts.version
 
 
 def copy(
@@ -65,16 +65,30 @@ def copy(
     what = datasets[0].name if len(datasets) == 1 else "results"
     operation = Operation(
         scan=scan,
-        step=f"copy {what} from {source.name} to {destination.name}{f' [{version[:8]}]' if version else ''}",
+        step=f"copy {what} from {source.name} to {destination.name}{f' [{version}]' if version else ''}",
         request=request,
         destination=destination.place,
         deadline=_deadline(work, datasets, source),
     )
-    outcome = work.perform(operation, mover(work, source, destination))
+    service = mover(work, source, destination)
+    outcome = work.perform(operation, service)
+    if outcome.already_done and not all(_stands(work, outcome, item, destination) for item in items):
+        work.logger.warning("%s was done, but what arrived is not there as it was: done again", operation.step)
+        work.ledger.operations.expire(outcome.record.key)
+        outcome = work.perform(operation, service)
     return [
         _record(work, scan, part, item, outcome, destination, version)
         for part, item in zip(datasets, items, strict=True)
     ]
+
+
+def _stands(work: Work, outcome: Outcome, item: TransferItem, destination: Endpoint) -> bool:
+    """Whether what was copied before this run is still there, as far as its sizes tell."""
+    facts = look(work, destination, item.destination)
+    if facts is None or not outcome.evidence.get("manifest_complete", False):
+        return facts is not None
+    found = dict(facts.manifest) if facts.is_directory else {"": facts.size}
+    return found == {entry.path: entry.size for entry in manifest_of(work, outcome, item, destination)}
 
 
 def mover(work: Work, source: Endpoint, destination: Endpoint) -> Service[TransferRequest]:
@@ -110,6 +124,7 @@ def _record(
         method=outcome.record.service,
         verified_by=outcome.record.key,
         version=version or scan.fingerprint,
+        verified_at=outcome.record.finished_at,
     )
 
 
@@ -137,6 +152,7 @@ def record_source(
         method=f"source of a verified copy ({copied.method})",
         verified_by=verified_by,
         version=copied.version,
+        verified_at=copied.verified_at,
     )
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from prefect import Flow, flow
 
 from orchestration.config import Endpoint, RetentionRule
-from orchestration.errors import DeletionUnproven, OperationFailed, SourceMissing
+from orchestration.errors import DeletionUnproven, InvalidInput, OperationFailed, PolicyRefused, SourceMissing
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.variables import retention_days
@@ -113,11 +113,18 @@ def _prune_copy(work: Work, endpoint: Endpoint, copy: CopyRecord) -> Proof:
         work.perform(operation, service)
     except SourceMissing:
         work.logger.warning("%s:%s was gone before it was deleted", endpoint.name, copy.path)
-    except OperationFailed:
-        work.ledger.copies.kept(copy)
+    except (OperationFailed, InvalidInput, PolicyRefused):
+        if not _goes_on(work, operation):
+            work.ledger.copies.kept(copy)
         raise
     work.ledger.copies.deleted(copy)
     return proof
+
+
+def _goes_on(work: Work, operation: Operation[DeleteRequest]) -> bool:
+    """Given up without a certain end: the copy may be gone at any moment, and must not prove anything for others."""
+    known = work.ledger.operations.of_scan(operation.scan.id)
+    return any(record.key == operation.key and record.state.open for record in known)
 
 
 def _witnesses_allowed(work: Work, rule: RetentionRule) -> bool:

@@ -57,7 +57,7 @@ class CopyRecord:
     endpoint: str
     path: RelativePath
     version: str
-    """Copies of one dataset hold the same bytes if they are of one version: that of the file, or of the job's result."""
+    """Copies of one dataset hold the same bytes if they are of one version: of the file, or of the job's result."""
     role: Role
     state: CopyState
     generation: int
@@ -98,12 +98,14 @@ class Copies:
         verified_by: str | None,
         version: str = "",
         delete_after: float | None = None,
+        verified_at: float | None = None,
     ) -> CopyRecord:
         """Write down that a verified copy is there.
 
         `method` says how it was verified (``globus checksum``, ``sha256 after write``). A second proof of the same copy
         replaces the first; a time of deletion that was already set is kept. One that was deleted before, or is of
-        another version, begins a new generation, whose time of deletion is still to be set.
+        another version, begins a new generation, whose time of deletion is still to be set. One that is being deleted
+        stays so: that it was there once is no proof that it will be.
         """
         where = (
             (copies.c.scan_id == scan_id)
@@ -120,7 +122,7 @@ class Copies:
             "manifest": [asdict(entry) for entry in manifest],
             "verified_by": verified_by,
             "method": method,
-            "verified_at": self._database.now(),
+            "verified_at": self._database.now() if verified_at is None else verified_at,
         }
         with self._database.write("copies") as connection:
             row = connection.execute(select(copies).where(where)).mappings().one_or_none()
@@ -131,6 +133,8 @@ class Copies:
                 again = row["state"] == CopyState.DELETED or row["version"] != version
                 values["generation"] = row["generation"] + again
                 values["deleted_at"] = None
+                if not again and row["state"] == CopyState.DELETING:
+                    values["state"] = CopyState.DELETING
                 if not again and verified_by is not None and row["verified_by"] == verified_by:
                     values["verified_at"] = row["verified_at"]  # the same proof, told again by a run that was repeated
                 values["delete_after"] = delete_after if again or row["delete_after"] is None else row["delete_after"]
@@ -144,7 +148,7 @@ class Copies:
         Two copies that are each other's witness cannot both be deleted: the second deletion finds the first.
 
         Raises:
-            DeletionUnproven: if one of the witnesses is being deleted, or was made anew, meanwhile.
+            DeletionUnproven: if one of the witnesses, or the copy itself, was deleted or made anew meanwhile.
         """
         with self._database.write("copies") as connection:
             for witness in witnesses:
@@ -156,7 +160,12 @@ class Copies:
                     )
             this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
             this &= copies.c.state != CopyState.DELETED
-            connection.execute(update(copies).where(this).values(state=CopyState.DELETING))
+            if connection.execute(update(copies).where(this).values(state=CopyState.DELETING)).rowcount == 0:
+                raise DeletionUnproven(
+                    "it was deleted, or made anew, while its deletion was being proved",
+                    where=f"{copy.endpoint}:{copy.path}",
+                    next_step="nothing: what is there now has a deletion of its own",
+                )
 
     def kept(self, copy: CopyRecord) -> None:
         """Its deletion failed, and that is certain: it is there as before."""

@@ -12,6 +12,8 @@ from itertools import pairwise
 
 from prefect import flow
 
+from orchestration.config import Endpoint
+from orchestration.errors import SourceChanged
 from orchestration.flows.bl832.ingest import ingest_raw
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.copying import RAW, Dataset, copy, fingerprint, record_source
@@ -69,12 +71,27 @@ def move(work: Work, scan: Scan, *, send_to_nersc: bool) -> list[CopyRecord]:
     server = work.settings.endpoint(beamline.server)
     raw = Dataset(name=RAW, path=scan.path)
     on_server = copy(work, scan, [raw], source=acquisition, destination=server)[0]
-    original = record_source(work, scan, on_server, source=acquisition, path=scan.path)
-    copies = [original, on_server]
+    copies = [on_server]
+    if _still_there(work, scan, acquisition):
+        copies.insert(0, record_source(work, scan, on_server, source=acquisition, path=scan.path))
     if send_to_nersc and not scan.export_controlled and beamline.nersc is not None:
         nersc = work.settings.endpoint(beamline.nersc)
         copies += copy(work, scan, [raw], source=server, destination=nersc)
     return copies
+
+
+def _still_there(work: Work, scan: Scan, acquisition: Endpoint) -> bool:
+    """Whether the file that was carried is where acquisition wrote it; an earlier run may have seen to its deletion.
+
+    Raises:
+        SourceChanged: if acquisition has written another one there since this run began.
+    """
+    version = fingerprint(work, acquisition, scan.path)
+    if version and version != scan.fingerprint:
+        raise SourceChanged(
+            f"{scan.path} was written anew while it was carried", where=f"{acquisition.name}:{scan.path}"
+        )
+    return bool(version)
 
 
 @flow(name="test_832_transfers", flow_run_name="test_832_transfers: {file_path}", on_failure=[say_cancelled])
