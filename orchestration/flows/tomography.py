@@ -19,6 +19,7 @@ from orchestration.ledger.copies import CopyRecord, Role
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.results import Receipt
 from orchestration.ledger.service import Document, Json
+from orchestration.local.outputs import sha256
 from orchestration.paths import RelativePath
 
 MIN_SECONDS = 900.0
@@ -116,6 +117,15 @@ class Report:
                 where=str(path),
                 next_step="start the reconstruction again",
             ) from error
+
+    @staticmethod
+    def is_of(path: Path, outcome: Outcome) -> bool:
+        """Whether the report there is the one that this job wrote: another may have used the same folder since."""
+        outputs = outcome.evidence.get("outputs")
+        for output in outputs if isinstance(outputs, list) else []:
+            if isinstance(output, dict) and output.get("path") == str(path):
+                return path.is_file() and sha256(path) == output.get("sha256")
+        return False
 
     def part(self, name: str) -> Document:
         found = self.document.get(name, {})

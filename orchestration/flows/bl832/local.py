@@ -13,6 +13,7 @@ from typing import Any
 
 from prefect import flow
 
+from orchestration.errors import SourceChanged
 from orchestration.flows.bl832.ingest import ingest_results
 from orchestration.flows.bl832.move import BEAMLINE, register_scan
 from orchestration.flows.cancelling import say_cancelled
@@ -21,12 +22,13 @@ from orchestration.flows.main import command
 from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.tomography import Reconstruction, Report, local_job, receipt
 from orchestration.flows.work import Work, working
-from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.copies import CopyRecord, CopyState
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.results import ResultRecord
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document
+from orchestration.policy import Zone
 
 SITE = "local"
 QUEUE_SECONDS = 24 * 3600.0
@@ -61,8 +63,21 @@ def stage_in(work: Work, scan: Scan) -> CopyRecord:
     beamline = work.settings.beamline(BEAMLINE)
     source = work.settings.endpoint(beamline.raw)
     path = source.relative(work.settings.endpoint(beamline.server).full_path(scan.path))
+    _demand_newest(work, scan, beamline.server)
     destination = work.settings.endpoint(work.settings.site(SITE).raw_endpoint)
     return copy(work, scan, [Dataset(name=RAW, path=path)], source=source, destination=destination)[0]
+
+
+def _demand_newest(work: Work, scan: Scan, server: str) -> None:
+    """What is reconstructed is the version that acquisition has, if it has one."""
+    for known in work.ledger.copies.of_scan(scan.id):
+        at_server = known.dataset == RAW and known.endpoint == server and known.state is CopyState.PRESENT
+        if at_server and scan.fingerprint and known.version != scan.fingerprint:
+            raise SourceChanged(
+                f"{scan.path} was written anew, and {server} has the file as it was before",
+                where=f"{server}:{known.path}",
+                next_step="start new_832_file_flow for it, then this one again",
+            )
 
 
 def reconstruct(
@@ -76,11 +91,16 @@ def reconstruct(
         scan=scan,
         step=f"reconstruct at {site.name}{_variant(reconstruction.parameters)}",
         request=spec,
-        destination=site.place,
+        destination=site.place if to.place.zone is Zone.BEAMLINE else to.place,
         deadline=spec.duration + QUEUE_SECONDS,
     )
+    path = to.local_path(reconstruction.report)
     outcome = work.perform(operation, work.services.local_jobs)
-    report = Report.read(to.local_path(reconstruction.report))
+    if outcome.already_done and not Report.is_of(path, outcome):
+        work.logger.warning("%s was done, but its results are not there any more: done again", operation.step)
+        work.ledger.operations.expire(outcome.record.key)
+        outcome = work.perform(operation, work.services.local_jobs)
+    report = Report.read(path)
     result = work.ledger.results.record(
         scan_id=scan.id,
         operation_key=outcome.record.key,
@@ -97,8 +117,14 @@ def bring_back(work: Work, scan: Scan, reconstruction: Reconstruction, outcome: 
     site = work.settings.site(SITE)
     here = work.settings.endpoint(site.scratch_endpoint)
     server = work.settings.endpoint(work.settings.beamline(BEAMLINE).scratch)
-    version = f"{outcome.record.key}{outcome.record.attempt}"
+    version = f"{outcome.record.key[:12]}.{outcome.record.attempt}"
     there = copy(work, scan, reconstruction.datasets, source=here, destination=server, version=version)
+    if not Report.is_of(here.local_path(reconstruction.report), outcome):
+        raise SourceChanged(
+            "another reconstruction of this scan wrote its results to the same folder meanwhile",
+            where=f"{here.name}:{reconstruction.base}",
+            next_step="wait for the other one, then start this one again",
+        )
     sources = [
         record_source(work, scan, copied, source=here, path=part.path, role=part.role, verified_by=outcome.record.key)
         for copied, part in zip(there, reconstruction.datasets, strict=True)
