@@ -66,13 +66,14 @@ def _settle(work: Work, run: RunRecord) -> str:
 
 
 def _resume(work: Work, client: SyncPrefectClient, run: RunRecord, known: FlowRun | None) -> str:
-    if run.scan_id is None:
-        return "closed: it had not begun with a scan"
-    if any(operation.handle == run.id for operation in work.ledger.operations.of_scan(run.scan_id)):
+    if known is not None and known.auto_scheduled:
+        return "closed: its schedule starts the next one"
+    operations = work.ledger.operations
+    if any(each.handle == run.id for each in (operations.of_scan(run.scan_id) if run.scan_id else operations.open())):
         return "closed: the run that started it carries on"
     later = [
         other
-        for other in work.ledger.runs.of_scan(run.scan_id)
+        for other in (work.ledger.runs.of_scan(run.scan_id) if run.scan_id else ())
         if other.started_at > run.started_at and (other.flow, other.parameters) == (run.flow, run.parameters)
     ]
     if later:

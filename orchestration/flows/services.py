@@ -30,6 +30,11 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
+    def close(self) -> None:
+        """Let go of the connections that were made."""
+        if "catalogue" in vars(self):
+            self.catalogue.close()
+
     @cached_property
     def globus_transfer(self) -> GlobusTransfer:
         return GlobusTransfer(self._clients, self._settings.transfer)

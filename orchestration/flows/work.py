@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -88,8 +88,10 @@ def working(flow: str, parameters: Document) -> Iterator[Work]:
     """Open the bench for this run, keep its record alive, and write down how it ended."""
     settings = config.load()
     run_id = _run_id()
-    services = Services(settings)
-    with Ledger(settings.ledger.url, lease_seconds=settings.ledger.lease_seconds) as ledger:
+    with (
+        closing(Services(settings)) as services,
+        Ledger(settings.ledger.url, lease_seconds=settings.ledger.lease_seconds) as ledger,
+    ):
         work = Work(settings, ledger, services, run_id, _logger())
         ledger.runs.begin(run_id=run_id, flow=flow, parameters=parameters, owner=Owner.here())
         with Lease(lambda: ledger.runs.renew(run_id), seconds=LEASE_SECONDS), _recorded(work):
