@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 import threading
@@ -221,7 +222,9 @@ def _demand_known(ledger: Ledger, beamline: Beamline, mount: Path | None, file_p
 
 def _put(file: Path, target: Path) -> None:
     """Appears whole or not at all, as a file that acquisition has closed."""
-    if target.exists() and target.stat().st_size != file.stat().st_size:
+    if target.exists() and filecmp.cmp(file, target, shallow=False):
+        return
+    if target.exists():
         raise InvalidInput(
             f"another file is already at {target}", next_step="rename your file, or give it another --proposal"
         )
