@@ -71,6 +71,11 @@ class Beamline(Section):
             next_step="give the path as acquisition writes it, or relative to the endpoint's root",
         )
 
+    def written(self, path: RelativePath) -> str:
+        """The one spelling of a path that `relative` reads: as acquisition writes it."""
+        prefix = next((each.rstrip("/") for each in self.path_prefixes), "")
+        return f"{prefix}/{path}" if prefix else path.text
+
 
 class Site(Section):
     """What every kind of compute site has: where its inputs and its results are."""

@@ -7,7 +7,14 @@ from functools import partial
 
 from prefect import flow
 
-from orchestration.errors import OperationFailed, OrchestrationError, RunFailed
+from orchestration.errors import (
+    ConfigError,
+    InvalidInput,
+    OperationFailed,
+    OrchestrationError,
+    PolicyRefused,
+    RunFailed,
+)
 from orchestration.flows.bl832.move import register_scan
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.main import command
@@ -57,13 +64,14 @@ def dispatcher(file_path: str, is_export_control: bool = False) -> Document:
     with working("dispatcher", parameters) as work:
         scan = register_scan(work, file_path, is_export_control=is_export_control)
         decisions = decision_settings(work.settings)
+        written = work.settings.beamline(scan.beamline).written(scan.path)
         branches: list[Branch] = []
         if decisions.get(NEW_FILE):
-            moved: Document = {"file_path": file_path, "is_export_control": scan.export_controlled}
+            moved: Document = {"file_path": written, "is_export_control": scan.export_controlled}
             branches.append(_run(work, scan, NEW_FILE, moved))
         if all(branch.error is None for branch in branches):
             wanted = [name for name in RECONSTRUCTIONS if decisions.get(name)]
-            branches += _run_side_by_side(work, scan, wanted, file_path)
+            branches += _run_side_by_side(work, scan, wanted, written)
         return _report(work, scan, branches)
 
 
@@ -103,6 +111,8 @@ def _run(work: Work, scan: Scan, deployment: str, parameters: Document) -> Branc
                 work.logger.warning("%s: its process died; started again", deployment)
                 continue
             return Branch(deployment, "failed", error)
+        except (InvalidInput, ConfigError, PolicyRefused) as error:
+            return Branch(deployment, "failed", error)  # the other branches are waited for all the same
         return Branch(deployment, "completed")
     raise RunFailed(f"{deployment} crashed {CRASHED_ATTEMPTS} times", where=scan.path.text)
 
