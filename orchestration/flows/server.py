@@ -38,7 +38,7 @@ def prefect_server() -> Iterator[SyncPrefectClient]:
         OperationFailed: if the server refuses the request.
     """
     url = api_url()
-    with _patience_is_ours():
+    with without_retries():
         try:
             with get_client(httpx_settings=_http_settings(url), sync_client=True) as client:
                 yield client
@@ -58,7 +58,7 @@ _made: tuple[Settings, Settings] | None = None
 """The last settings of Prefect that were in force, and the same without repeated requests."""
 
 
-def _patience_is_ours() -> SettingsContext:
+def without_retries() -> SettingsContext:
     """The settings in force, with no request repeated by Prefect's client."""
     global _made
     context = get_settings_context()

@@ -83,6 +83,9 @@ class Hall:
     def state(self, run: str) -> str:
         return str(self._ask("GET", f"/flow_runs/{run}")["state"]["type"])
 
+    def message(self, run: str) -> str:
+        return str(self._ask("GET", f"/flow_runs/{run}")["state"]["message"])
+
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """A server that is busy, as Prefect's is now and then on SQLite, is asked again."""
         for _ in range(60):

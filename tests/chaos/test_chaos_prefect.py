@@ -154,3 +154,22 @@ def test_a_scan_is_cancelled_although_the_server_is_away(hall: Hall) -> None:
     wait_for(lambda: not running(process), seconds=60.0)
     wait_for(lambda: hall.state(run) not in {"RUNNING", "PENDING"}, seconds=60.0)
     assert "copied" not in hall.effects(file_path)
+
+
+def test_a_dispatcher_fails_when_a_branch_does(hall: Hall) -> None:
+    run = hall.start(DISPATCHER, file_path="/global/raw/hall/never_taken.h5")
+    wait_for(lambda: hall.state(run) not in {"SCHEDULED", "PENDING", "RUNNING"}, seconds=60.0)
+    assert hall.state(run) == "FAILED"
+    assert "never_taken.h5" in hall.message(run)
+    assert "Next: " in hall.message(run)
+
+
+@pytest.mark.slow
+def test_a_dispatcher_lets_nothing_of_a_controlled_scan_out(hall: Hall) -> None:
+    file_path = hall.scan("controlled.h5")
+    run = hall.start(DISPATCHER, file_path=file_path, is_export_control=True)
+    wait_for(lambda: hall.state(run) not in {"SCHEDULED", "PENDING", "RUNNING"}, seconds=120.0)
+    assert hall.state(run) == "COMPLETED"
+    assert hall.record_of("local_recon_flow", file_path).state is RunState.COMPLETED
+    assert hall.effects(file_path) == ["transfer", "copied"]
+    assert list((hall.supervisor.layout.endpoints / "nersc832").rglob("*controlled*")) == []

@@ -39,6 +39,21 @@ FLOWS = (
     "orchestration.sandbox.trials.deployments",
 )
 
+LATE = (
+    "anyio._backends._asyncio",
+    "encodings.idna",
+    "globus_sdk.authorizers",
+    "globus_sdk.services.auth",
+    "globus_sdk.services.transfer",
+    "numpy.ma",
+    "prefect.concurrency.services",
+    "prefect.task_engine",
+    "prefect.utilities.visualization",
+    "requests",
+    "sqlalchemy.dialects.sqlite",
+)
+"""What flows import when they first need it: for a forked process that would be each time."""
+
 START_PATIENCE = 90.0
 FACILITY_RETRY_SECONDS = 0.05
 
@@ -122,7 +137,7 @@ class World:
     def nursery(self, *modules: str, environment: Mapping[str, str] | None = None) -> Nursery:
         """Processes that run flows in this world."""
         variables = {**self._everywhere, **_FLOWS, **(environment or {})}
-        return Nursery(variables, [*FLOWS, *modules], log=self.layout.log("flows"))
+        return Nursery(variables, [*LATE, *FLOWS, *modules], log=self.layout.log("flows"))
 
     # ----- how to get there -----------------------------------------------------------------------------------------
 

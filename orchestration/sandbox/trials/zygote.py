@@ -19,6 +19,7 @@ import fastapi  # noqa: F401 -- Prefect imports it only when it makes a run
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from orchestration.errors import OrchestrationError
+from orchestration.flows.server import without_retries
 from orchestration.ledger.boundary import Boundary, listening
 from orchestration.ledger.operation import error_document
 from orchestration.sandbox.trials.kills import Kill, Names
@@ -86,7 +87,7 @@ def _result(request: dict[str, Any], last_words: int) -> dict[str, Any]:
     watch = _Watch(None if request["kill"] is None else Kill.parse(request["kill"]), last_words)
     result: dict[str, Any] = {"value": None, "error": None, "error_type": ""}
     try:
-        with listening(watch.heard), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        with listening(watch.heard):
             result["value"] = target(**request["arguments"])
     except OrchestrationError as error:
         result |= {"error": error_document(error), "error_type": type(error).__name__}
@@ -123,7 +124,13 @@ class _Watch:
         return self._fitting == kill.nth
 
 
-if __name__ == "__main__":
-    for named in sys.argv[1:]:
+def main(modules: list[str]) -> None:
+    for named in modules:
         importlib.import_module(named)
-    Zygote().serve()
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        without_retries()  # computed once for all children
+        Zygote().serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
