@@ -1,0 +1,71 @@
+"""What is done again tells the truth of what is there now: scans taken again, results made over, copies lost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+
+from trial_room import LOCAL, NEW_FILE, Room
+
+from orchestration.ledger.copies import CopyState
+
+
+def state(room: Room, endpoint: str, file_path: str) -> CopyState:
+    return next(copy.state for copy in room.overview(file_path).copies if copy.endpoint == endpoint)
+
+
+def take_again(room: Room, file_path: str) -> None:
+    """Acquisition writes another scan under the same name."""
+    file = room.file("spot832", file_path)
+    file.write_bytes(file.read_bytes() + b"\0")
+    os.utime(file, (time.time() + 7, time.time() + 7))
+
+
+def test_a_scan_that_was_taken_again_is_not_deleted_for_the_first(room: Room) -> None:
+    file_path = room.moved_scan()
+    take_again(room, file_path)
+    room.let_time_pass(file_path)
+    ended = room.prune("spot832", file_path)
+    assert ended.error_type == "DeletionUnproven", ended
+    assert room.file("spot832", file_path).exists()
+
+
+def test_a_scan_that_was_taken_again_is_not_reconstructed_from_the_first(room: Room) -> None:
+    file_path = room.moved_scan()
+    take_again(room, file_path)
+    ended = room.run(LOCAL, file_path=file_path)
+    assert ended.error_type == "SourceChanged", ended
+    assert ended.error is not None
+    assert "new_832_file_flow" in ended.error.sentence
+
+
+def test_a_scan_that_comes_again_after_its_original_was_deleted_is_not_said_to_be_there(room: Room) -> None:
+    file_path = room.moved_scan()
+    room.let_time_pass(file_path)
+    assert room.prune("spot832", file_path).completed
+    assert room.run(NEW_FILE, file_path=file_path).completed
+    assert state(room, "spot832", file_path) is CopyState.DELETED
+
+
+def test_a_copy_that_somebody_removed_is_carried_again(room: Room) -> None:
+    file_path = room.moved_scan()
+    room.file("nersc832", file_path).unlink()
+    assert room.run(NEW_FILE, file_path=file_path).completed
+    assert room.file("nersc832", file_path).read_bytes() == room.file("spot832", file_path).read_bytes()
+
+
+def test_a_result_that_another_reconstruction_wrote_over_is_made_again(room: Room) -> None:
+    file_path = room.moved_scan()
+    assert room.run(LOCAL, file_path=file_path).completed
+    scratch = room.world.settings().endpoint("local832_scratch")
+    copy = next(one for one in room.overview(file_path).copies if one.dataset == "rec.report")
+    report = scratch.local_path(copy.path)
+    report.write_text(json.dumps({"parameters": {"center": 30.0}, "versions": {}}))
+    assert room.run(LOCAL, file_path=file_path).completed
+    seen = room.overview(file_path)
+    assert [result.receipt.parameters for result in seen.results] == [{"center": 8.0}]
+    assert {one.generation for one in seen.copies if one.dataset == "rec.report"} == {2}
+    checksum = f"sha256:{hashlib.sha256(report.read_bytes()).hexdigest()}"
+    assert {one.manifest[0].checksum for one in seen.copies if one.dataset == "rec.report"} == {checksum}
