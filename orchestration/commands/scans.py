@@ -89,8 +89,8 @@ def write_scan(console: Console, settings: Settings, found: Overview, *, brief: 
     shown = pictures(settings, found)
     if shown:
         lines += ["", Text("pictures", style=page.HEAD), *(f"  {path}" for path in shown)]
-    if found.error is not None:
-        lines += ["", *page.error_block(found.error, console)]
+    for error in ([] if found.error is None else [found.error]) + ([] if brief else list(found.refusals)):
+        lines += ["", *page.error_block(error, console)]
     page.write(console, lines)
 
 

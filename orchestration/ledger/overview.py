@@ -11,11 +11,14 @@ from datetime import UTC, datetime
 from orchestration.errors import OrchestrationError, RunFailed
 from orchestration.ledger import Ledger
 from orchestration.ledger.copies import CopyRecord
-from orchestration.ledger.operation import OperationRecord, OperationState, error_document
+from orchestration.ledger.operation import OperationRecord, OperationState, canonical, error_document
 from orchestration.ledger.results import ResultRecord
 from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document
+
+DELETION = "prune"
+"""How the names of the flows begin that delete copies."""
 
 
 class ScanState(enum.StrEnum):
@@ -34,6 +37,8 @@ class Overview:
     state: ScanState
     error: OrchestrationError | None
     """Why the scan is not completed; None if it is, or is still running."""
+    refusals: Sequence[OrchestrationError]
+    """Why copies were not deleted, where the last attempt was refused. The scan is none the worse for it."""
     runs: Sequence[RunRecord]
     operations: Sequence[OperationRecord]
     copies: Sequence[CopyRecord]
@@ -49,6 +54,7 @@ class Overview:
             "registered_at": iso(self.scan.registered_at),
             "facts": self.scan.facts,
             "error": None if self.error is None else error_document(self.error),
+            "refusals": [error_document(refusal) for refusal in self.refusals],
             "stages": [_stage(operation) for operation in self.operations],
             "copies": [_copy(copy) for copy in self.copies],
             "results": [_result(result) for result in self.results],
@@ -60,16 +66,23 @@ def overview(ledger: Ledger, scan: Scan) -> Overview:
     """What is known of `scan` now."""
     runs = ledger.runs.of_scan(scan.id)
     operations = ledger.operations.of_scan(scan.id)
-    state, error = _standing(runs, operations)
+    deletions = [run for run in runs if run.flow.startswith(DELETION)]
+    state, error = _standing([run for run in runs if run not in deletions], operations)
     return Overview(
         scan=scan,
         state=state,
         error=error,
+        refusals=_refusals(deletions),
         runs=runs,
         operations=operations,
         copies=ledger.copies.of_scan(scan.id),
         results=ledger.results.of_scan(scan.id),
     )
+
+
+def _refusals(deletions: Sequence[RunRecord]) -> Sequence[OrchestrationError]:
+    last = {(run.flow, canonical(run.parameters)): run for run in deletions}
+    return [run.error for run in last.values() if run.state is RunState.FAILED and run.error is not None]
 
 
 def _standing(

@@ -106,3 +106,13 @@ def test_what_failed_by_itself_stays_failed_whatever_else_completes(ledger: Ledg
     run(ledger, scan, flow, fails="no")
     run(ledger, scan, "another")
     assert overview(ledger, scan).state is ScanState.FAILED
+
+
+def test_a_refused_deletion_is_told_and_leaves_the_scan_as_it_is(ledger: Ledger, scan: Scan) -> None:
+    run(ledger, scan, "new_832_file_flow")
+    run(ledger, scan, "prune_spot832", fails="no other copy")
+    found = overview(ledger, scan)
+    assert (found.state, found.error) == (ScanState.COMPLETED, None)
+    assert [refusal.what for refusal in found.refusals] == ["no other copy"]
+    run(ledger, scan, "prune_spot832")
+    assert not overview(ledger, scan).refusals
