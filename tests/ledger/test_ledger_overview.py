@@ -101,7 +101,7 @@ def test_a_scan_whose_reconstruction_was_never_begun_is_not_good_when_it_has_mov
     assert overview(ledger, scan).state is ScanState.COMPLETED
 
 
-@pytest.mark.parametrize("flow", ["reconstruct", "prune"])
+@pytest.mark.parametrize("flow", ["reconstruct", "move"])
 def test_what_failed_by_itself_stays_failed_whatever_else_completes(ledger: Ledger, scan: Scan, flow: str) -> None:
     run(ledger, scan, flow, fails="no")
     run(ledger, scan, "another")
