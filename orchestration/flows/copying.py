@@ -88,7 +88,7 @@ def _stands(work: Work, outcome: Outcome, item: TransferItem, destination: Endpo
     if facts is None or not outcome.evidence.get("manifest_complete", False):
         return facts is not None
     found = dict(facts.manifest) if facts.is_directory else {"": facts.size}
-    return found == {entry.path: entry.size for entry in manifest_of(work, outcome, item, destination)}
+    return all(found.get(entry.path) == entry.size for entry in manifest_of(work, outcome, item, destination))
 
 
 def mover(work: Work, source: Endpoint, destination: Endpoint) -> Service[TransferRequest]:

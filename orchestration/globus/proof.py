@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestration.errors import ChecksumMismatch, OperationFailed, SourceChanged, TransferFailed
 from orchestration.globus import errors
@@ -103,7 +103,7 @@ class Arrival:
         if source is None:
             return there, False
         _compare(source, there, full=full, place=where(self.task.id))
-        return there, True
+        return _carried(source, there), True
 
     def _listing(self, manifest: list[tuple[str, int]], *, complete: bool) -> Document:
         checksums = dict(self._checksums())
@@ -140,6 +140,15 @@ class Arrival:
             marker = page.get("next_marker")
             if not marker:
                 return
+
+
+def _carried(source: FileFacts, there: FileFacts) -> FileFacts:
+    """What came from the source: what stood in the same folder before was compared with nothing."""
+    if not there.is_directory:
+        return there
+    names = {name for name, _ in source.manifest}
+    manifest = tuple((name, size) for name, size in there.manifest if name in names)
+    return replace(there, size=sum(size for _, size in manifest), manifest=manifest)
 
 
 def _compare(source: FileFacts, there: FileFacts, *, full: str, place: str) -> None:
