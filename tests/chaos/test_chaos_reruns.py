@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from pathlib import Path
 
 from trial_room import LOCAL, NEW_FILE, Room
 
@@ -69,3 +70,10 @@ def test_a_result_that_another_reconstruction_wrote_over_is_made_again(room: Roo
     assert {one.generation for one in seen.copies if one.dataset == "rec.report"} == {2}
     checksum = f"sha256:{hashlib.sha256(report.read_bytes()).hexdigest()}"
     assert {one.manifest[0].checksum for one in seen.copies if one.dataset == "rec.report"} == {checksum}
+
+
+def test_a_parameter_cannot_say_where_a_reconstruction_writes(room: Room, tmp_path: Path) -> None:
+    file_path = room.moved_scan()
+    ended = room.run(LOCAL, file_path=file_path, parameters={"out": str(tmp_path / "elsewhere")})
+    assert ended.error_type == "InvalidInput", ended
+    assert not (tmp_path / "elsewhere").exists()

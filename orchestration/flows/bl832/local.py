@@ -20,6 +20,7 @@ from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.copying import RAW, Dataset, copy, record_source
 from orchestration.flows.main import command
 from orchestration.flows.pruning import schedule_pruning
+from orchestration.flows.starting import checked_parameters
 from orchestration.flows.tomography import Reconstruction, Report, local_job, receipt
 from orchestration.flows.work import Work, working
 from orchestration.ledger.copies import CopyRecord, CopyState
@@ -44,6 +45,7 @@ def local_recon_flow(file_path: str, parameters: dict[str, Any] | None = None, r
     """
     given: Document = {"file_path": file_path, "parameters": dict(parameters or {}), "request": request}
     with working("local_recon_flow", given) as work:
+        checked_parameters(parameters or {})  # any other would be an option of the program, such as where it writes
         scan = register_scan(work, file_path)
         raw = stage_in(work, scan)
         reconstruction = Reconstruction(raw=raw.path, parameters=parameters or {}, request=request)

@@ -1,0 +1,41 @@
+"""What a caller says of a request is not believed where the request itself knows better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestration.config import Endpoint
+from orchestration.errors import ExportControlled, InvalidInput
+from orchestration.flows.starting import checked_parameters
+from orchestration.ledger import Ledger
+from orchestration.ledger.operation import Operation
+from orchestration.paths import RelativePath
+from orchestration.policy import Place, Zone
+from orchestration.transfers import TransferRequest
+
+PATH = RelativePath("raw/p/secret.h5")
+
+
+def test_a_place_that_the_caller_calls_the_beamline_is_not_taken_for_it(tmp_path: Path) -> None:
+    here = Endpoint(root_path="/here", mount=tmp_path, zone=Zone.BEAMLINE).known_as("here")
+    away = Endpoint(root_path="/away", mount=tmp_path).known_as("away")
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as ledger:
+        scan = ledger.scans.register(beamline="bl832", path=PATH, export_controlled=True)
+        operation = Operation(
+            scan=scan,
+            step="copy",
+            request=TransferRequest.of(PATH, source=here, destination=away),
+            destination=Place("the beamline, honestly", Zone.BEAMLINE),
+            deadline=1.0,
+        )
+        with pytest.raises(ExportControlled, match="away is outside the beamline"):
+            ledger.operations.plan(operation, service="globus.transfer")
+        assert not ledger.operations.of_scan(scan.id)
+
+
+@pytest.mark.parametrize("name", ["out", "help", "--out"])
+def test_options_of_the_program_are_no_parameters(name: str) -> None:
+    with pytest.raises(InvalidInput, match="no parameter"):
+        checked_parameters({name: "/elsewhere"})
