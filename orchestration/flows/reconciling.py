@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
+from orchestration.errors import OrchestrationError, RunFailed
 from orchestration.flows.cancelling import cancel_run
 from orchestration.flows.server import insist, prefect_server
 from orchestration.flows.work import Work, working
@@ -24,6 +25,9 @@ from orchestration.ledger.service import Document
 
 PATIENCE_SECONDS = 60.0
 """How long Prefect may be busy with one of the steps, each of which can be repeated."""
+
+JOB_FOLDERS_KEPT_SECONDS = 30 * 24 * 3600.0
+"""What a job of this machine printed can be read for so long after its end."""
 
 _OPEN = {StateType.RUNNING, StateType.PENDING, StateType.CANCELLING}
 
@@ -34,6 +38,7 @@ class Finding:
 
     run: RunRecord
     action: str
+    error: Exception | None = None
 
     def document(self) -> Document:
         return {"run": self.run.id, "flow": self.run.flow, "action": self.action}
@@ -44,10 +49,26 @@ def reconcile() -> Document:
     """Close the rows of dead runs, and start them again so that their scans complete."""
     with working("reconcile", {}) as work:
         dead = [run for run in work.ledger.runs.dead() if run.id != work.run_id]
-        findings = [Finding(run, insist(partial(_settle, work, run), seconds=PATIENCE_SECONDS)) for run in dead]
+        findings = [_find_out(work, run) for run in dead]
+        work.services.local_jobs.clean(older_than=JOB_FOLDERS_KEPT_SECONDS)
         for finding in findings:
             work.logger.warning("%s %s: %s", finding.run.flow, finding.run.id, finding.action)
+        for finding in findings:
+            if finding.error is not None:
+                raise finding.error
         return {"dead_runs": [finding.document() for finding in findings]}
+
+
+def _find_out(work: Work, run: RunRecord) -> Finding:
+    """One run that cannot be settled must not keep the others from it."""
+    try:
+        return Finding(run, insist(partial(_settle, work, run), seconds=PATIENCE_SECONDS))
+    except OrchestrationError as error:
+        return Finding(run, f"not settled: {error.what}", error)
+    except ObjectNotFound as error:
+        gone = RunFailed(f"the deployment of run {run.id} of {run.flow} is gone", next_step="deploy it again")
+        gone.__cause__ = error
+        return Finding(run, f"not settled: {gone.what}", gone)
 
 
 def _settle(work: Work, run: RunRecord) -> str:

@@ -78,9 +78,10 @@ def insist(ask: Callable[[], T], *, seconds: float) -> T:
             return ask()
         except ServiceUnavailable as silence:
             delay = min(2 * delay, 2.0)
-            if time.monotonic() + delay > until:
+            wait = silence.retry_after or delay
+            if time.monotonic() + wait > until:
                 raise
-            threading.Event().wait(silence.retry_after or delay)
+            threading.Event().wait(wait)
 
 
 def api_url() -> str:
