@@ -122,6 +122,8 @@ def _crashed(work: Work, operation: Operation[RunRequest]) -> bool:
 
 
 def _report(work: Work, scan: Scan, branches: list[Branch]) -> Document:
+    if not branches:
+        work.logger.warning("nothing was done with %s: decision-settings switches every branch off", scan.path)
     for branch in branches:
         work.logger.info("%s: %s", branch.deployment, branch.state)
     failed = [branch for branch in branches if branch.error is not None]
