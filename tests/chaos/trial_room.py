@@ -103,8 +103,8 @@ class Room:
 
     def prefect_states(self, file_path: str) -> Sequence[tuple[str, str]]:
         """The state and the message of each run of a scan, the oldest first."""
+        named = {"flow_runs": {"name": {"like_": Path(file_path).stem}}, "sort": "START_TIME_ASC"}
         with httpx.Client(base_url=self.world.prefect_url, trust_env=False, timeout=30.0) as client:
-            answer = client.post("/flow_runs/filter", json={"limit": 200, "sort": "START_TIME_ASC"})
-            runs = answer.raise_for_status().json()
+            runs = client.post("/flow_runs/filter", json=named).raise_for_status().json()
         mine = [run["state"] for run in runs if run["parameters"].get("file_path") == file_path]
         return [(state["type"], state["message"] or "") for state in mine]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +91,16 @@ def each(boundaries: Iterable[str]) -> list[Kill]:
     return kills
 
 
-def kinds(boundaries: Iterable[str]) -> list[Kill]:
-    """One kill for each name, at the first boundary that has it."""
-    return [Kill(at=name) for name in dict.fromkeys(boundaries)]
+def kinds(boundaries: Sequence[str]) -> list[Kill]:
+    """One kill for each name, at the first boundary that has it.
+
+    What comes before something, right after the end of another thing, finds the world as that had left it: it is left
+    out.
+    """
+    behind = ["", *boundaries]
+    names = [
+        name
+        for name, earlier in zip(boundaries, behind, strict=False)
+        if not (name.startswith("before-") and earlier.startswith("after-"))
+    ]
+    return [Kill(at=name) for name in dict.fromkeys(names)]
