@@ -18,11 +18,9 @@ from orchestration.ledger.operation import Operation, OperationRecord
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Service
 from orchestration.paths import RelativePath
-from orchestration.policy import Place, Zone
+from orchestration.policy import Zone
 from orchestration.retention import Proof, prove
 from orchestration.transfers import DeleteRequest
-
-PREFECT = Place("the Prefect server", Zone.BEAMLINE)
 
 SCHEDULE_DEADLINE_SECONDS = 3600.0
 DELETE_DEADLINE_SECONDS = 24 * 3600.0
@@ -54,7 +52,7 @@ def schedule_pruning(work: Work, scan: Scan, copy: CopyRecord) -> OperationRecor
         scan=scan,
         step=f"schedule deletion of {copy.dataset} at {copy.endpoint}{_again(copy)}",
         request=request,
-        destination=PREFECT,
+        destination=request.place,
         deadline=SCHEDULE_DEADLINE_SECONDS,
     )
     return work.perform(operation, work.services.prefect_schedule).record

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
@@ -25,6 +26,9 @@ from orchestration.errors import Cancelled, InvalidInput, RunFailed, UnknownName
 from orchestration.flows import catalogue
 from orchestration.flows.server import api_url, explanation, prefect_server
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Progress, Running, Status, Succeeded
+from orchestration.policy import Place, Zone
+
+CLOUD = "prefect.cloud"
 
 _ENDED_BADLY = {StateType.FAILED, StateType.CRASHED}
 _ENDED = _ENDED_BADLY | {StateType.COMPLETED, StateType.CANCELLED}
@@ -53,6 +57,13 @@ class RunRequest:
             raise InvalidInput(f"{self.deployment!r} is not the name of a deployment, <flow>/<deployment>")
         if self.scheduled_time is not None and self.scheduled_time.tzinfo is None:
             raise InvalidInput(f"the time {self.scheduled_time} for a run of {self.deployment} has no time zone")
+
+    @property
+    def place(self) -> Place:
+        """Names of files travel in parameters: Prefect's own cloud is no place of the beamline."""
+        if (urlsplit(api_url()).hostname or "").endswith(CLOUD):
+            return Place("Prefect Cloud", Zone.EXTERNAL)
+        return Place("the Prefect server", Zone.BEAMLINE)
 
     def document(self) -> Document:
         when = None if self.scheduled_time is None else self.scheduled_time.astimezone(UTC).isoformat()

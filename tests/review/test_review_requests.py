@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from orchestration.config import Endpoint
 from orchestration.errors import ExportControlled, InvalidInput
+from orchestration.flows.runs import RunRequest
 from orchestration.flows.starting import checked_parameters
 from orchestration.ledger import Ledger
 from orchestration.ledger.operation import Operation
@@ -39,3 +41,15 @@ def test_a_place_that_the_caller_calls_the_beamline_is_not_taken_for_it(tmp_path
 def test_options_of_the_program_are_no_parameters(name: str) -> None:
     with pytest.raises(InvalidInput, match="no parameter"):
         checked_parameters({name: "/elsewhere"})
+
+
+@pytest.mark.parametrize(
+    ("url", "zone"),
+    [
+        ("https://api.prefect.cloud/api/accounts/a", Zone.EXTERNAL),
+        ("http://prefect:4200/api", Zone.BEAMLINE),
+    ],
+)
+def test_names_of_files_do_not_go_to_a_server_that_is_not_the_facility_s(url: str, zone: Zone) -> None:
+    with temporary_settings({PREFECT_API_URL: url}):
+        assert RunRequest(deployment="flow/deployment").place.zone is zone

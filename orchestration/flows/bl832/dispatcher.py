@@ -18,7 +18,6 @@ from orchestration.errors import (
 from orchestration.flows.bl832.move import register_scan
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.main import command
-from orchestration.flows.pruning import PREFECT
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.side_by_side import side_by_side
 from orchestration.flows.variables import decision_settings
@@ -100,7 +99,7 @@ def _run(work: Work, scan: Scan, deployment: str, parameters: Document) -> Branc
         scan=scan,
         step=f"run {flow_name}",
         request=request,
-        destination=PREFECT,
+        destination=request.place,
         deadline=BRANCH_DEADLINE_SECONDS,
     )
     for attempt in range(1, CRASHED_ATTEMPTS + 1):
