@@ -201,7 +201,7 @@ def _summary(
         "reconstruction": {
             "relative_l2": quality.get("relative_l2"),
             "center_error_px": quality.get("center_error_px"),
-            "slices": quality.get("slices"),
+            "slices": _slices(found),
             "seconds": None if reconstruct is None else round(reconstruct.seconds or 0.0, 2),
             "pictures": [str(path) for path in pictures(settings, found)],
         },
@@ -255,3 +255,10 @@ def _farewell(supervisor: Supervisor, *, stopped: bool, elsewhere: bool) -> list
         lines.append(f"  set -a; . {supervisor.layout.environment_file}; set +a")
     commands = ["scans", "show demo", "rerun demo --set filter=hann", "sandbox down"]
     return lines + [f"  {name} {command}" for command in commands]
+
+
+def _slices(found: Overview) -> int | None:
+    """How many the reconstruction has; None if there is none."""
+    shape = found.results[-1].receipt.quality.get("result") if found.results else None
+    rows = shape.get("shape") if isinstance(shape, dict) else None
+    return int(str(rows[0])) if isinstance(rows, list) and rows else None

@@ -23,6 +23,7 @@ from orchestration.flows.services import Services
 from orchestration.flows.starting import bring_in, checked_parameters, demand_server, start
 from orchestration.ledger import Ledger
 from orchestration.ledger.overview import Overview, overview
+from orchestration.ledger.owner import Owner
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Json
 
 _OPEN_END = {CancelAnswer.REFUSED, CancelAnswer.UNKNOWN}
@@ -84,8 +85,11 @@ def rerun(scan: str, changes: Sequence[str], flow_name: str, *, wait: bool, as_j
 
 @click.command(short_help="Cancel all that is going on with a scan.")
 @click.argument("scan")
+@click.option(
+    "--give-up", metavar="WHY", help="What nobody confirms is written down as failed: its service is gone for good."
+)
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
-def cancel(scan: str, *, as_json: bool) -> None:
+def cancel(scan: str, give_up: str | None, *, as_json: bool) -> None:
     """Cancel all that is going on with SCAN, here and at the facilities, and say what each answered.
 
     Ends with 1 if anything may still be going on.
@@ -93,7 +97,11 @@ def cancel(scan: str, *, as_json: bool) -> None:
     use_environment()
     with open_ledger() as (settings, ledger):
         found = ledger.scans.find(scan)
-        answers = cancel_scan(ledger, Services(settings), found.id)
+        answers = dict(cancel_scan(ledger, Services(settings), found.id))
+        lost = [each for each in ledger.operations.of_scan(found.id) if give_up and each.state.open]
+        for operation in lost:
+            ledger.operations.abandon(operation.key, Owner.here(), give_up or "")
+            answers[operation.step] = CancelAnswer.CANCELLED
     if as_json:
         click.echo(json.dumps({"scan": found.id, "answers": {step: answer.value for step, answer in answers.items()}}))
     elif not answers:

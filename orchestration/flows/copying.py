@@ -70,7 +70,7 @@ def copy(
         destination=destination.place,
         deadline=_deadline(work, datasets, source),
     )
-    service = mover(work, source, destination)
+    service = mover(work, scan, source, destination)
     outcome = work.perform(operation, service)
     if outcome.already_done and not all(_stands(work, outcome, item, destination) for item in items):
         work.logger.warning("%s was done, but what arrived is not there as it was: done again", operation.step)
@@ -91,11 +91,17 @@ def _stands(work: Work, outcome: Outcome, item: TransferItem, destination: Endpo
     return all(found.get(entry.path) == entry.size for entry in manifest_of(work, outcome, item, destination))
 
 
-def mover(work: Work, source: Endpoint, destination: Endpoint) -> Service[TransferRequest]:
-    """Globus where both ends are collections, plain files where both are mounted here."""
+def mover(work: Work, scan: Scan, source: Endpoint, destination: Endpoint) -> Service[TransferRequest]:
+    """Globus where both ends are collections, plain files where both are mounted here.
+
+    Even the name of an export-controlled file stays here where it can.
+    """
+    mounted = source.mount is not None and destination.mount is not None
+    if mounted and scan.export_controlled:
+        return work.services.local_transfer
     if source.uuid is not None and destination.uuid is not None:
         return work.services.globus_transfer
-    if source.mount is not None and destination.mount is not None:
+    if mounted:
         return work.services.local_transfer
     raise ConfigError(
         f"nothing moves data from {source.name} to {destination.name}",

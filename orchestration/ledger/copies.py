@@ -207,10 +207,6 @@ class Copies:
         """All that the ledger knows at that place, deleted ones too."""
         return self._select((copies.c.endpoint == endpoint) & (copies.c.path == path.text))
 
-    def due(self, now: float) -> Sequence[CopyRecord]:
-        """Present copies whose time of deletion has come."""
-        return self._select((copies.c.state == CopyState.PRESENT) & (copies.c.delete_after <= now))
-
     def _select(self, where: object) -> Sequence[CopyRecord]:
         query = select(copies).where(where).order_by(copies.c.id)  # type: ignore[arg-type]
         with self._database.read() as connection:
