@@ -62,7 +62,9 @@ def walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command
 
 
 def _section(path: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=path, terminal_width=WIDTH, max_content_width=WIDTH)
+    context = click.Context(
+        command, info_name=path, terminal_width=WIDTH, max_content_width=WIDTH, help_option_names=["-h", "--help"]
+    )
     return f"\n## `{path}`\n\n```text\n{command.get_help(context).strip()}\n```\n"
 
 
@@ -80,10 +82,17 @@ def tidy(text: str) -> str:
     return re.sub(r" +$", "", text, flags=re.MULTILINE)
 
 
-def main() -> None:
+@click.command()
+@click.option("--check", is_flag=True, help="Write nothing; end with 1 if a page says something else.")
+def main(*, check: bool) -> None:
+    """Write the pages of the reference that the program itself knows best."""
     for name, text in {"commands.md": commands(), "reconstruction.md": reconstruction()}.items():
-        (REFERENCE / name).write_text(tidy(text), encoding="utf-8")
-        click.echo(f"{REFERENCE / name}")
+        page = REFERENCE / name
+        if not check:
+            page.write_text(tidy(text), encoding="utf-8")
+            click.echo(str(page))
+        elif page.read_text(encoding="utf-8") != tidy(text):
+            raise click.ClickException(f"{page} is out of date: run python scripts/write_reference.py")
 
 
 if __name__ == "__main__":
