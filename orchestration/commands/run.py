@@ -97,20 +97,26 @@ def cancel(scan: str, give_up: str | None, *, as_json: bool) -> None:
     use_environment()
     with open_ledger() as (settings, ledger):
         found = ledger.scans.find(scan)
-        answers = dict(cancel_scan(ledger, Services(settings), found.id))
-        lost = [each for each in ledger.operations.of_scan(found.id) if give_up and each.state.open]
-        for operation in lost:
-            ledger.operations.abandon(operation.key, Owner.here(), give_up or "")
-            answers[operation.step] = CancelAnswer.CANCELLED
+        answers = cancel_scan(ledger, Services(settings), found.id)
+        given_up = _give_up(ledger, found.id, give_up) if give_up else []
     if as_json:
-        click.echo(json.dumps({"scan": found.id, "answers": {step: answer.value for step, answer in answers.items()}}))
+        told: Document = {step: answer.value for step, answer in answers.items()}
+        click.echo(json.dumps({"scan": found.id, "answers": told, "given_up": given_up}))
     elif not answers:
         click.echo(f"Nothing is going on with {found.path}.")
-    for step, answer in answers.items():
-        if not as_json:
-            click.echo(f"{step}: {_ANSWERS[answer]}")
-    if any(answer in _OPEN_END for answer in answers.values()):
+    else:
+        for step, answer in answers.items():
+            click.echo(f"{step}: {'given up' if step in given_up else _ANSWERS[answer]}")
+    if any(answer in _OPEN_END for step, answer in answers.items() if step not in given_up):
         sys.exit(1)
+
+
+def _give_up(ledger: Ledger, scan_id: str, why: str) -> list[str]:
+    """The steps that were still open, and are now written down as failed on a person's word."""
+    lost = [operation for operation in ledger.operations.of_scan(scan_id) if operation.state.open]
+    for operation in lost:
+        ledger.operations.abandon(operation.key, Owner.here(), why)
+    return [operation.step for operation in lost]
 
 
 @click.command(short_help="Start runs again whose process died.")

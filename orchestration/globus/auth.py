@@ -107,11 +107,6 @@ class TransferClients:
         self._token.access, self._token.expires = found["access_token"], found["expires_at_seconds"]
 
 
-def transfer_client(credentials: Credentials) -> globus_sdk.TransferClient:
-    """A client for this thread alone."""
-    return TransferClients(credentials)()
-
-
 def _merge(scopes: tuple[str, ...]) -> list[Scope]:
     """One scope for each name, with the dependencies of all."""
     merged: dict[str, dict[str, Scope]] = {}

@@ -17,6 +17,12 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.starting import unattended
+from orchestration.jobs import JobSpec
+from orchestration.ledger import Ledger
+from orchestration.ledger.operation import Operation
+from orchestration.ledger.owner import Owner
+from orchestration.paths import RelativePath
+from orchestration.policy import Place, Zone
 from orchestration.sandbox.supervisor import Supervisor
 
 
@@ -49,6 +55,22 @@ def test_what_cannot_be_done_is_one_sentence(alone: CommandLine, arguments: tupl
     assert result.exit_code == 1
     assert result.stderr.startswith(sentence)
     assert result.stderr.count("\n") == 1
+
+
+def test_what_nobody_confirms_can_be_given_up(alone: CommandLine) -> None:
+    """A run died between its submission and the answer, and the service will never say what became of it."""
+    beamline = Place("data832", Zone.BEAMLINE)
+    spec = JobSpec(executable="/bin/true", directory="/", duration=1.0)
+    with Ledger(alone.environment["BEAMLINE_LEDGER_URL"]) as ledger:
+        scan = ledger.scans.register(beamline="bl832", path=RelativePath("raw/p/lost.h5"))
+        operation = Operation(scan=scan, step="reconstruct", request=spec, destination=beamline, deadline=60.0)
+        ledger.operations.take(operation, dead := Owner.here(), service="local.jobs", redo=True)
+        ledger.operations.reserved(operation.key, dead, "a token that the service lost")
+        ledger.operations.release(operation.key, dead)
+    assert alone.json("cancel", "lost", code=1)["answers"] == {"reconstruct": "unknown"}
+    assert alone("cancel", "lost", "--give-up", "the machine was scrapped") == "reconstruct: given up\n"
+    (stage,) = alone.json("show", "lost")["stages"]
+    assert (stage["state"], stage["error"]["what"]) == ("failed", "given up by a person: the machine was scrapped")
 
 
 def test_a_server_that_is_away_is_named_with_what_starts_it(alone: CommandLine) -> None:

@@ -112,7 +112,8 @@ def test_what_a_crash_kept_from_being_submitted_gets_its_whole_time(ledger: Ledg
         later.operations.take(operation, dead, service=books.name, redo=True)
         later.operations.release(operation.key, dead)
         now[0] += 86400
-        perform(later, operation, books, schedule=QUICK)
+        assert not perform(later, operation, books, schedule=QUICK).already_done
+    assert attempts_of(operation, books) == [1]
 
 
 def test_a_token_that_nobody_gives_is_a_failure(ledger: Ledger, scan: Scan, tmp_path: Path) -> None:
