@@ -20,7 +20,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/beamline demo $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -m "not postgresql and not slow and not gpu" $(ARGS)
+	$(BIN)/python -m pytest -q -m "not postgresql and not slow and not slurm and not compute_endpoint and not gpu" $(ARGS)
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m "postgresql or slow" $(ARGS)
