@@ -22,8 +22,14 @@
     │   │   └── EndpointRefused     wrong kind of path, consent missing, paused by its administrator, ...
     │   ├── JobFailed               exit code, and the program's own error where it left one
     │   │   ├── JobLost             the machine forgot it
+    │   │   ├── JobTimedOut         it was stopped at the end of its walltime
+    │   │   ├── JobNotStarted       it did not begin in the time it was given, and will not any more
+    │   │   ├── JobPreempted        it had to make room for another
+    │   │   ├── OutOfMemory
+    │   │   ├── NodeFailed          the computer it ran on failed
     │   │   └── OutputMissing       exit code 0, but a declared output is absent or not valid
     │   ├── CatalogueRefused        SciCat does not accept the record
+    │   ├── SiteUnavailable         no compute site can take the work now
     │   ├── RunFailed               a Prefect run that this one waits for did not complete
     │   ├── DeletionUnproven        no proof of another verified copy: nothing was deleted
     │   ├── Cancelled
@@ -184,12 +190,46 @@ class JobLost(JobFailed):
     """Raised when the machine that ran a job no longer knows it and it left no exit code."""
 
 
+class JobTimedOut(JobFailed):
+    """Raised when a job was stopped at the end of the time it was given."""
+
+    next_step_default = "ask for a longer walltime, or find out from its log why it was slow"
+
+
+class JobNotStarted(JobFailed):
+    """Raised when a job did not begin in the time it was given; it will not begin any more."""
+
+    next_step_default = "start the flow again: it chooses a site anew"
+
+
+class JobPreempted(JobFailed):
+    """Raised when a job was stopped to make room for another."""
+
+
+class OutOfMemory(JobFailed):
+    """Raised when a job needed more memory than it was given."""
+
+    next_step_default = "ask for more memory or nodes, then start the flow again"
+
+
+class NodeFailed(JobFailed):
+    """Raised when a computer on which a job ran failed."""
+
+
 class OutputMissing(JobFailed):
     """Raised when a job ended with exit code 0 without the outputs that it declared."""
 
 
 class CatalogueRefused(OperationFailed):
     """Raised when the catalogue does not accept a record."""
+
+
+class SiteUnavailable(OperationFailed):
+    """Raised when no compute site can take the work now."""
+
+    next_step_default = (
+        "wait until a site is up (`beamline doctor` shows how they are), then start the flow again"
+    )
 
 
 class RunFailed(OperationFailed):

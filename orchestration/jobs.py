@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestration.errors import InvalidInput
 
@@ -71,11 +71,31 @@ class Resources:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mount:
+    """A directory of the machine as a container sees it."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+    def __post_init__(self) -> None:
+        for path in (self.source, self.target):
+            if not path.startswith("/") or ":" in path or "\0" in path:
+                raise InvalidInput(f"{path!r} cannot be mounted into a container: it must be absolute, without a colon")
+
+    def document(self) -> Document:
+        return {"source": self.source, "target": self.target, "read_only": self.read_only}
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobSpec:
     """Run `executable` with `arguments` (never through a shell) in `directory`, for at most `duration` seconds.
 
     `environment` is added to a small base of the machine's own; nothing of the submitter's environment is inherited.
-    `outputs` are checked when the exit code is 0. `name` is for people and no part of the request's identity.
+    `outputs` are checked when the exit code is 0. `container` is an image with the directories `mounts`; the site knows
+    what runs it. `queue`, `account`, `constraint` and `reservation` are the site's own words for them. A job that has
+    not begun `start_within` seconds after its submission never begins. `name` is for people and no part of the
+    request's identity.
     """
 
     executable: str
@@ -88,6 +108,10 @@ class JobSpec:
     queue: str = ""
     account: str = ""
     container: str = ""
+    mounts: tuple[Mount, ...] = ()
+    constraint: str = ""
+    reservation: str = ""
+    start_within: float | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -97,6 +121,8 @@ class JobSpec:
             raise InvalidInput(f"the directory of a job must be absolute, not {self.directory!r}")
         if not self.duration > 0:
             raise InvalidInput(f"the duration of a job must be positive, not {self.duration}")
+        if self.start_within is not None and not self.start_within > 0:
+            raise InvalidInput(f"the time in which a job must begin must be positive, not {self.start_within}")
         texts = (self.executable, self.directory, *self.arguments, *self.environment, *self.environment.values())
         if any("\0" in text for text in texts):
             raise InvalidInput("a NUL character in the command or environment of a job")
@@ -104,7 +130,16 @@ class JobSpec:
     def document(self) -> Document:
         arguments: list[Json] = list(self.arguments)
         outputs: list[Json] = [output.document() for output in self.outputs]
-        return {
+        mounts: list[Json] = [mount.document() for mount in self.mounts]
+        rare: Document = {
+            "mounts": mounts,
+            "constraint": self.constraint,
+            "reservation": self.reservation,
+            "start_within": self.start_within,
+        }
+        # What is not asked for is not in the document: a job is the same job to versions that could not ask for it.
+        asked: Document = {key: value for key, value in rare.items() if value}
+        return asked | {
             "executable": self.executable,
             "arguments": arguments,
             "directory": self.directory,
@@ -116,3 +151,34 @@ class JobSpec:
             "account": self.account,
             "container": self.container,
         }
+
+    @classmethod
+    def parse(cls, document: Document) -> JobSpec:
+        """The job back from the ledger; it has lost only its name.
+
+        Raises:
+            InvalidInput: if this is not the document of a job.
+        """
+        try:
+            return _parsed(document)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(f"this is not the document of a job: {error!r}") from error
+
+
+def _parsed(found: Mapping[str, Any]) -> JobSpec:
+    return JobSpec(
+        executable=found["executable"],
+        arguments=tuple(found["arguments"]),
+        directory=found["directory"],
+        duration=found["duration"],
+        outputs=tuple(Output(**{**each, "kind": OutputKind(each["kind"])}) for each in found["outputs"]),
+        environment=dict(found["environment"]),
+        resources=Resources(**found["resources"]),
+        queue=found["queue"],
+        account=found["account"],
+        container=found["container"],
+        mounts=tuple(Mount(**each) for each in found.get("mounts", ())),
+        constraint=found.get("constraint", ""),
+        reservation=found.get("reservation", ""),
+        start_within=found.get("start_within"),
+    )

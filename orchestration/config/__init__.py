@@ -11,7 +11,7 @@ environment when they are needed.
 
 from __future__ import annotations
 
-from orchestration.config.beamline import Beamline, CatalogueDefaults, ComputeSite, LocalSite
+from orchestration.config.beamline import Beamline, CatalogueDefaults
 from orchestration.config.consistency import notes
 from orchestration.config.document import Problem
 from orchestration.config.endpoint import Endpoint
@@ -28,30 +28,50 @@ from orchestration.config.policies import (
     state_directory,
 )
 from orchestration.config.schema import settings_schema
+from orchestration.config.sites import (
+    Attempts,
+    ComputeEndpoints,
+    ComputeSite,
+    Container,
+    GlobusComputeSite,
+    IriSite,
+    LocalSite,
+    NerscSite,
+    RemoteSite,
+    Walltime,
+)
 from orchestration.config.variables import Bl832Settings, DecisionSettings, PrefectSettings, PruningConfig
 
 __all__ = [
+    "Attempts",
     "Beamline",
     "Bl832Settings",
     "CatalogueDefaults",
+    "ComputeEndpoints",
     "ComputeSite",
+    "Container",
     "CopyRequirement",
     "Credentials",
     "DecisionSettings",
     "Endpoint",
     "GlobusApp",
+    "GlobusComputeSite",
     "GlobusSettings",
     "Images",
+    "IriSite",
     "LedgerSettings",
     "LocalSite",
+    "NerscSite",
     "PrefectSettings",
     "Problem",
     "PruningConfig",
+    "RemoteSite",
     "RetentionRule",
     "ScicatSettings",
     "Settings",
     "TransferPolicy",
     "VariableKey",
+    "Walltime",
     "credentials",
     "environment_file",
     "inspect",

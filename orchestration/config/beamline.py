@@ -1,15 +1,12 @@
-"""What is particular to one beamline, and where its data is computed."""
+"""What is particular to one beamline."""
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
-from pydantic import ByteSize, Field, PositiveInt, field_validator
+from pydantic import Field, field_validator
 
 from orchestration.config.base import EntryKey, Section
 from orchestration.errors import InvalidPath
 from orchestration.paths import RelativePath
-from orchestration.policy import Place, Zone
 
 
 class CatalogueDefaults(Section):
@@ -75,32 +72,3 @@ class Beamline(Section):
         """The one spelling of a path that `relative` reads: as acquisition writes it."""
         prefix = next((each.rstrip("/") for each in self.path_prefixes), "")
         return f"{prefix}/{path}" if prefix else path.text
-
-
-class Site(Section):
-    """What every kind of compute site has: where its inputs and its results are."""
-
-    name: EntryKey = ""
-    raw_endpoint: str = Field(description="Endpoint to which inputs are copied before a job.")
-    scratch_endpoint: str = Field(description="Endpoint below which jobs write results.")
-    zone: Zone = Field(default=Zone.EXTERNAL, description="`beamline`: export-controlled data may be computed here.")
-
-    @property
-    def place(self) -> Place:
-        return Place(name=self.name, zone=self.zone)
-
-
-class LocalSite(Site):
-    """Processes on this machine."""
-
-    kind: Literal["local"] = Field(description="Jobs are processes of this machine.")
-    python: str | None = Field(default=None, description="Interpreter for jobs; the one of the service if left out.")
-    cores: PositiveInt | None = Field(default=None, description="Cores that all jobs together use; all if left out.")
-    memory: ByteSize | None = Field(default=None, description="Memory for all jobs together, such as `32GiB`.")
-
-    def known_as(self, key: str) -> LocalSite:
-        return self.model_copy(update={"name": key})
-
-
-ComputeSite: TypeAlias = LocalSite
-"""Any compute site; a union discriminated by `kind` as soon as there is a second kind."""

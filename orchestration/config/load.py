@@ -106,6 +106,10 @@ def _message(key: Key, kind: str, text: str, value: object) -> str:
         return f"should be a list, such as `[{value}]`"
     if kind == "too_short":
         return "needs at least one entry"
+    if kind == "union_tag_invalid":
+        return _wrong_kind(text, value)
+    if kind == "union_tag_not_found":
+        return "`kind` is missing: add it"
     if kind == "missing":
         return f"`{key[-1]}` is missing: add it"
     if kind == "extra_forbidden":
@@ -114,6 +118,13 @@ def _message(key: Key, kind: str, text: str, value: object) -> str:
     if kind == "value_error" or isinstance(value, dict | list) or "secret" in str(key[-1:]):
         return text
     return f"{text[:1].lower()}{text[1:]}, and is {value!r}"
+
+
+def _wrong_kind(text: str, value: object) -> str:
+    """pydantic names the choices in the text only."""
+    kind = value.get("kind") if isinstance(value, dict) else value
+    choices = text.rpartition("expected tags: ")[2].replace("'", "").split(", ")
+    return f"there is no kind `{kind}`: {suggestion(str(kind), choices)}"
 
 
 def _error(path: Path, problems: tuple[Problem, ...]) -> ConfigError:

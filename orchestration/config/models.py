@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pydantic import Field, SecretStr, field_validator
 
 from orchestration.config.base import Section, unknown
-from orchestration.config.beamline import Beamline, ComputeSite
+from orchestration.config.beamline import Beamline
 from orchestration.config.endpoint import Endpoint
 from orchestration.config.policies import LedgerSettings, RetentionRule, ScicatSettings, TransferPolicy
+from orchestration.config.sites import ComputeSite
 from orchestration.config.variables import PrefectSettings
 
 

@@ -41,10 +41,16 @@ def _resolve(node: Schema, root: dict[str, Schema]) -> dict[str, Schema]:
     """The object schema behind a reference or an optional value."""
     if not isinstance(node, dict):
         return {}
-    reference, choices = node.get("$ref"), node.get("anyOf")
+    reference, choices, kinds = node.get("$ref"), node.get("anyOf"), node.get("oneOf")
     if isinstance(reference, str):
         definitions = root.get("$defs")
         return _resolve(definitions[reference.rsplit("/", 1)[1]], root) if isinstance(definitions, dict) else {}
+    if isinstance(kinds, list):
+        merged: dict[str, Schema] = {}
+        for kind in kinds:
+            properties = _resolve(kind, root).get("properties")
+            merged.update(properties if isinstance(properties, dict) else {})
+        return {"properties": merged}
     if isinstance(choices, list):
         found = (_resolve(choice, root) for choice in choices)
         return next((choice for choice in found if choice.get("type") != "null"), {})

@@ -11,16 +11,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from orchestration.config import Endpoint, LocalSite
-from orchestration.errors import OutputMissing
+from orchestration.config import Endpoint, LocalSite, Settings
+from orchestration.errors import ConfigError, OutputMissing
 from orchestration.flows.copying import Dataset
 from orchestration.jobs import JobSpec, Output, OutputKind, Resources
 from orchestration.ledger.copies import CopyRecord, Role
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.results import Receipt
 from orchestration.ledger.service import Document, Json
-from orchestration.local.outputs import sha256
 from orchestration.paths import RelativePath
+from orchestration.science.running.outputs import sha256
 
 MIN_SECONDS = 900.0
 FLOOR_BYTES_PER_SECOND = 0.5e6
@@ -65,6 +65,18 @@ class Reconstruction:
         """What is carried back, all of which a receipt can make again."""
         parts = {"rec.tiff": self.tiff, "rec.zarr": self.zarr, "rec.preview": self.preview, "rec.report": self.report}
         return tuple(Dataset(name=name, path=path, role=Role.CACHE) for name, path in parts.items())
+
+
+def local_site(settings: Settings, name: str = "local") -> LocalSite:
+    """Raises ConfigError if the site of that name is not this machine."""
+    site = settings.site(name)
+    if isinstance(site, LocalSite):
+        return site
+    raise ConfigError(
+        f"compute site {name} is not this machine, but of kind {site.kind}",
+        where=f"compute_sites.{name}",
+        next_step="give it `kind: local`",
+    )
 
 
 def local_job(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from orchestration.jobs import Output, OutputKind
 from orchestration.local.jobfolder import EXIT, SPEC, JobFolder
+from orchestration.science.running.outputs import CheckedOutput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,21 +50,6 @@ class Reason(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckedOutput:
-    """One declared output; `problem` is empty if it is as declared. `size` is in bytes, `files` counts a directory's.
-
-    A directory's `sha256` is that of its sorted lines "sha256 size name", so that it can be recomputed anywhere.
-    """
-
-    path: str
-    kind: str
-    problem: str = ""
-    size: int = 0
-    files: int = 1
-    sha256: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Ending:
     """How a job ended. `code` is negative for a signal; None where the command was never run or nobody saw its end."""
 
@@ -80,7 +66,7 @@ class Ending:
         return self.reason is Reason.EXITED and self.code == 0
 
     def write(self, folder: JobFolder) -> None:
-        folder.write(EXIT, asdict(self))
+        folder.write(EXIT, {**asdict(self), "outputs": [output.document() for output in self.outputs]})
 
     @classmethod
     def read(cls, folder: JobFolder) -> Ending | None:

@@ -20,11 +20,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 
-from orchestration.local import jobfolder, outputs
+from orchestration.local import jobfolder
 from orchestration.local.jobfolder import JobFolder
 from orchestration.local.processes import ProcessIdentity, die_with_parent, kill_group
 from orchestration.local.records import Ending, Orders, Reason
 from orchestration.local.slots import places
+from orchestration.science.running.outputs import Declared, check
 
 _LOOK = 0.1
 """Seconds between two looks for a request to cancel."""
@@ -68,7 +69,8 @@ class Supervisor:
         if not ending.good:
             return ending
         directory = Path(self._orders.directory)
-        return replace(ending, outputs=tuple(outputs.check(directory, each) for each in self._orders.outputs))
+        declared = [Declared.parse(output.document()) for output in self._orders.outputs]
+        return replace(ending, outputs=tuple(check(directory, each) for each in declared))
 
     def _command(self) -> tuple[Reason, int]:
         Path(self._orders.directory).mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from orchestration.errors import Cancelled, DeadlinePassed, JobFailed, JobLost, OperationFailed, OutputMissing
+from orchestration.errors import Cancelled, JobFailed, JobLost, JobTimedOut, OperationFailed, OutputMissing
 from orchestration.ledger.service import Document, Failed, Json, Status, Succeeded
 from orchestration.local import jobfolder
 from orchestration.local.jobfolder import JobFolder
@@ -47,7 +47,7 @@ def _error(title: str, job: JobFolder, ended: Ending) -> OperationFailed:
         case Reason.CANCELLED:
             return Cancelled(f"job {title} was cancelled", where=_place(job))
         case Reason.TIMEOUT:
-            return DeadlinePassed(
+            return JobTimedOut(
                 f"job {title} was stopped after its limit of {ended.seconds:.0f} s",
                 where=_place(job),
                 next_step="ask for a longer duration, or find out from its log why it was slow",
@@ -116,7 +116,7 @@ def _code(code: int | None) -> str:
 
 
 def _evidence(job: JobFolder, ended: Ending) -> Document:
-    outputs: list[Json] = [asdict(output) for output in ended.outputs]
+    outputs: list[Json] = [output.document() for output in ended.outputs]
     return {
         "reason": ended.reason.value,
         "code": ended.code,

@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
+if sys.argv[1:2] == ["run"]:  # before anything is imported that takes long, or that the job's own program needs
+    from orchestration.science.running.runner import main as run
+
+    sys.exit(run(sys.argv[2:]))
+
 # Threads work on slices of their own; libraries that started more inside each would only get in the way.
 # This must be set before numpy is first imported.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

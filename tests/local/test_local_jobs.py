@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.errors import Cancelled, DeadlinePassed, InvalidInput, JobFailed, JobLost, OutputMissing
+from orchestration.errors import Cancelled, InvalidInput, JobFailed, JobLost, JobTimedOut, OutputMissing
 from orchestration.jobs import JobSpec, Output, OutputKind, Resources
 from orchestration.ledger.service import CancelAnswer, Failed, Running, Status, Succeeded
 from orchestration.local.jobs import LocalJobs
@@ -183,7 +183,7 @@ def test_a_job_is_stopped_at_its_limit_with_all_its_processes(jobs: LocalJobs, t
 
     error = failure(wait(jobs, spec))
 
-    assert isinstance(error, DeadlinePassed)
+    assert isinstance(error, JobTimedOut)
     assert not alive(int((tmp_path / "work" / "child").read_text()))
 
 

@@ -21,7 +21,7 @@ from orchestration.flows.copying import RAW, Dataset, copy, record_source
 from orchestration.flows.main import command
 from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.starting import checked_parameters
-from orchestration.flows.tomography import Reconstruction, Report, local_job, receipt
+from orchestration.flows.tomography import Reconstruction, Report, local_job, local_site, receipt
 from orchestration.flows.work import Work, working
 from orchestration.ledger.copies import CopyRecord, CopyState
 from orchestration.ledger.operation import Operation
@@ -86,7 +86,7 @@ def reconstruct(
     work: Work, scan: Scan, raw: CopyRecord, reconstruction: Reconstruction
 ) -> tuple[ResultRecord, Outcome]:
     """Run the job, and write down the receipt of what it made."""
-    site = work.settings.site(SITE)
+    site = local_site(work.settings)
     at, to = work.settings.endpoint(site.raw_endpoint), work.settings.endpoint(site.scratch_endpoint)
     spec = local_job(site, reconstruction, raw, at=at, to=to)
     operation = Operation(

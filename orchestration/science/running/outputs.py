@@ -4,25 +4,65 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-
-from orchestration.jobs import Output, OutputKind
-from orchestration.local.records import CheckedOutput
+from typing import Any
 
 HASH_LIMIT = 64 * 1024**3
 """Bytes of one output above which only sizes are recorded: a minute of hashing or two."""
 
+CONTENT_LIMIT = 64 * 1024
+"""Bytes of a JSON output up to which its content is part of what is reported: so it arrives before any transfer."""
 
-def check(directory: Path, declared: Output) -> CheckedOutput:
+
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """`kind` is ``file`` (not empty), ``json`` (parses), or ``directory``.
+
+    A directory needs at least `at_least` files below it that match `pattern` and are not empty.
+    """
+
+    path: str
+    kind: str = "file"
+    pattern: str = "**/*"
+    at_least: int = 1
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Declared:
+        return cls(**document)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedOutput:
+    """One declared output; `problem` is empty if it is as declared. `size` is in bytes, `files` counts a directory's.
+
+    A directory's `sha256` is that of its sorted lines "sha256 size name", so that it can be recomputed anywhere.
+    `content` is that of a small JSON file.
+    """
+
+    path: str
+    kind: str
+    problem: str = ""
+    size: int = 0
+    files: int = 1
+    sha256: str = ""
+    content: Any = None
+
+    def document(self) -> dict[str, Any]:
+        found = asdict(self)
+        return found if self.content is not None else {key: found[key] for key in found if key != "content"}
+
+
+def check(directory: Path, declared: Declared) -> CheckedOutput:
     """Look at one output of a job that ran in `directory`."""
     path = directory / declared.path
-    plain = CheckedOutput(path=str(path), kind=declared.kind.value)
+    plain = CheckedOutput(path=str(path), kind=declared.kind)
     try:
-        if declared.kind is OutputKind.DIRECTORY:
+        if declared.kind == "directory":
             return _directory(plain, path, declared)
-        if declared.kind is OutputKind.JSON:
-            _parse(path)
+        if declared.kind == "json":
+            return replace(_file(plain, path), content=_parsed(path))
         return _file(plain, path)
     except FileNotFoundError:
         return replace(plain, problem=f"{path} was not written")
@@ -44,7 +84,7 @@ def _file(plain: CheckedOutput, path: Path) -> CheckedOutput:
     return replace(plain, size=size, sha256=sha256(path) if size <= HASH_LIMIT else "")
 
 
-def _directory(plain: CheckedOutput, path: Path, declared: Output) -> CheckedOutput:
+def _directory(plain: CheckedOutput, path: Path, declared: Declared) -> CheckedOutput:
     if not path.is_dir():
         raise FileNotFoundError(path)
     sizes = {file: file.stat().st_size for file in path.glob(declared.pattern) if file.is_file()}
@@ -62,8 +102,10 @@ def _digest(root: Path, sizes: dict[Path, int]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _parse(path: Path) -> None:
+def _parsed(path: Path) -> Any:
+    """The content; None of one that is too long to be reported."""
     try:
-        json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
+    return found if path.stat().st_size <= CONTENT_LIMIT else None

@@ -1,0 +1,169 @@
+"""Where data is computed: processes of this machine, and the batch systems of the facilities."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self, TypeAlias
+from uuid import UUID
+
+from pydantic import ByteSize, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+
+from orchestration.config.base import EntryKey, Section
+from orchestration.config.endpoint import Endpoint
+from orchestration.paths import RelativePath
+from orchestration.policy import Place, Zone
+
+
+class Site(Section):
+    """What every kind of compute site has: where its inputs and its results are."""
+
+    name: EntryKey = ""
+    raw_endpoint: str = Field(description="Endpoint to which inputs are copied before a job.")
+    scratch_endpoint: str = Field(description="Endpoint below which jobs write results.")
+    zone: Zone = Field(default=Zone.EXTERNAL, description="`beamline`: export-controlled data may be computed here.")
+
+    @property
+    def place(self) -> Place:
+        return Place(name=self.name, zone=self.zone)
+
+    def known_as(self, key: str) -> Self:
+        return self.model_copy(update={"name": key})
+
+
+class LocalSite(Site):
+    """Processes on this machine."""
+
+    kind: Literal["local"] = Field(description="Jobs are processes of this machine.")
+    python: str | None = Field(default=None, description="Interpreter for jobs; the one of the service if left out.")
+    cores: PositiveInt | None = Field(default=None, description="Cores that all jobs together use; all if left out.")
+    memory: ByteSize | None = Field(default=None, description="Memory for all jobs together, such as `32GiB`.")
+
+
+class Container(Section):
+    """The image in which jobs run."""
+
+    engine: Literal["podman-hpc", "shifter", "apptainer"] = Field(description="What the site runs containers with.")
+    image: str = Field(description="The image, by digest rather than by a tag that moves.")
+    options: tuple[str, ...] = Field(default=(), description="Words for the engine, such as `--gpu`.")
+    volumes: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="Directories of the site as the container calls them: `/target: /source`.",
+    )
+
+
+class Walltime(Section):
+    """How long a job may take, by the size of its input."""
+
+    minimum_seconds: PositiveFloat = Field(default=900.0, description="Even for the smallest scan.")
+    seconds_per_gigabyte: PositiveFloat = Field(default=60.0, description="Added for each 10^9 bytes of the input.")
+    maximum_seconds: PositiveFloat = Field(default=6 * 3600.0, description="What the queue allows at most.")
+
+    def seconds(self, size: int) -> float:
+        """For an input of `size` bytes."""
+        wanted = self.minimum_seconds + self.seconds_per_gigabyte * size / 1e9
+        return min(max(wanted, self.minimum_seconds), self.maximum_seconds)
+
+
+class Attempts(Section):
+    """How many more times a job is submitted when it ended through no fault of its own."""
+
+    preempted: NonNegativeInt = Field(default=3, description="It had to make room for another job.")
+    node_failed: NonNegativeInt = Field(default=2, description="The computer it ran on failed.")
+    lost: NonNegativeInt = Field(default=1, description="The facility forgot it without a result.")
+
+
+class RemoteSite(Site):
+    """A facility: what its jobs are asked with."""
+
+    root: str = Field(
+        default="/",
+        description="Where the root of its collections is in the file system that its jobs see, such as `/eagle/als`.",
+    )
+    job_folder: str = Field(description="Directory, as jobs see it, for the logs and reports of jobs.")
+    python: str = Field(
+        default="python", description="Interpreter of the environment that scripts/install_science.sh made there."
+    )
+    science_version: str | None = Field(
+        default=None, description="Version of the science programs that must be there; the service's own if left out."
+    )
+    container: Container | None = Field(default=None, description="Image for the jobs; left out: no container.")
+    queue: str = Field(default="", description="Queue or quality of service, such as `realtime`.")
+    account: str = Field(default="", description="Allocation that pays, such as `als`.")
+    constraint: str = Field(default="", description="Kind of node, such as `cpu`.")
+    reservation: str = Field(default="", description="Reserved nodes, by the name of the reservation.")
+    nodes: PositiveInt = Field(default=1)
+    cores: PositiveInt = Field(default=64, description="Cores on each node.")
+    gpus: NonNegativeInt = Field(default=0, description="GPUs on each node.")
+    memory: ByteSize | None = Field(default=None, description="Memory on each node, such as `256GiB`.")
+    exclusive: bool = Field(default=True, description="Whether other jobs may use the same nodes.")
+    walltime: Walltime = Field(default_factory=Walltime)
+    start_within_seconds: PositiveFloat = Field(
+        default=6 * 3600.0,
+        description="A job that has not begun by then never begins, so that work given to another site is done once.",
+    )
+    attempts: Attempts = Field(default_factory=Attempts)
+    poll_seconds: PositiveFloat = Field(default=0.5, description="Shortest time between two questions about a job.")
+
+    @field_validator("root", "job_folder")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if not value.startswith("/") or ".." in value.split("/"):
+            raise ValueError("must be an absolute path without `..`")
+        return "/" + posixpath.normpath(value).strip("/")
+
+    def path(self, endpoint: Endpoint, relative: RelativePath) -> str:
+        """What a job at this site calls a file of an endpoint."""
+        return self.below_root(endpoint.full_path(relative))
+
+    def below_root(self, path: str) -> str:
+        """What a job calls the absolute path of a collection of this site."""
+        return posixpath.join(self.root, path.lstrip("/"))
+
+
+class NerscSite(RemoteSite):
+    """NERSC by its Superfacility API."""
+
+    kind: Literal["nersc"] = Field(description="Jobs of NERSC's Slurm, by the Superfacility API.")
+    machine: str = Field(default="perlmutter", description="The computer.")
+    project: str = Field(default="", description="Project whose hours are looked at; the account if left out.")
+    api_url: str = Field(default="https://api.nersc.gov/api/v1.2", description="The Superfacility API.")
+    token_url: str = Field(default="https://oidc.nersc.gov/c2id/token", description="Where its tokens come from.")
+
+
+class ComputeEndpoints(Section):
+    """The Globus Compute endpoints of one site; which kind of step runs where."""
+
+    compute: UUID | None = Field(default=None, description="Runs jobs, on batch nodes.")
+    non_compute: UUID | None = Field(
+        default=None, description="Light work on a login node: reading reports, cancelling; `compute` if left out."
+    )
+
+
+class GlobusComputeSite(RemoteSite):
+    """A facility by Globus Compute."""
+
+    kind: Literal["globus_compute"] = Field(description="Jobs by Globus Compute.")
+    service_url: str | None = Field(default=None, description="Another web service than Globus's own.")
+    endpoints: ComputeEndpoints = Field(default_factory=ComputeEndpoints)
+    options: Mapping[str, str | int | float | bool] = Field(
+        default_factory=dict, description="`user_endpoint_config` of the compute endpoint, besides queue and account."
+    )
+
+
+class IriSite(RemoteSite):
+    """A facility by the IRI Facility API."""
+
+    kind: Literal["iri"] = Field(description="Jobs by the IRI Facility API.")
+    api_url: str = Field(description="Its base, up to and without the version: `https://api.iri.nersc.gov`.")
+    version: Literal[1, 2] = Field(default=2, description="Version of the API; 2 has idempotent submission.")
+    resource: str = Field(description="Name or identifier of the compute resource.")
+    storage: str = Field(
+        default="", description="Resource with the file system of the job folder; `resource` if left out."
+    )
+    project: str = Field(default="", description="Project whose allocation is looked at; the account if left out.")
+    token_variable: str = Field(default="IRI_API_TOKEN", description="Environment variable with the access token.")
+
+
+ComputeSite: TypeAlias = Annotated[LocalSite | NerscSite | GlobusComputeSite | IriSite, Field(discriminator="kind")]
+"""Any compute site, told apart by its `kind`."""

@@ -1,0 +1,216 @@
+"""Jobs at a facility: the command that its scheduler starts, and what the report of that command says.
+
+Whatever the facility's interface, it is asked to start ``python -m orchestration.science run ORDERS``. The runner runs
+the job's program, at most once for each token, checks its outputs and leaves a report in the job's folder. A scheduler
+only tells when a job is over; that it ended well is believed to the report alone.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from orchestration.config import Container, RemoteSite
+from orchestration.errors import (
+    Cancelled,
+    InvalidInput,
+    JobFailed,
+    JobLost,
+    JobNotStarted,
+    JobTimedOut,
+    OutputMissing,
+)
+from orchestration.jobs import JobSpec, Mount
+from orchestration.ledger.service import Document, Failed, Json, Status, Succeeded
+
+REPORT = "report.json"
+CANCEL_MARKER = "cancel"
+"""A file of this name in a job's folder stops the job, or keeps it from beginning."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """One job of one site under its token, which names its folder there."""
+
+    site: RemoteSite
+    spec: JobSpec
+    token: str
+    start_by: float = 0.0
+    """Seconds since the epoch; 0 for no limit."""
+
+    def __post_init__(self) -> None:
+        if not _TOKEN.fullmatch(self.token):
+            raise InvalidInput(f"{self.token!r} cannot name a job's folder")
+
+    @property
+    def folder(self) -> str:
+        """As jobs see it."""
+        return posixpath.join(self.site.job_folder, self.token)
+
+    @property
+    def report(self) -> str:
+        return posixpath.join(self.folder, REPORT)
+
+    @property
+    def cancel_marker(self) -> str:
+        return posixpath.join(self.folder, CANCEL_MARKER)
+
+    @property
+    def orders(self) -> str:
+        """For the runner, as one JSON object; there is no credential in it."""
+        outputs: list[Json] = [output.document() for output in self.spec.outputs]
+        found: Document = {
+            "folder": self.folder,
+            "executable": self.spec.executable,
+            "arguments": list(self.spec.arguments),
+            "directory": self.spec.directory,
+            "duration": self.spec.duration,
+            "environment": dict(self.spec.environment),
+            "outputs": outputs,
+            "start_by": self.start_by,
+            "version": science_version(self.site),
+        }
+        return json.dumps(found, ensure_ascii=True)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What the scheduler is to start, as words; in a container where the site has one."""
+        words = (self.site.python, "-m", "orchestration.science", "run", self.orders)
+        container = self.site.container
+        if container is None:
+            return words
+        return (*_engine(container, (*_volumes(container), *self.spec.mounts), self.spec.container), *words)
+
+
+def science_version(site: RemoteSite) -> str:
+    """The version that must be installed there."""
+    return site.science_version or version("beamline-orchestration")
+
+
+def _volumes(container: Container) -> tuple[Mount, ...]:
+    return tuple(Mount(source=source, target=target) for target, source in container.volumes.items())
+
+
+def _engine(container: Container, mounts: tuple[Mount, ...], image: str) -> tuple[str, ...]:
+    image = image or container.image
+    match container.engine:
+        case "podman-hpc":
+            volumes = [word for mount in mounts for word in ("--volume", _volume(mount))]
+            return ("podman-hpc", "run", "--rm", *container.options, *volumes, image)
+        case "shifter":
+            volumes = [f"--volume={_volume(mount)}" for mount in mounts]
+            return ("shifter", f"--image={image}", *container.options, *volumes)
+        case "apptainer":
+            volumes = [word for mount in mounts for word in ("--bind", _volume(mount))]
+            return ("apptainer", "exec", *container.options, *volumes, image)
+
+
+def _volume(mount: Mount) -> str:
+    return f"{mount.source}:{mount.target}" + (":ro" if mount.read_only else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """What the scheduler knows about a job, in seconds since the epoch; None where it does not say."""
+
+    submitted: float | None = None
+    started: float | None = None
+    ended: float | None = None
+
+    @property
+    def document(self) -> Document:
+        """Waiting in the queue and running are different things, and are kept apart."""
+        queued = None if self.submitted is None or self.started is None else max(0.0, self.started - self.submitted)
+        ran = None if self.started is None or self.ended is None else max(0.0, self.ended - self.started)
+        return {"queue_seconds": queued, "run_seconds": ran}
+
+
+def verdict(title: str, report: Mapping[str, Json], *, where: str, facts: Document | None = None) -> Status:
+    """What the runner's report means: success only for exit code 0 with every declared output as declared.
+
+    `facts` (identifiers, the scheduler's state, `Times.document`) become part of the evidence.
+    """
+    evidence: Document = {**report, **(facts or {})}
+    reason, code = report.get("reason"), report.get("code")
+    listed = report.get("outputs")
+    outputs = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    if reason == "exited" and code == 0:
+        problems = [str(each["problem"]) for each in outputs if each.get("problem")]
+        if not problems:
+            return Succeeded(evidence=evidence)
+        error: JobFailed = OutputMissing(
+            f"job {title} ended with exit code 0, but {'; '.join(problems)}", where=where, next_step=_log(report)
+        )
+        return Failed(error=error, evidence=evidence)
+    if reason == "cancelled":
+        return Failed(error=Cancelled(f"job {title} was cancelled", where=where), evidence=evidence)
+    return Failed(error=_error(title, report, where), evidence=evidence)
+
+
+def _error(title: str, report: Mapping[str, Json], where: str) -> JobFailed:
+    said = str(report.get("error") or "")
+    match report.get("reason"):
+        case "timeout":
+            return JobTimedOut(f"job {title} was stopped after its limit of {_seconds(report)} s", where=where)
+        case "late":
+            return JobNotStarted(f"job {title} did not begin: {said}", where=where)
+        case "unstartable":
+            return JobFailed(
+                f"job {title} could not be started: {said}",
+                where=where,
+                next_step="check that the program and the directory exist there and may be used",
+            )
+        case "outdated":
+            return JobFailed(
+                f"job {title} did not begin: {said}",
+                where=where,
+                next_step="install that version there with scripts/install_science.sh, then start the flow again",
+                cause="VersionMismatch",
+            )
+        case "terminated":
+            return JobLost(
+                f"job {title} was told to end after {_seconds(report)} s", where=where, next_step=_log(report)
+            )
+        case "exited":
+            return _exited(title, report, where)
+        case other:
+            return JobFailed(f"job {title} left a report that says {other!r}", where=where, next_step=_log(report))
+
+
+def _exited(title: str, report: Mapping[str, Json], where: str) -> JobFailed:
+    told = report.get("reported")
+    if isinstance(told, dict) and told.get("what"):
+        return JobFailed(
+            f"job {title} failed with {_code(report.get('code'))}: {told['what']}",
+            where=str(told.get("where") or where),
+            next_step=str(told.get("next_step") or _log(report)),
+            cause=str(told.get("type") or ""),
+        )
+    lines = [line.strip() for line in str(report.get("stderr") or "").splitlines() if line.strip()]
+    said = f": {lines[-1][:300]}" if lines else ""
+    return JobFailed(f"job {title} failed with {_code(report.get('code'))}{said}", where=where, next_step=_log(report))
+
+
+def _code(code: Json) -> str:
+    if not isinstance(code, int) or code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _seconds(report: Mapping[str, Json]) -> str:
+    found = report.get("seconds")
+    return f"{found:.0f}" if isinstance(found, int | float) else "?"
+
+
+def _log(report: Mapping[str, Json]) -> str:
+    return f"read stderr.txt in the job's folder on {report.get('host') or 'the site'}, then start the flow again"
