@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -111,6 +111,24 @@ class Service(Protocol[R_contra]):
 
     def cancel(self, handle: str) -> CancelAnswer:
         """Stop it. `CANCELLED` only when the service confirmed it."""
+        ...
+
+
+@runtime_checkable
+class BulkService(Protocol[R_contra]):
+    """A service that can be asked about many operations at once, and about them by any process of any host.
+
+    To offer it is to say that operations of this service may be waited for from elsewhere: the run that submitted them
+    gives its claim back and ends its process, and a watcher polls in its place.
+    """
+
+    def poll_many(self, items: Sequence[tuple[R_contra, str]]) -> Mapping[str, Status]:
+        """How these operations (request and handle) stand now, by handle, in one request where the service can.
+
+        `Running` means that nobody need look yet. Anything else makes the run that waits go on, which polls for itself:
+        `Succeeded` and `Failed` may be told here without the checks of a result. Of a handle that is left out nothing
+        was learned; it is asked about again. Raises ServiceUnavailable like `poll`.
+        """
         ...
 
 
