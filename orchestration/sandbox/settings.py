@@ -12,6 +12,8 @@ import yaml
 from orchestration.errors import ConfigError
 from orchestration.ledger.service import Document
 from orchestration.sandbox import documents
+from orchestration.sandbox.superfacility import settings as superfacility_settings
+from orchestration.sandbox.superfacility.settings import SuperfacilitySettings
 
 CLIENT_ID = "99999999-0000-4000-8000-000000000001"
 CLIENT_SECRET = "sandbox"  # noqa: S105 -- opens nothing but the facility on this machine
@@ -93,10 +95,11 @@ class Settings:
     retry: float = 0.3
     deadline: float = 86_400.0
     token_lifetime: int = 172_800
+    superfacility: SuperfacilitySettings = field(default_factory=SuperfacilitySettings)
 
 
 def load(path: Path, *, state: Path) -> Settings:
-    """From a YAML or JSON file: ``{collections: [{name, root, id?, kind?, ...}], retry?, ...}``.
+    """From a YAML or JSON file: ``{collections: [{name, root, id?, kind?, ...}], retry?, superfacility?, ...}``.
 
     Roots are relative to the state directory.
 
@@ -116,6 +119,9 @@ def load(path: Path, *, state: Path) -> Settings:
         retry=documents.number(parsed, "retry", 0.3),
         deadline=documents.number(parsed, "deadline", 86_400.0),
         token_lifetime=documents.whole(parsed, "token_lifetime", 172_800),
+        superfacility=superfacility_settings.parse(
+            documents.object_at(parsed, "superfacility"), state=state, where=path
+        ),
     )
 
 
