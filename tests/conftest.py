@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-_OURS = ("BEAMLINE_", "GLOBUS_", "SCICAT_", "PREFECT_", "PATH_NERSC_")
-_KEPT = {"BEAMLINE_TEST_POSTGRESQL_URL"}
+_OURS = ("BEAMLINE_", "GLOBUS_", "SCICAT_", "PREFECT_", "PATH_NERSC_", "SFAPI_", "IRI_")
+_KEPT = "BEAMLINE_TEST_"
 
-for name in [name for name in os.environ if name.startswith(_OURS) and name not in _KEPT]:
+for name in [name for name in os.environ if name.startswith(_OURS) and not name.startswith(_KEPT)]:
     del os.environ[name]
+
+# A shell starts what it runs in the background with SIGINT ignored, and all that is started from there inherits it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before anything imports Prefect, which reads its settings then. No test may find, or leave, a profile of the user.
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 
 
-def pytest_sessionstart() -> None:
+def pytest_collection_finish() -> None:
     """Away from the project's folder: a sandbox that runs there, or a .env, must not be found by what is shared."""
     os.chdir(tempfile.mkdtemp(prefix="beamline-tests-"))
 

@@ -33,6 +33,9 @@ class Beamline(Section):
     raw: str = Field(description="Endpoint of the folder of raw data on that server.")
     scratch: str = Field(description="Endpoint of the folder of results on that server.")
     nersc: str | None = Field(default=None, description="Endpoint at NERSC to which raw data is copied.")
+    nersc_results: str | None = Field(
+        default=None, description="Endpoint at NERSC for results that were made there, beside those on the server."
+    )
     sites: tuple[str, ...] = Field(default=("local",), description="Compute sites, the preferred one first.")
     catalogue: CatalogueDefaults = Field(default_factory=CatalogueDefaults)
 

@@ -79,6 +79,8 @@ def _endpoint_names(settings: Settings) -> Iterator[tuple[Key, str]]:
         }
         if beamline.nersc is not None:
             named["nersc"] = beamline.nersc
+        if beamline.nersc_results is not None:
+            named["nersc_results"] = beamline.nersc_results
         yield from ((("beamlines", identifier, field), name) for field, name in named.items())
     for identifier, site in settings.compute_sites.items():
         yield ("compute_sites", identifier, "raw_endpoint"), site.raw_endpoint

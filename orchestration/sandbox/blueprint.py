@@ -7,6 +7,7 @@ below ``endpoints``. The facility's settings and the environment that leads ever
 from __future__ import annotations
 
 import os
+import posixpath
 import shlex
 import sys
 from collections.abc import Mapping
@@ -51,10 +52,11 @@ def write(layout: Layout, project_file: Path | None = None) -> None:
     collections = _collections(settings, layout)
     rows: list[Json] = [collection.document() for collection in collections]
     mounts = _mounts(settings, layout, collections)
-    for mount in mounts.values():
-        mount.mkdir(parents=True, exist_ok=True)
+    sites = _sites(settings, layout, collections)
+    for folder in (*mounts.values(), *(Path(site["job_folder"]) for site in sites.values())):
+        folder.mkdir(parents=True, exist_ok=True)
     _write(layout.facility_file, yaml.safe_dump({"collections": rows}, sort_keys=False))
-    _write(layout.config_file, _moved(source, mounts))
+    _write(layout.config_file, _moved(source, mounts, sites))
 
 
 def project_config() -> Path:
@@ -134,12 +136,30 @@ def _mounts(settings: config.Settings, layout: Layout, collections: list[Collect
     return mounts
 
 
-def _moved(source: Path, mounts: Mapping[str, Path]) -> str:
+def _sites(settings: config.Settings, layout: Layout, collections: list[Collection]) -> dict[str, dict[str, str]]:
+    """What changes in the settings of each facility: jobs run on this machine, and see their collection's directory.
+
+    A facility without a collection has a directory of its own.
+    """
+    found = {}
+    for name, site in settings.compute_sites.items():
+        if not isinstance(site, config.RemoteSite):
+            continue
+        known = (one.directory for one in collections if site.scratch_endpoint in {each.name for each in one.endpoints})
+        root = next(known, layout.endpoints / name)
+        inside = posixpath.relpath(site.job_folder, site.root)
+        found[name] = {"root": str(root), "job_folder": str(root / inside.lstrip("./")), "python": sys.executable}
+    return found
+
+
+def _moved(source: Path, mounts: Mapping[str, Path], sites: Mapping[str, Mapping[str, str]]) -> str:
     """The settings file with the mounts of the sandbox, where the project's own file has mounts at all."""
     document = yaml.safe_load(source.read_text(encoding="utf-8"))
     for name, endpoint in document["globus"]["globus_endpoints"].items():
         if "mount" in endpoint:
             endpoint["mount"] = str(mounts[name])
+    for name, changes in sites.items():
+        document["compute_sites"][name].update(changes)
     head = f"# Made from {source} by `beamline sandbox up`, and again each time: change that file instead.\n"
     return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 

@@ -44,6 +44,7 @@ def start(argv: Sequence[str], *, environment: Mapping[str, str], directory: Pat
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_heed_interrupts,
         )
     _reap_later(child)
     return Process.of(child.pid) or Process(pid=child.pid, started="ended at once")
@@ -127,6 +128,11 @@ def _marked(pid: int, value: str) -> bool:
     except OSError:
         return False
     return f"{MARK}={value}".encode() in environment.split(b"\0")
+
+
+def _heed_interrupts() -> None:
+    """Prefect's worker is told to stop by SIGINT, which what is started in a shell's background inherits as ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _reap_later(child: subprocess.Popen[bytes]) -> None:

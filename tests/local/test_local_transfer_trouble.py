@@ -55,7 +55,7 @@ def test_a_source_that_may_not_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "scan.h5").write_bytes(b"x")
     (tmp_path / "data" / "scan.h5").chmod(0)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(0o755)
     assert run(tmp_path, code) == 0
 
@@ -69,7 +69,7 @@ def test_a_destination_that_may_not_be_written_is_told(tmp_path: Path) -> None:
     """
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "scan.h5").write_bytes(b"x")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(0o755)
     assert run(tmp_path, code) == 0
 
