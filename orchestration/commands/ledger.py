@@ -72,6 +72,9 @@ def _show(health: Health) -> None:
     for table, count in sorted(health.rows.items()):
         click.echo(f"  {table:<17} {count}")
     click.echo(f"  open operations   {health.open_operations}")
+    click.echo(f"  waiting runs      {len(health.waiting_runs)}, for which {health.watchers} watchers wait")
+    if health.waiting_runs and not health.watchers:
+        click.echo("  no watcher lives: start `beamline watch`; until then only `reconcile` looks after those runs")
     for title, lines in (("held by nobody", health.unattended), ("dead runs", health.dead_runs)):
         for line in lines:
             click.echo(f"  {title:<17} {line}")

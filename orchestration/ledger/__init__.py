@@ -13,6 +13,7 @@ from orchestration.ledger.operations import DEFAULT_LEASE_SECONDS, Operations
 from orchestration.ledger.results import Results
 from orchestration.ledger.runs import Runs
 from orchestration.ledger.scan import Scans
+from orchestration.ledger.watchers import Watchers
 
 __all__ = ["Ledger"]
 
@@ -38,6 +39,7 @@ class Ledger:
         self.operations = Operations(self._database, lease_seconds=lease_seconds)
         self.copies = Copies(self._database)
         self.results = Results(self._database)
+        self.watchers = Watchers(self._database)
 
     @property
     def url(self) -> str:

@@ -34,7 +34,7 @@ from orchestration.ledger.service import (
     Status,
     Succeeded,
 )
-from orchestration.ledger.waiting import backoff, pause_unless
+from orchestration.ledger.waiting import Waiting, backoff, pause_unless
 
 R = TypeVar("R", bound=Request)
 T = TypeVar("T")
@@ -52,6 +52,9 @@ CANCELLING = "cancelling"
 
 ProgressListener = Callable[[str, Progress], None]
 
+MayLeave = Callable[[float, float], bool]
+"""Given the seconds since the submission and those of this wait: may it be waited for from elsewhere now?"""
+
 _CERTAIN = (OperationFailed, InvalidInput, PolicyRefused)
 
 
@@ -64,6 +67,7 @@ class Attempt(Generic[R]):
     lease: Lease
     schedule: PollSchedule
     on_progress: ProgressListener | None
+    may_leave: MayLeave | None = None
     _last: Progress = field(default_factory=Progress)
     _written: Progress | None = None
     _written_at: float = float("-inf")
@@ -81,8 +85,8 @@ class Attempt(Generic[R]):
         try:
             return self._close(self._settle(record))
         except BaseException:
-            # Mostly of no effect, as what ended holds no claim. Otherwise the next run need not wait for the lease
-            # to lapse, and adopts what was submitted.
+            # Mostly of no effect, as what ended holds no claim. Otherwise (a signal, a failure, Waiting) the next run
+            # need not wait for the lease to lapse, and adopts what was submitted.
             self._release()
             raise
 
@@ -91,7 +95,8 @@ class Attempt(Generic[R]):
         handle = record.handle or self._submit(record, ends_at)
         if isinstance(handle, Failed):
             return handle
-        return self._explained(self._await(handle, ends_at), record.attempt)
+        submitted_at = self.ledger.now() if record.handle is None else record.submitted_at or record.began_at
+        return self._explained(self._await(handle, ends_at, submitted_at), record.attempt)
 
     def _submit(self, record: OperationRecord, ends_at: float) -> str | Failed:
         """Token first, in the ledger; then what the service already knows under it; only then the submission."""
@@ -136,7 +141,7 @@ class Attempt(Generic[R]):
         reached(Boundary.BEFORE_FIND, self.step)
         return self._insist(lambda: self.service.find(self.operation.request, token), ends_at)
 
-    def _await(self, handle: str, ends_at: float) -> Succeeded | Failed:
+    def _await(self, handle: str, ends_at: float, submitted_at: float) -> Succeeded | Failed:
         began = time.monotonic()
         delays = backoff()
         while True:
@@ -154,7 +159,16 @@ class Attempt(Generic[R]):
             left = ends_at - self.ledger.now()
             if left < 0:
                 return self._cancel(handle, self._late("it did not end"))
+            if isinstance(status, Running) and self._leaves(submitted_at, began):
+                raise Waiting({self.key: ends_at})
             pause_unless(self._cancel_requested, min(wait, left + 0.01), self.step)
+
+    def _leaves(self, submitted_at: float, began: float) -> bool:
+        """Whether the run may go away while this goes on; written down, for the history to tell why nobody held it."""
+        if self.may_leave is None or not self.may_leave(self.ledger.now() - submitted_at, time.monotonic() - began):
+            return False
+        self.rows.noted(self.key, self.owner, "left waiting", {})
+        return True
 
     def _poll(self, handle: str) -> Status | ServiceUnavailable:
         try:

@@ -12,6 +12,7 @@ from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.operations import held
 from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.ledger.tables import copies, metadata, operations, runs
+from orchestration.ledger.watchers import alive_watchers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,10 @@ class Health:
     open_operations: int
     unattended: tuple[str, ...]
     """Open operations (``step (key)``) that no live run holds: the next run of their scan carries on."""
+    waiting_runs: tuple[str, ...]
+    """Suspended: a watcher waits in their place for what they have going on."""
+    watchers: int
+    """How many of those live."""
     dead_runs: tuple[str, ...]
     problems: tuple[str, ...]
     """What should never be; empty in a ledger that is whole."""
@@ -50,6 +55,8 @@ def examine(url: str) -> Health:
             rows={},
             open_operations=0,
             unattended=(),
+            waiting_runs=(),
+            watchers=0,
             dead_runs=(),
             problems=(),
         )
@@ -65,7 +72,13 @@ def _look(connection: Connection, url: str, now: float) -> Health:
     states = [state for state in OperationState if state.open]
     query = select(operations).where(operations.c.state.in_(states)).order_by(operations.c.created_at)
     still = [OperationRecord.from_row(row) for row in connection.execute(query).mappings()]
-    running = connection.execute(select(runs).where(runs.c.state == RunState.RUNNING)).mappings()
+    alive = [RunState.RUNNING, RunState.WAITING]
+    records = [
+        RunRecord.from_row(row) for row in connection.execute(select(runs).where(runs.c.state.in_(alive))).mappings()
+    ]
+    waiting = [run for run in records if run.state is RunState.WAITING]
+    waited_for = {key for run in waiting for key in run.waiting_for or ()}
+    unattended = [record for record in still if record.key not in waited_for and not held(record, now)]
     return Health(
         url=url,
         schema=SCHEMA_VERSION,
@@ -75,8 +88,10 @@ def _look(connection: Connection, url: str, now: float) -> Health:
             for table in metadata.sorted_tables
         },
         open_operations=len(still),
-        unattended=tuple(f"{record.step} ({record.key})" for record in still if not held(record, now)),
-        dead_runs=tuple(run.id for run in map(RunRecord.from_row, running) if run.dead(now)),
+        unattended=tuple(f"{record.step} ({record.key})" for record in unattended),
+        waiting_runs=tuple(run.id for run in waiting),
+        watchers=len(alive_watchers(connection, now)),
+        dead_runs=tuple(run.id for run in records if run.dead(now)),
         problems=tuple(_problems(connection)),
     )
 

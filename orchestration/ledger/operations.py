@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select, update
 
@@ -15,7 +15,11 @@ from orchestration.ledger.service import Document, Placed, Request
 from orchestration.ledger.tables import events, operations, scans
 from orchestration.policy import permit
 
+T = TypeVar("T")
+
 DEFAULT_LEASE_SECONDS = 30.0
+
+_KEYS_AT_ONCE = 500
 
 _REDONE = {OperationState.FAILED, OperationState.CANCELLED, OperationState.EXPIRED}
 
@@ -97,6 +101,13 @@ class Operations:
     def progressed(self, key: str, owner: Owner, progress: Document) -> None:
         self._change(key, owner, progress=progress)
 
+    def observed(self, progress: Mapping[str, Document]) -> None:
+        """How far operations are that no run holds, by key, as a watcher sees it."""
+        free = (operations.c.state == OperationState.RUNNING) & operations.c.owner.is_(None)
+        with self._database.write("operations") as connection:
+            for key, document in progress.items():
+                connection.execute(update(operations).where(operations.c.key == key, free).values(progress=document))
+
     def succeeded(self, key: str, owner: Owner, evidence: Document) -> None:
         self._finish(key, owner, OperationState.SUCCEEDED, evidence=evidence, error=None)
 
@@ -149,6 +160,13 @@ class Operations:
     def get(self, key: str) -> OperationRecord:
         with self._database.read() as connection:
             return self._existing(connection, key)
+
+    def among(self, keys: Collection[str]) -> Sequence[OperationRecord]:
+        """Those of these keys that the ledger has."""
+        found: list[OperationRecord] = []
+        for some in batched(sorted(keys), _KEYS_AT_ONCE):
+            found += self._select(select(operations).where(operations.c.key.in_(some)))
+        return found
 
     def of_scan(self, scan_id: str) -> Sequence[OperationRecord]:
         """In the order in which they were planned."""
@@ -293,6 +311,12 @@ def expire(connection: Connection, key: str) -> None:
     """Within a transaction of the caller: the deletion and this are written together, or not at all."""
     done = (operations.c.key == key) & (operations.c.state == OperationState.SUCCEEDED)
     connection.execute(update(operations).where(done).values(state=OperationState.EXPIRED))
+
+
+def batched(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Slices of at most `size`, in order."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
 
 
 def held(row: OperationRecord, now: float) -> bool:

@@ -92,7 +92,7 @@ def _standing(
     if not runs:
         return ScanState.REGISTERED, None
     now = time.time()
-    if any(run.state is RunState.RUNNING and not run.dead(now) for run in runs):
+    if any(run.state is RunState.WAITING or (run.state is RunState.RUNNING and not run.dead(now)) for run in runs):
         return ScanState.RUNNING, None
     newest = {run.flow: run for run in runs}
     last = [run for run in newest.values() if not _made_good(run, newest, {run.id: run for run in runs}, operations)]

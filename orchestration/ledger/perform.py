@@ -14,15 +14,15 @@ from typing import TypeVar
 
 from orchestration.errors import Cancelled
 from orchestration.ledger import Ledger
-from orchestration.ledger.attempt import Attempt, ProgressListener
+from orchestration.ledger.attempt import Attempt, MayLeave, ProgressListener
 from orchestration.ledger.lease import Lease
 from orchestration.ledger.operation import Operation, OperationRecord, OperationState
 from orchestration.ledger.operations import held
 from orchestration.ledger.owner import Owner
-from orchestration.ledger.service import Document, PollSchedule, Request, Service
+from orchestration.ledger.service import BulkService, Document, PollSchedule, Request, Service
 from orchestration.ledger.waiting import pause
 
-__all__ = ["Outcome", "ProgressListener", "perform"]
+__all__ = ["MayLeave", "Outcome", "ProgressListener", "perform"]
 
 R = TypeVar("R", bound=Request)
 
@@ -47,12 +47,18 @@ def perform(
     run_id: str | None = None,
     schedule: PollSchedule | None = None,
     on_progress: ProgressListener | None = None,
+    may_leave: MayLeave | None = None,
+    redo: bool = True,
 ) -> Outcome:
     """Do the operation exactly once and return its checked outcome.
 
     If another live run has it, wait for that one and take its outcome. If it was done, return what came of it. If an
-    earlier attempt ended badly, make another. What ends without a certain answer stays open in the ledger, whatever
-    is raised here: called again, it carries on where it stopped.
+    earlier attempt ended badly, make another, unless `redo` is false: then how it ended is the answer, for a run that
+    had been waiting for just that. What ends without a certain answer stays open in the ledger, whatever is raised
+    here: called again, it carries on where it stopped.
+
+    `may_leave` is asked after each poll that finds the operation going on, with the seconds since its submission and
+    the seconds of this wait, if its service is one that can be waited for from elsewhere (`BulkService`).
 
     Raises:
         PolicyRefused: before anything is asked, if the data may not go there.
@@ -60,10 +66,10 @@ def perform(
         DeadlinePassed: when it did not end in time; it was cancelled, or stays open if the service does not say so.
         Cancelled: when somebody cancelled it.
         LeaseLost: when another run has taken over (this process was thought dead).
+        Waiting: (no error) when `may_leave` said yes; the operation goes on, and nobody holds it.
     """
     owner = Owner.here()
     schedule = schedule or PollSchedule()
-    redo = True
     while True:
         claimed = ledger.operations.take(operation, owner, service=service.name, redo=redo, run_id=run_id)
         if claimed is not None:
@@ -85,6 +91,7 @@ def perform(
             lease=lease,
             schedule=schedule,
             on_progress=on_progress,
+            may_leave=may_leave if isinstance(service, BulkService) else None,
         )
         done = attempt.run(claimed)
     return Outcome(record=done, evidence=done.evidence or {}, already_done=False)

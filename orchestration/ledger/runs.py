@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import RowMapping, select, update
@@ -23,6 +23,8 @@ class RunState(enum.StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    WAITING = "waiting"
+    """Suspended: no process, no lease and no slot of Prefect. A watcher waits in its place."""
     DEAD = "dead"
     """Its process is gone without a word; another run carries on."""
 
@@ -39,6 +41,11 @@ class RunRecord:
     error: OrchestrationError | None
     started_at: float
     finished_at: float | None
+    waiting_for: Mapping[str, float] | None
+    """The operations whose end makes it go on, each with the time at which its deadline passes.
+
+    Kept while it goes on: how those ended, good or bad, is what it waited for.
+    """
 
     @classmethod
     def from_row(cls, row: RowMapping) -> RunRecord:
@@ -56,8 +63,13 @@ class Runs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def begin(self, *, run_id: str, flow: str, parameters: Document, owner: Owner, scan_id: str | None = None) -> None:
-        """A process begins (or, after a retry, begins again) to run a flow."""
+    def begin(
+        self, *, run_id: str, flow: str, parameters: Document, owner: Owner, scan_id: str | None = None
+    ) -> frozenset[str]:
+        """A process begins (or, after a retry, begins again) to run a flow.
+
+        Returns the operations that it had been waiting for, if it is resumed.
+        """
         values = {
             "flow": flow,
             "parameters": parameters,
@@ -65,14 +77,20 @@ class Runs:
             "lease_until": self._database.now() + LEASE_SECONDS,
             "state": RunState.RUNNING,
             "error": None,
-            "started_at": self._database.now(),
             "finished_at": None,
         }
         if scan_id is not None:
             values["scan_id"] = scan_id
+        afresh = {"started_at": self._database.now(), "waiting_for": None}
         with self._database.write("runs") as connection:
-            if connection.execute(update(runs).where(runs.c.id == run_id).values(**values)).rowcount == 0:
-                connection.execute(runs.insert().values(id=run_id, **values))
+            where = runs.c.id == run_id
+            known = connection.execute(select(runs.c.state, runs.c.waiting_for).where(where)).one_or_none()
+            if known is None:
+                connection.execute(runs.insert().values(id=run_id, **values, **afresh))
+                return frozenset()
+            resumed = RunState(known.state) in {RunState.WAITING, RunState.RUNNING} and bool(known.waiting_for)
+            connection.execute(update(runs).where(where).values(**values, **({} if resumed else afresh)))
+            return frozenset(known.waiting_for if resumed else ())
 
     def carries(self, run_id: str, scan_id: str) -> None:
         """The run has found out which scan it is about."""
@@ -86,13 +104,34 @@ class Runs:
                 .values(lease_until=self._database.now() + LEASE_SECONDS)
             )
 
+    def wait(self, run_id: str, waiting_for: Mapping[str, float]) -> bool:
+        """Its process is about to end, and a watcher to wait for these operations; False if it has ended already."""
+        with self._database.write("runs") as connection:
+            changed = connection.execute(
+                update(runs)
+                .where(runs.c.id == run_id, runs.c.state == RunState.RUNNING)
+                .values(state=RunState.WAITING, waiting_for=dict(waiting_for))
+            )
+        return changed.rowcount == 1
+
+    def settle(self, run_id: str, state: RunState, error: OrchestrationError | None = None) -> bool:
+        """`finish` a run that waits; False, and no change, if a process has taken it up or it has ended meanwhile."""
+        values = self._ended(state, error)
+        with self._database.write("runs") as connection:
+            changed = connection.execute(
+                update(runs).where(runs.c.id == run_id, runs.c.state == RunState.WAITING).values(**values)
+            )
+        return changed.rowcount == 1
+
     def finish(self, run_id: str, state: RunState, error: OrchestrationError | None = None) -> None:
-        values = {
+        self._change(run_id, **self._ended(state, error))
+
+    def _ended(self, state: RunState, error: OrchestrationError | None) -> dict[str, object]:
+        return {
             "state": state,
             "error": None if error is None else error_document(error),
             "finished_at": self._database.now(),
         }
-        self._change(run_id, **values)
 
     def _change(self, run_id: str, **values: object) -> None:
         with self._database.write("runs") as connection:
@@ -110,6 +149,10 @@ class Runs:
         """Those that nobody runs any more although they never ended."""
         now = self._database.now()
         return [run for run in self._select(runs.c.state == RunState.RUNNING) if run.dead(now)]
+
+    def waiting(self) -> Sequence[RunRecord]:
+        """Those that are suspended, or resumed and not yet taken up by a process."""
+        return self._select(runs.c.state == RunState.WAITING)
 
     def _select(self, where: object) -> Sequence[RunRecord]:
         query = select(runs).where(where).order_by(runs.c.started_at)  # type: ignore[arg-type]

@@ -63,6 +63,23 @@ runs = Table(
     Column("error", JSON, nullable=True),
     _time("started_at", nullable=False),
     _time("finished_at", nullable=True),
+    Column("waiting_for", JSON, nullable=True),
+)
+
+watchers = Table(
+    "watchers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _time("started_at", nullable=False),
+    _time("alive_until", nullable=False),
+)
+
+watches = Table(
+    "watches",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("watcher", Text, nullable=False),
+    _time("lease_until", nullable=False),
 )
 
 operations = Table(

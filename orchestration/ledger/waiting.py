@@ -1,12 +1,25 @@
-"""Waiting in slices: for a service, and for another run."""
+"""Waiting in slices: for a service, and for another run; and giving up one's place while one waits."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from orchestration.ledger.boundary import Boundary, reached
+
+
+class Waiting(BaseException):
+    """Not an error: operations go on at their services, nobody holds them, and who was waiting may do so elsewhere.
+
+    Raised by `perform` only to callers that allow it. Called again with the same operation, it goes on from there.
+    """
+
+    def __init__(self, until: Mapping[str, float]) -> None:
+        self.until: Mapping[str, float] = dict(until)
+        """The operations, each with the time (seconds since the epoch) at which its deadline passes."""
+        super().__init__(", ".join(self.until))
+
 
 SLICE_SECONDS = 2.0
 """A wait looks around this often, however long it is: somebody may have cancelled, or taken over."""

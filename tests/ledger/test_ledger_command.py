@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, text
 
 from orchestration.commands.ledger import ledger_group
 from orchestration.ledger import Ledger
+from orchestration.ledger.database import SCHEMA_VERSION
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.scan import Scan
 
@@ -31,9 +32,9 @@ def run(*arguments: str) -> Result:
 def test_migrate_makes_an_empty_ledger_and_then_has_nothing_to_do(configured: str) -> None:
     first = run("migrate")
     assert first.exit_code == 0, first.output
-    assert "schema none -> 0001" in first.output
-    assert "has schema 0001 already" in run("migrate").output
-    assert json.loads(run("migrate", "--json").output)["after"] == "0001"
+    assert f"schema none -> {SCHEMA_VERSION}" in first.output
+    assert f"has schema {SCHEMA_VERSION} already" in run("migrate").output
+    assert json.loads(run("migrate", "--json").output)["after"] == SCHEMA_VERSION
 
 
 def test_check_of_a_new_database_says_what_to_do(configured: str) -> None:
