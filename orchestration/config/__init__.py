@@ -25,6 +25,7 @@ from orchestration.config.policies import (
     ScicatSettings,
     TransferPolicy,
     VariableKey,
+    WaitingPolicy,
     state_directory,
 )
 from orchestration.config.schema import settings_schema
@@ -71,6 +72,7 @@ __all__ = [
     "Settings",
     "TransferPolicy",
     "VariableKey",
+    "WaitingPolicy",
     "Walltime",
     "credentials",
     "environment_file",

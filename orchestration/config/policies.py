@@ -124,3 +124,12 @@ class TransferPolicy(Section):
     def deadline_seconds(self, size_bytes: int) -> float:
         """How long a transfer of that many bytes may take, from its submission."""
         return max(self.min_seconds, size_bytes / (self.floor_mb_per_s * 1e6))
+
+
+class WaitingPolicy(Section):
+    """How runs wait for what goes on elsewhere."""
+
+    inline_seconds: PositiveFloat = Field(
+        default=120.0,
+        description="How long a run keeps its process while it waits; after that a watcher waits in its place.",
+    )
