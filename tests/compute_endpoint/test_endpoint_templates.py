@@ -180,6 +180,21 @@ def test_another_version_of_python_is_refused_before_a_worker_dies_of_it(
         rendered(endpoint, {}, {"python": {"version_tuple": [3, 12, 1]}})
 
 
+@pytest.mark.parametrize(("facility", "kind"), ALL)
+def test_a_value_that_somebody_took_out_is_named(tmp_path: Path, facility: str, kind: str) -> None:
+    endpoint = laid_out(tmp_path, facility, kind)
+    file = endpoint.folder / "user_environment.yaml"
+    template = (endpoint.folder / "user_config_template.yaml.j2").read_text()
+    for name in endpoint.environment:
+        if not name.startswith("BEAMLINE_") or name not in template:
+            continue
+        text = file.read_text()
+        file.write_text(text.replace(f"{name}:", "X:"))
+        with pytest.raises(jinja2.UndefinedError, match=f"has no {name}"):
+            rendered(endpoint, {})
+        file.write_text(text)
+
+
 def test_values_that_a_site_has_edited_survive_an_update(tmp_path: Path) -> None:
     first = laid_out(tmp_path, "alcf", BEAMLINE_QUEUE="prod")
     (first.folder / "config.yaml").write_text("display_name: ours\n")
