@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestration.config import Endpoint
 from orchestration.errors import InvalidInput
@@ -68,6 +68,25 @@ class TransferRequest:
         ]
         return {"source": _identity(self.source), "destination": _identity(self.destination), "items": items}
 
+    @classmethod
+    def parse(cls, document: Document, endpoints: Collection[Endpoint]) -> TransferRequest:
+        """The request back from the ledger, between endpoints that have these places; it has lost only its label.
+
+        Raises:
+            InvalidInput: if this is not the document of a transfer, or no endpoint has its places (any more).
+        """
+        try:
+            rows: Any = document["items"]
+            pairs = [(str(there), str(here)) for there, here in rows]
+            source = _named(document["source"], [there for there, _ in pairs], endpoints)
+            destination = _named(document["destination"], [here for _, here in pairs], endpoints)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(f"this is not the document of a transfer: {error!r}") from error
+        items = (
+            TransferItem(source=source.relative(there), destination=destination.relative(here)) for there, here in pairs
+        )
+        return cls(source=source, destination=destination, items=tuple(items))
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeleteRequest:
@@ -93,6 +112,24 @@ class DeleteRequest:
         paths: list[Json] = [self.endpoint.full_path(path) for path in self.paths]
         return {"endpoint": _identity(self.endpoint), "paths": paths, "ignore_missing": self.ignore_missing}
 
+    @classmethod
+    def parse(cls, document: Document, endpoints: Collection[Endpoint]) -> DeleteRequest:
+        """The request back from the ledger, at an endpoint that has these paths; it has lost only its label.
+
+        Raises:
+            InvalidInput: if this is not the document of a deletion, or no endpoint has its paths (any more).
+        """
+        try:
+            rows: Any = document["paths"]
+            endpoint = _named(document["endpoint"], list(rows), endpoints)
+        except (KeyError, TypeError) as error:
+            raise InvalidInput(f"this is not the document of a deletion: {error!r}") from error
+        return cls(
+            endpoint=endpoint,
+            paths=tuple(endpoint.relative(path) for path in rows),
+            ignore_missing=bool(document.get("ignore_missing")),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class FileFacts:
@@ -115,3 +152,27 @@ class FileFacts:
 
 def _identity(endpoint: Endpoint) -> Json:
     return str(endpoint.uuid) if endpoint.uuid else endpoint.name
+
+
+def _named(identity: Json, paths: list[str], endpoints: Collection[Endpoint]) -> Endpoint:
+    """The endpoint of that identity below which all these paths lie; of several, the one with the longest root."""
+    fitting = [
+        endpoint
+        for endpoint in endpoints
+        if _identity(endpoint) == identity and all(_below(endpoint, path) for path in paths)
+    ]
+    if not fitting:
+        raise InvalidInput(
+            f"no endpoint of the settings has {paths[0]} at {identity}",
+            where="globus.globus_endpoints",
+            next_step="put the endpoint back into config.yml until what is going on there has ended",
+        )
+    return max(fitting, key=lambda endpoint: len(endpoint.root_path))
+
+
+def _below(endpoint: Endpoint, path: str) -> bool:
+    try:
+        endpoint.relative(path)
+    except InvalidInput:
+        return False
+    return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterIdempotencyKey
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Scheduled
@@ -25,10 +25,14 @@ from prefect.states import Cancelling, Scheduled
 from orchestration.errors import Cancelled, InvalidInput, RunFailed, UnknownName
 from orchestration.flows import catalogue
 from orchestration.flows.server import api_url, explanation, prefect_server
+from orchestration.ledger.operations import batched
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Progress, Running, Status, Succeeded
 from orchestration.policy import Place, Zone
 
 CLOUD = "prefect.cloud"
+
+RUNS_AT_ONCE = 200
+"""The most that Prefect's server tells in one answer."""
 
 _ENDED_BADLY = {StateType.FAILED, StateType.CRASHED}
 _ENDED = _ENDED_BADLY | {StateType.COMPLETED, StateType.CANCELLED}
@@ -68,6 +72,19 @@ class RunRequest:
     def document(self) -> Document:
         when = None if self.scheduled_time is None else self.scheduled_time.astimezone(UTC).isoformat()
         return {"deployment": self.deployment, "parameters": self.parameters, "scheduled_time": when}
+
+    @classmethod
+    def parse(cls, document: Document) -> RunRequest:
+        """The request back from the ledger; it has lost only what is for people.
+
+        Raises:
+            InvalidInput: if this is not the document of a run.
+        """
+        deployment, parameters, when = (document.get(key) for key in ("deployment", "parameters", "scheduled_time"))
+        if not isinstance(deployment, str) or not isinstance(parameters, dict):
+            raise InvalidInput("this is not the document of a run of a deployment")
+        scheduled = None if when is None else datetime.fromisoformat(str(when))
+        return cls(deployment=deployment, parameters=parameters, scheduled_time=scheduled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +131,30 @@ class PrefectRun:
         return str(run.id)
 
     def poll(self, request: RunRequest, handle: str) -> Status:
-        return _with_run(handle, request, _outcome)
+        with prefect_server() as client:
+            try:
+                run = client.read_flow_run(UUID(handle))
+            except ObjectNotFound:
+                return Failed(error=_forgotten(handle, request, client))
+        return self._status(run, request)
+
+    def poll_many(self, items: Sequence[tuple[RunRequest, str]]) -> Mapping[str, Status]:
+        """As many to a request as the server takes."""
+        requests = {handle: request for request, handle in items}
+        found: dict[str, Status] = {}
+        with prefect_server() as client:
+            for some in batched(sorted(requests), RUNS_AT_ONCE):
+                runs = {str(run.id): run for run in read_runs(client, some)}
+                found |= {
+                    handle: self._status(runs[handle], requests[handle])
+                    if handle in runs
+                    else Failed(error=_forgotten(handle, requests[handle], client))
+                    for handle in some
+                }
+        return found
+
+    def _status(self, run: FlowRun, request: RunRequest) -> Status:
+        return Running() if run.state is None else _outcome(run, run.state, request)
 
     def cancel(self, handle: str) -> CancelAnswer:
         """Ask Prefect to stop the run.
@@ -138,17 +178,14 @@ class PrefectSchedule(PrefectRun):
 
     name: str = "prefect.schedule"
 
-    def poll(self, request: RunRequest, handle: str) -> Status:
-        return _with_run(handle, request, _on_calendar)
+    def _status(self, run: FlowRun, request: RunRequest) -> Status:
+        return Running() if run.state is None else _on_calendar(run, run.state, request)
 
 
-def _with_run(handle: str, request: RunRequest, judge: Callable[[FlowRun, State, RunRequest], Status]) -> Status:
-    with prefect_server() as client:
-        try:
-            run = client.read_flow_run(UUID(handle))
-        except ObjectNotFound:
-            return Failed(error=_forgotten(handle, request, client))
-        return Running() if run.state is None else judge(run, run.state, request)
+def read_runs(client: SyncPrefectClient, run_ids: Sequence[str]) -> list[FlowRun]:
+    """Those of at most RUNS_AT_ONCE runs that Prefect has."""
+    among = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(run_id) for run_id in run_ids]))
+    return client.read_flow_runs(flow_run_filter=among, limit=RUNS_AT_ONCE)
 
 
 def _outcome(run: FlowRun, state: State, request: RunRequest) -> Status:

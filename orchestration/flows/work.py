@@ -5,22 +5,26 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
-from prefect.exceptions import MissingContextError
+from prefect.exceptions import MissingContextError, Pause
 from prefect.logging import get_run_logger
+from prefect.states import Completed, State
 
 from orchestration import config
 from orchestration.config import Beamline, Settings
 from orchestration.errors import Cancelled, OrchestrationError
 from orchestration.flows.cancelling import cancel_run, cancelling
 from orchestration.flows.services import Services
+from orchestration.flows.side_by_side import current_branch, side_by_side
+from orchestration.flows.suspending import Suspension
 from orchestration.ledger import Ledger
 from orchestration.ledger.lease import Lease
 from orchestration.ledger.operation import Operation
@@ -29,8 +33,10 @@ from orchestration.ledger.perform import Outcome, perform
 from orchestration.ledger.runs import LEASE_SECONDS, RunState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Progress, Request, Service
+from orchestration.ledger.waiting import Waiting
 
 R = TypeVar("R", bound=Request)
+T = TypeVar("T")
 
 PROGRESS_LOG_SECONDS = 5.0
 
@@ -44,19 +50,73 @@ class Work:
     services: Services
     run_id: str
     logger: logging.Logger | logging.LoggerAdapter[logging.Logger]
+    suspension: Suspension
+    awaited: set[str] = field(default_factory=set)
+    """Operations for which this run had been suspended: how they ended is their answer."""
     _logged_at: dict[str, float] = field(default_factory=dict)
 
     def perform(self, operation: Operation[R], service: Service[R]) -> Outcome:
-        """The operation as a stage that Prefect shows, done exactly once by the ledger."""
+        """The operation as a stage that Prefect shows, done exactly once by the ledger.
+
+        A run of a deployment that waits for long is suspended here: its process ends, and another comes back to here.
+        """
+        while True:
+            branch = current_branch()
+            if branch is not None:
+                branch.working()
+            try:
+                outcome = self._stage(operation, service)
+            except Waiting as waiting:
+                if branch is not None:
+                    raise
+                self.suspension.suspend(waiting.until)
+                continue
+            if branch is not None:
+                branch.working()
+            how = "was already done" if outcome.already_done else f"done in {outcome.record.seconds or 0:.1f} s"
+            self.logger.info("%s: %s", operation.step, how)
+            return outcome
+
+    def side_by_side(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        """All results, in order, of calls that each perform something; the first exception is raised.
+
+        The run is suspended once each has ended or waits for what can be waited for from elsewhere.
+        """
+        return side_by_side(calls, suspend=self.suspension.suspend)
+
+    def _stage(self, operation: Operation[R], service: Service[R]) -> Outcome:
+        left: list[Waiting] = []
 
         @task(name=operation.step, cache_policy=NO_CACHE, persist_result=False)
-        def stage() -> Outcome:
-            return perform(self.ledger, operation, service, run_id=self.run_id, on_progress=self._log_progress)
+        def stage() -> Outcome | State[None]:
+            try:
+                return perform(
+                    self.ledger,
+                    operation,
+                    service,
+                    run_id=self.run_id,
+                    on_progress=self._log_progress,
+                    may_leave=self._may_leave,
+                    redo=operation.key not in self.awaited,
+                )
+            except Waiting as waiting:
+                left.append(waiting)
+                return Completed(name="Waiting", message="It goes on; this run waits for it without a process")
 
-        outcome = stage()
-        how = "was already done" if outcome.already_done else f"done in {outcome.record.seconds or 0:.1f} s"
-        self.logger.info("%s: %s", operation.step, how)
+        try:
+            outcome = stage()
+        finally:
+            if not left:
+                self.awaited.discard(operation.key)
+        if left:
+            raise left[0]
         return outcome
+
+    def _may_leave(self, since_submission: float, waited: float) -> bool:
+        if not self.suspension.patient(since_submission, waited):
+            return False
+        branch = current_branch()
+        return branch is None or branch.willing()
 
     def _log_progress(self, step: str, progress: Progress) -> None:
         now = time.monotonic()
@@ -87,13 +147,15 @@ def describe(progress: Progress) -> str:
 def working(flow: str, parameters: Document) -> Iterator[Work]:
     """Open the bench for this run, keep its record alive, and write down how it ended."""
     settings = config.load()
-    run_id = _run_id()
+    flow_run = _flow_run()
+    run_id = str(uuid.uuid4()) if flow_run is None else str(flow_run.id)
     with (
         closing(Services(settings)) as services,
         Ledger(settings.ledger.url, lease_seconds=settings.ledger.lease_seconds) as ledger,
     ):
-        work = Work(settings, ledger, services, run_id, _logger())
-        ledger.runs.begin(run_id=run_id, flow=flow, parameters=parameters, owner=Owner.here())
+        suspension = Suspension(ledger, run_id, flow_run, settings.waiting.inline_seconds)
+        awaited = ledger.runs.begin(run_id=run_id, flow=flow, parameters=parameters, owner=Owner.here())
+        work = Work(settings, ledger, services, run_id, _logger(), suspension, set(awaited))
         with Lease(lambda: ledger.runs.renew(run_id), seconds=LEASE_SECONDS), _recorded(work):
             yield work
 
@@ -117,6 +179,8 @@ def _recorded(work: Work) -> Iterator[None]:
         )
         runs.finish(work.run_id, RunState.FAILED, found)
         raise
+    except Pause:
+        raise  # suspended: the ledger has it already
     except BaseException:
         # A signal. Cancelled by a person: so is all that this run started. Anything else (the worker stops, the
         # machine goes down): the record stays open, and the next run carries on.
@@ -139,11 +203,9 @@ def register(
     return scan
 
 
-def _run_id() -> str:
+def _flow_run() -> FlowRun | None:
     context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        return str(uuid.uuid4())
-    return str(context.flow_run.id)
+    return None if context is None else context.flow_run
 
 
 def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:

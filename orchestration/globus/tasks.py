@@ -19,6 +19,7 @@ from orchestration.ledger.service import CancelAnswer, Progress, Request
 _LABEL_LENGTH = 128
 _DIGEST_LENGTH = 16
 _CONFIRM_SECONDS = 3.0
+_TASKS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +134,22 @@ class GlobusTasks:
         except SourceMissing as error:
             raise TransferFailed("Globus does not know the task (any more)", where=where(task_id)) from error
         return Task.parse(answer.data)
+
+    def active(self) -> dict[str, Task]:
+        """All that have not ended, by id, in as few requests as Globus allows (one for a thousand)."""
+        found: dict[str, Task] = {}
+        while True:
+            page = self._active_after(len(found))
+            found |= {task.id: task for task in page}
+            if len(page) < _TASKS_AT_ONCE:
+                return found
+
+    def _active_after(self, offset: int) -> list[Task]:
+        answer = self.clients.call(
+            lambda client: client.task_list(filter="status:ACTIVE,INACTIVE", limit=_TASKS_AT_ONCE, offset=offset),
+            where="Globus Transfer",
+        )
+        return [Task.parse(row) for row in answer["DATA"]]
 
     def errors(self, task_id: str) -> list[Event]:
         """The latest, newest first."""

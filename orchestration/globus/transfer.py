@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +15,7 @@ from orchestration.globus.files import Entry, GlobusFiles, TooManyFolders
 from orchestration.globus.proof import Arrival
 from orchestration.globus.tasks import GlobusTasks, label, submit
 from orchestration.globus.watching import TaskWatch
-from orchestration.ledger.service import CancelAnswer, Status
+from orchestration.ledger.service import CancelAnswer, Status, Succeeded
 from orchestration.paths import RelativePath
 from orchestration.transfers import TransferRequest
 
@@ -63,6 +64,14 @@ class GlobusTransfer:
         return self._watch.look(
             handle, subject=_subject(request), proof=lambda task: Arrival(self.clients, request, task).verdict()
         )
+
+    def poll_many(self, items: Sequence[tuple[TransferRequest, str]]) -> Mapping[str, Status]:
+        """By one list of this identity's active tasks: what is not on it has ended, one way or the other."""
+        active = self._tasks.active()
+        return {
+            handle: self._watch.glance(active[handle]) if handle in active else Succeeded(evidence={"task_id": handle})
+            for _, handle in items
+        }
 
     def cancel(self, handle: str) -> CancelAnswer:
         return self._tasks.cancel(handle)

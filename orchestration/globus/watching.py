@@ -51,6 +51,11 @@ class TaskWatch:
             case _:
                 return self._active(task, subject, proof)
 
+    def glance(self, task: Task) -> Running:
+        """How a task stands by what the list of active tasks says of it."""
+        calm = errors.meaning(task.code).patience in {Patience.FINE, Patience.DEADLINE} or (task.ok and not task.paused)
+        return Running(progress=task.progress(""), needs_care=task.status != "ACTIVE" or not calm)
+
     @property
     def _tasks(self) -> GlobusTasks:
         return GlobusTasks(self.clients)
@@ -62,7 +67,8 @@ class TaskWatch:
             return Running(progress=task.progress("paused by an administrator" if task.paused else ""))
         if meaning.patience is Patience.NONE or self._exhausted(task, meaning.patience):
             return self._give_up(task, task.code, subject, proof)
-        return Running(progress=task.progress(f"Globus tries again: {meaning.what}"))
+        note = f"Globus tries again: {meaning.what}"
+        return Running(progress=task.progress(note), needs_care=meaning.patience is not Patience.DEADLINE)
 
     def _exhausted(self, task: Task, patience: Patience) -> bool:
         if patience is Patience.REPEATS:
@@ -80,7 +86,7 @@ class TaskWatch:
         error = errors.fault(code, details=task.details, where=where(task.id), subject=subject)
         self._given_up[task.id] = error
         if self._tasks.cancel(task.id) is CancelAnswer.UNKNOWN:
-            return Running(progress=task.progress(f"being cancelled: {error.what}"))
+            return Running(progress=task.progress(f"being cancelled: {error.what}"), needs_care=True)
         ended = self._tasks.get(task.id)
         return proof(ended) if ended.status == "SUCCEEDED" else self._failed(ended, subject)
 

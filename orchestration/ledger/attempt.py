@@ -159,7 +159,7 @@ class Attempt(Generic[R]):
             left = ends_at - self.ledger.now()
             if left < 0:
                 return self._cancel(handle, self._late("it did not end"))
-            if isinstance(status, Running) and self._leaves(submitted_at, began):
+            if isinstance(status, Running) and not status.needs_care and self._leaves(submitted_at, began):
                 raise Waiting({self.key: ends_at})
             pause_unless(self._cancel_requested, min(wait, left + 0.01), self.step)
 

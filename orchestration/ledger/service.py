@@ -30,6 +30,8 @@ class Progress:
 @dataclass(frozen=True, kw_only=True)
 class Running:
     progress: Progress = field(default_factory=Progress)
+    needs_care: bool = False
+    """It may have to be given up at any time, by a run that polls it: it is not waited for from elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +127,9 @@ class BulkService(Protocol[R_contra]):
     def poll_many(self, items: Sequence[tuple[R_contra, str]]) -> Mapping[str, Status]:
         """How these operations (request and handle) stand now, by handle, in one request where the service can.
 
-        `Running` means that nobody need look yet. Anything else makes the run that waits go on, which polls for itself:
-        `Succeeded` and `Failed` may be told here without the checks of a result. Of a handle that is left out nothing
-        was learned; it is asked about again. Raises ServiceUnavailable like `poll`.
+        `Running` means that nobody need look yet (unless it says that it needs care). Anything else makes the run that
+        waits go on, which polls for itself: `Succeeded` and `Failed` may be told here without the checks of a result.
+        Of a handle that is left out nothing was learned: it is asked about again. May raise ServiceUnavailable.
         """
         ...
 

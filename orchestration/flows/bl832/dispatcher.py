@@ -19,7 +19,6 @@ from orchestration.flows.bl832.move import register_scan
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.main import command
 from orchestration.flows.runs import RunRequest
-from orchestration.flows.side_by_side import side_by_side
 from orchestration.flows.variables import decision_settings
 from orchestration.flows.work import Work, working
 from orchestration.ledger.operation import Operation
@@ -78,7 +77,7 @@ def _run_side_by_side(work: Work, scan: Scan, deployments: list[str], file_path:
     allowed = [name for name in deployments if _may_run(work, scan, name)]
     refused = [Branch(name, "refused: export control") for name in deployments if name not in allowed]
     calls = [partial(_run, work, scan, name, {"file_path": file_path}) for name in allowed]
-    return [*side_by_side(calls), *refused]
+    return [*work.side_by_side(calls), *refused]
 
 
 def _may_run(work: Work, scan: Scan, deployment: str) -> bool:

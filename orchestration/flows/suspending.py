@@ -1,0 +1,107 @@
+"""A run that waits for something elsewhere gives up its process and its slot, and goes on when that has ended.
+
+Prefect calls that suspended, and starts a run anew that it resumes. All that a flow does goes through `perform`, so the
+new process comes to where the old one was.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.exceptions import ObjectNotFound, Pause
+from prefect.states import Suspended
+
+from orchestration.errors import OrchestrationError
+from orchestration.flows.server import insist, prefect_server
+from orchestration.ledger import Ledger
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 5.0
+"""How long Prefect may be busy before a run that would like to leave stays."""
+
+AGAIN_SECONDS = 60.0
+"""After which it is tried again."""
+
+LOOK_SECONDS = 5.0
+"""A watcher that was alive is taken to be so for as long."""
+
+SETTLING_SECONDS = 5.0
+"""For so long, at least, a process waits for anything: it has cost that much to start."""
+
+
+@dataclass
+class Suspension:
+    """Whether one run may leave, and its leaving."""
+
+    ledger: Ledger
+    run_id: str
+    flow_run: FlowRun | None
+    """None where there is no run of Prefect."""
+    inline_seconds: float
+    """How long an operation is waited for in any case, from its submission."""
+    _not_before: float = float("-inf")
+    _looked_at: float = float("-inf")
+    _watched: bool = field(default=False)
+
+    def patient(self, since_submission: float, waited: float) -> bool:
+        """Whether it would be better not to wait here any longer, and need not be."""
+        long = since_submission >= self.inline_seconds and waited >= min(self.inline_seconds, SETTLING_SECONDS)
+        return long and time.monotonic() >= self._not_before and self._possible()
+
+    def suspend(self, until: Mapping[str, float]) -> None:
+        """End this process by an exception (`prefect.exceptions.Pause`) and let a watcher wait for these operations.
+
+        Returns if that cannot be: the caller then waits here. Prefect is told before the ledger. A process killed in
+        between leaves a run that Prefect has as suspended and the ledger as dead, which `reconcile` resumes.
+        """
+        state = self._tell() if self._possible() else None
+        if state is None:
+            self._not_before = time.monotonic() + AGAIN_SECONDS
+            return
+        self.ledger.runs.wait(self.run_id, until)
+        logger.info("run %s waits without a process for %d operations", self.run_id, len(until))
+        raise Pause(state=state)
+
+    def _possible(self) -> bool:
+        """A run that a worker can start again, and somebody who would say when."""
+        run = self.flow_run
+        if run is None or run.deployment_id is None or run.parent_task_run_id is not None:
+            return False
+        if time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._watched = bool(self.ledger.watchers.alive())
+            self._looked_at = time.monotonic()
+        return self._watched
+
+    def _tell(self) -> State | None:
+        """The state in which Prefect holds the run suspended; None if it does not, or is not there."""
+        wish = Suspended(pause_key=str(uuid4()), message="It waits without a process; a watcher resumes it")
+
+        def ask() -> State | None:
+            with prefect_server() as client:
+                client.set_flow_run_state(UUID(self.run_id), wish)
+                return client.read_flow_run(UUID(self.run_id)).state  # an answer to the first may have been lost
+
+        try:
+            state = insist(ask, seconds=PATIENCE_SECONDS)
+        except (OrchestrationError, ObjectNotFound) as error:
+            logger.warning("run %s stays in its process: Prefect was not told that it waits: %s", self.run_id, error)
+            return None
+        return state if state is not None and state.type is StateType.PAUSED else None
+
+
+def resume(run_id: str) -> bool:
+    """Let a worker start a suspended run again; False if Prefect does not have it suspended (any more).
+
+    Raises:
+        ServiceUnavailable: if Prefect does not answer.
+        ObjectNotFound: if it has no such run.
+    """
+    with prefect_server() as client:
+        return client.resume_flow_run(UUID(run_id)).status is SetStateStatus.ACCEPT
