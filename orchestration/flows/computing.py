@@ -1,0 +1,58 @@
+"""Jobs at a compute site: done once, and submitted again where they ended through no fault of their own."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orchestration.config import Attempts, ComputeSite, LocalSite
+from orchestration.errors import JobFailed, JobLost, JobPreempted, NodeFailed
+from orchestration.flows.work import Work
+from orchestration.jobs import JobSpec
+from orchestration.ledger.operation import Operation
+from orchestration.ledger.perform import Outcome
+
+_COUNTED: Final = {JobPreempted: "preempted", NodeFailed: "node_failed", JobLost: "lost"}
+"""What is nobody's fault, and how the settings call it."""
+
+_NEVER = Attempts(preempted=0, node_failed=0, lost=0)
+"""This machine preempts nothing; what it loses, it lost by going down, and somebody should know."""
+
+
+def compute(work: Work, operation: Operation[JobSpec], site: ComputeSite) -> Outcome:
+    """Perform a job at `site`; preempted, lost or on a computer that failed, it is submitted again as the site says.
+
+    How often it was is counted in the ledger, from the beginning of this run: a run that goes on in another process
+    has no more attempts than one that did not have to.
+
+    Raises:
+        JobPreempted, NodeFailed, JobLost: when its attempts are used up.
+        OperationFailed: (one of its subclasses) when the job did not do its work.
+    """
+    service = work.services.jobs(site)
+    while True:
+        try:
+            return work.perform(operation, service)
+        except (JobPreempted, NodeFailed, JobLost) as error:
+            used, allowed = _used(work, operation.key, error), _allowed(site, error)
+            if used > allowed:
+                raise
+            work.logger.warning("%s: %s; submitted again (%d of %d)", operation.step, error.what, used, allowed)
+
+
+def _allowed(site: ComputeSite, error: JobFailed) -> int:
+    attempts = _NEVER if isinstance(site, LocalSite) else site.attempts
+    allowed: int = getattr(attempts, _COUNTED[_kind(error)])
+    return allowed
+
+
+def _used(work: Work, key: str, error: JobFailed) -> int:
+    """How many attempts ended like this since this run began."""
+    run = work.ledger.runs.get(work.run_id)
+    since = 0.0 if run is None else run.started_at
+    name = _kind(error).__name__
+    ends = [event.detail for event in work.ledger.operations.history(key) if event.at >= since]
+    return sum(1 for detail in ends if detail is not None and detail.get("type") == name)
+
+
+def _kind(error: JobFailed) -> type[JobFailed]:
+    return next(kind for kind in _COUNTED if isinstance(error, kind))
