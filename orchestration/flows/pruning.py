@@ -13,7 +13,7 @@ from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.variables import retention_days
 from orchestration.flows.work import Work, working
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copies import CopyRecord, CopyState, Role
 from orchestration.ledger.operation import Operation, OperationRecord
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Service
@@ -37,6 +37,9 @@ def schedule_pruning(work: Work, scan: Scan, copy: CopyRecord) -> OperationRecor
         return None
     if scan.export_controlled and not _witnesses_allowed(work, rule):
         work.logger.info("%s keeps its copy of %s: no other place may have one", copy.endpoint, copy.path)
+        return None
+    if copy.role is Role.CACHE and not _witnessed(work, rule, copy):
+        work.logger.info("%s keeps its copy of %s until it has a second home", copy.endpoint, copy.path)
         return None
     due = datetime.fromtimestamp(copy.verified_at, UTC) + timedelta(days=retention_days(work.settings, rule))
     if copy.delete_after is None:
@@ -129,6 +132,18 @@ def _witnesses_allowed(work: Work, rule: RetentionRule) -> bool:
     """Whether export-controlled data could ever lie where the rule wants another copy."""
     zones = [work.settings.endpoint(name).zone for name in rule.requires.any_of]
     return zones.count(Zone.BEAMLINE) >= rule.requires.min_copies
+
+
+def _witnessed(work: Work, rule: RetentionRule, copy: CopyRecord) -> bool:
+    """Whether there are as many other copies as the rule asks for; most results have one home only, and stay there."""
+    others = work.ledger.copies.of_scan(copy.scan_id)
+    counted = {
+        other.endpoint
+        for other in others
+        if other.endpoint in rule.requires.any_of
+        and (other.dataset, other.version, other.state) == (copy.dataset, copy.version, CopyState.PRESENT)
+    }
+    return len(counted) >= rule.requires.min_copies
 
 
 def _demand_due(copy: CopyRecord) -> None:

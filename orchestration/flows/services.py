@@ -6,7 +6,16 @@ from functools import cached_property
 from typing import Any
 
 from orchestration import config
-from orchestration.config import Endpoint, Settings, state_directory
+from orchestration.config import (
+    ComputeSite,
+    Endpoint,
+    GlobusComputeSite,
+    IriSite,
+    LocalSite,
+    NerscSite,
+    Settings,
+    state_directory,
+)
 from orchestration.errors import UnknownName
 from orchestration.flows.runs import PrefectRun, PrefectSchedule
 from orchestration.flows.server import insist
@@ -14,6 +23,7 @@ from orchestration.globus.auth import TransferClients
 from orchestration.globus.delete import GlobusDelete
 from orchestration.globus.files import GlobusFiles
 from orchestration.globus.transfer import GlobusTransfer
+from orchestration.jobs import JobSpec
 from orchestration.ledger.service import Service
 from orchestration.local.delete import LocalDelete
 from orchestration.local.files import inspect as inspect_directory
@@ -29,6 +39,7 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._jobs: dict[str, Service[JobSpec]] = {}
 
     def close(self) -> None:
         """Let go of the connections that were made."""
@@ -83,8 +94,34 @@ class Services:
             return GlobusFiles(self._clients).inspect(endpoint, path)
         return inspect_directory(endpoint, path)
 
+    def jobs(self, site: ComputeSite) -> Service[JobSpec]:
+        """What runs jobs at a site; the same one each time."""
+        if site.name not in self._jobs:
+            self._jobs[site.name] = self._connect(site)
+        return self._jobs[site.name]
+
+    def _connect(self, site: ComputeSite) -> Service[JobSpec]:
+        # The clients of the facilities take long to import: only runs that use one pay for it.
+        match site:
+            case LocalSite():
+                return self.local_jobs
+            case NerscSite():
+                from orchestration.nersc.jobs import NerscJobs
+
+                return NerscJobs(site, config.credentials())
+            case GlobusComputeSite():
+                from orchestration.globus.compute import GlobusCompute
+
+                return GlobusCompute(site, config.credentials())
+            case IriSite():
+                from orchestration.iri.jobs import IriJobs
+
+                return IriJobs(site)
+
     def named(self, name: str) -> Service[Any]:
-        """The service that the ledger files under `name`."""
+        """The service that the ledger files under `name`: ``globus.transfer``, ``nersc.jobs@<site>``, ..."""
+        if "@" in name:
+            return self.jobs(self._settings.site(name.partition("@")[2]))
         known: dict[str, str] = {
             "globus.transfer": "globus_transfer",
             "globus.delete": "globus_delete",

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
+import posixpath
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from orchestration.config import Endpoint, LocalSite, Settings
-from orchestration.errors import ConfigError, OutputMissing
+from orchestration.config import ComputeSite, Endpoint, LocalSite, RemoteSite
+from orchestration.errors import OutputMissing
 from orchestration.flows.copying import Dataset
 from orchestration.jobs import JobSpec, Output, OutputKind, Resources
 from orchestration.ledger.copies import CopyRecord, Role
+from orchestration.ledger.operation import canonical
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.results import Receipt
 from orchestration.ledger.service import Document, Json
 from orchestration.paths import RelativePath
-from orchestration.science.running.outputs import sha256
+
+LOCAL = "local"
+"""The site whose results, with default parameters, are called ``rec<stem>``, as they always were."""
+
+USUAL_SUFFIX = ".h5"
 
 MIN_SECONDS = 900.0
 FLOOR_BYTES_PER_SECOND = 0.5e6
@@ -35,14 +41,30 @@ class Reconstruction:
     """One reconstruction of one raw file: its parameters, and where its results are below any scratch endpoint."""
 
     raw: RelativePath
+    site: str = LOCAL
     parameters: Mapping[str, Json] = field(default_factory=dict)
     request: str = ""
     """Tells a reconstruction that is asked for again, with equal parameters, from the first."""
 
     @property
     def base(self) -> RelativePath:
-        """``<folder>/rec<stem>``: the folder of slices; the other results lie beside it under longer names."""
-        return self.raw.beside(f"rec{self.raw.stem}")
+        """``<folder>/rec<stem>``: the folder of slices; the other results lie beside it under longer names.
+
+        What comes from another site, has other parameters or is asked for again is called after that as well: no two
+        reconstructions write to the same place, whether they run one after the other or at once.
+        """
+        parts = [f"rec{self.raw.stem}", "" if self.site == LOCAL else self.site, self.variant]
+        kind = self.raw.name.removeprefix(self.raw.stem)
+        if kind != USUAL_SUFFIX:
+            parts.insert(1, kind.lstrip("."))
+        return self.raw.beside("_".join(part for part in parts if part))
+
+    @property
+    def variant(self) -> str:
+        """Eight digits for the parameters and the request; empty for the defaults, asked for the first time."""
+        if not self.parameters and not self.request:
+            return ""
+        return hashlib.sha256(canonical([dict(self.parameters), self.request]).encode()).hexdigest()[:8]
 
     @property
     def tiff(self) -> RelativePath:
@@ -67,41 +89,65 @@ class Reconstruction:
         return tuple(Dataset(name=name, path=path, role=Role.CACHE) for name, path in parts.items())
 
 
-def local_site(settings: Settings, name: str = "local") -> LocalSite:
-    """Raises ConfigError if the site of that name is not this machine."""
-    site = settings.site(name)
-    if isinstance(site, LocalSite):
-        return site
-    raise ConfigError(
-        f"compute site {name} is not this machine, but of kind {site.kind}",
-        where=f"compute_sites.{name}",
-        next_step="give it `kind: local`",
-    )
-
-
-def local_job(
-    site: LocalSite, reconstruction: Reconstruction, raw: CopyRecord, *, at: Endpoint, to: Endpoint
-) -> JobSpec:
-    """The job at a site whose raw and scratch endpoints, `at` and `to`, are directories of this machine."""
-    folder = to.local_path(reconstruction.base).parent
+def job(
+    site: ComputeSite, reconstruction: Reconstruction, raw: CopyRecord, *, at: Endpoint, to: Endpoint
+) -> tuple[JobSpec, Mapping[RelativePath, str]]:
+    """The job at a site, with raw and scratch endpoints `at` and `to`; and what it calls each of its results."""
+    seen = partial(_path, site, to)
+    results = {part.path: seen(part.path) for part in reconstruction.datasets}
+    folder = posixpath.dirname(seen(reconstruction.base))
     arguments = ["-m", "orchestration.science", "tomography", "reconstruct", f"--out={folder}"]
+    arguments.append(f"--name={reconstruction.base.name}")
     arguments += [_option(name, value) for name, value in sorted(reconstruction.parameters.items())]
-    arguments += ["--", str(at.local_path(raw.path))]
-    outputs = (
-        Output(path=str(to.local_path(reconstruction.tiff)), kind=OutputKind.DIRECTORY, pattern="*.tiff"),
-        Output(path=str(to.local_path(reconstruction.zarr)), kind=OutputKind.DIRECTORY),
-        Output(path=str(to.local_path(reconstruction.preview)), kind=OutputKind.DIRECTORY, pattern="*.png"),
-        Output(path=str(to.local_path(reconstruction.report)), kind=OutputKind.JSON),
+    arguments += ["--", _path(site, at, raw.path)]
+    common = {
+        "arguments": tuple(arguments),
+        "directory": folder,
+        "outputs": _outputs(reconstruction, results),
+        "environment": {"BEAMLINE_REQUEST": reconstruction.request} if reconstruction.request else {},
+        "name": f"reconstruct {reconstruction.raw.name}",
+    }
+    spec = _local(site, raw, common) if isinstance(site, LocalSite) else _remote(site, raw, common)
+    return spec, results
+
+
+def _path(site: ComputeSite, endpoint: Endpoint, path: RelativePath) -> str:
+    """What a job at the site calls a file of the endpoint."""
+    return str(endpoint.local_path(path)) if isinstance(site, LocalSite) else site.path(endpoint, path)
+
+
+def _outputs(reconstruction: Reconstruction, results: Mapping[RelativePath, str]) -> tuple[Output, ...]:
+    return (
+        Output(path=results[reconstruction.tiff], kind=OutputKind.DIRECTORY, pattern="*.tiff"),
+        Output(path=results[reconstruction.zarr], kind=OutputKind.DIRECTORY),
+        Output(path=results[reconstruction.preview], kind=OutputKind.DIRECTORY, pattern="*.png"),
+        Output(path=results[reconstruction.report], kind=OutputKind.JSON),
     )
+
+
+def _local(site: LocalSite, raw: CopyRecord, common: dict[str, Any]) -> JobSpec:
     return JobSpec(
         executable=site.python or sys.executable,
-        arguments=tuple(arguments),
-        directory=str(folder),
         duration=max(MIN_SECONDS, raw.size / FLOOR_BYTES_PER_SECOND),
-        outputs=outputs,
-        environment={"BEAMLINE_REQUEST": reconstruction.request} if reconstruction.request else {},
         resources=Resources(cores=site.cores or os.cpu_count() or 1, memory=site.memory),
-        name=f"reconstruct {reconstruction.raw.name}",
+        **common,
+    )
+
+
+def _remote(site: RemoteSite, raw: CopyRecord, common: dict[str, Any]) -> JobSpec:
+    return JobSpec(
+        executable=site.python,
+        duration=site.walltime.seconds(raw.size),
+        resources=Resources(
+            nodes=site.nodes, cores=site.cores, gpus=site.gpus, memory=site.memory, exclusive=site.exclusive
+        ),
+        queue=site.queue,
+        account=site.account,
+        constraint=site.constraint,
+        reservation=site.reservation,
+        container=site.container.image if site.container else "",
+        start_within=site.start_within_seconds,
+        **common,
     )
 
 
@@ -120,28 +166,27 @@ class Report:
     document: Mapping[str, Any]
 
     @classmethod
-    def read(cls, path: Path) -> Report:
-        try:
-            return cls(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
+    def of(cls, outcome: Outcome, path: str) -> Report:
+        """The report that this job wrote at `path`, as it was when the job's outputs were checked."""
+        content = written(outcome, path).get("content")
+        if not isinstance(content, dict):
             raise OutputMissing(
-                f"the report of the reconstruction cannot be read: {error}",
-                where=str(path),
+                "the report of the reconstruction did not come back with its job",
+                where=path,
                 next_step="start the reconstruction again",
-            ) from error
-
-    @staticmethod
-    def is_of(path: Path, outcome: Outcome) -> bool:
-        """Whether the report there is the one that this job wrote: another may have used the same folder since."""
-        outputs = outcome.evidence.get("outputs")
-        for output in outputs if isinstance(outputs, list) else []:
-            if isinstance(output, dict) and output.get("path") == str(path):
-                return path.is_file() and sha256(path) == output.get("sha256")
-        return False
+            )
+        return cls(content)
 
     def part(self, name: str) -> Document:
         found = self.document.get(name, {})
         return dict(found) if isinstance(found, dict) else {"value": found}
+
+
+def written(outcome: Outcome, path: str) -> Mapping[str, Any]:
+    """What is known of one output of a job since its end: size, checksum, ...; empty if it had no such output."""
+    outputs = outcome.evidence.get("outputs")
+    found = (each for each in outputs if isinstance(each, dict)) if isinstance(outputs, list) else ()
+    return next((each for each in found if each.get("path") == path), {})
 
 
 def receipt(report: Report, raw: CopyRecord, outcome: Outcome, *, site: str) -> Receipt:

@@ -60,7 +60,7 @@ def ingest_results(
         defaults=beamline.catalogue,
     )
     scratch = work.settings.endpoint(beamline.scratch)
-    picture = _picture(work, result, reconstruction)
+    picture = _picture(work, reconstruction, [scratch, work.settings.endpoint(result.endpoint)])
 
     def ingest(kind: Literal["tiff", "zarr"], path: RelativePath) -> str:
         copied = next(copy for copy in copies if copy.endpoint == scratch.name and copy.path == path)
@@ -143,7 +143,12 @@ def _making(result: ResultRecord) -> str:
     return hashlib.sha256(f"{result.operation_key} {result.receipt.job}".encode()).hexdigest()[:12]
 
 
-def _picture(work: Work, result: ResultRecord, reconstruction: Reconstruction) -> str:
-    endpoint = work.settings.endpoint(result.endpoint)
-    file = endpoint.local_path(reconstruction.preview / SLICE_PICTURE)
-    return picture_thumbnail(file) if file.is_file() else ""
+def _picture(work: Work, reconstruction: Reconstruction, places: Sequence[Endpoint]) -> str:
+    """The middle slice, from the first place where it can be seen from here; empty if it cannot be."""
+    for place in places:
+        if place.mount is not None:
+            file = place.local_path(reconstruction.preview / SLICE_PICTURE)
+            if file.is_file():
+                return picture_thumbnail(file)
+    work.logger.info("%s: no thumbnail, as none of its folders is mounted here", reconstruction.base)
+    return ""

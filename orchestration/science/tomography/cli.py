@@ -61,6 +61,7 @@ def _parameters(context: click.Context, file: Path | None, options: dict[str, An
 @tomography.command()
 @click.argument("scan", type=_PATH)
 @click.option("--out", type=_PATH, required=True, help="Folder for the results; made if absent.")
+@click.option("--name", default="", help="What the results are called in it. [rec<stem>]")
 @click.option(
     "--progress",
     type=click.Choice(["auto", "bar", "plain", "json", "none"]),
@@ -71,10 +72,10 @@ def _parameters(context: click.Context, file: Path | None, options: dict[str, An
 @_with_parameters
 @click.pass_context
 def reconstruct(
-    context: click.Context, /, scan: Path, out: Path, progress: Any, file: Path | None, **options: Any
+    context: click.Context, /, scan: Path, out: Path, name: str, progress: Any, file: Path | None, **options: Any
 ) -> None:
     """Reconstruct SCAN into OUT: rec<stem>/*.tiff, rec<stem>.zarr, rec<stem>.preview and rec<stem>.json."""
-    result = reconstructing.reconstruct(scan, out, _parameters(context, file, options), progress=progress)
+    result = reconstructing.reconstruct(scan, out, _parameters(context, file, options), name=name, progress=progress)
     if progress == "json":
         fields = {"finished": True, "report": str(result.report), "center": result.center, "seconds": result.seconds}
         click.echo(json.dumps(fields, ensure_ascii=False))

@@ -10,10 +10,11 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from orchestration.science.errors import ParametersInvalid
 from orchestration.science.tomography.parameters import Parameters
 from orchestration.science.tomography.pipeline import circle
 from orchestration.science.tomography.preview import Picture, write_png
-from orchestration.science.tomography.staging import publish
+from orchestration.science.tomography.staging import check_name, publish
 from orchestration.science.tomography.volume import VolumeShape, VolumeWriter
 
 Float32 = NDArray[np.float32]
@@ -23,26 +24,37 @@ DIGITS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """Where results of a scan lie: in `out`, all called after the scan."""
+    """Where results of a scan lie: in `out`, all called `name`: ``rec<stem>`` where nobody says otherwise."""
 
     out: Path
+    name: str
     stem: str
+    """Of the scan: slices and pictures are called after it."""
+
+    @classmethod
+    def of(cls, scan: Path, *, out: Path, name: str = "") -> Names:
+        """Raises ParametersInvalid if `name` is not that of a file, NameTooLong if no file can be called so."""
+        if name and (name != Path(name).name or name.startswith(".")):
+            raise ParametersInvalid(f"{name!r} cannot name a result: it must be one plain name", where="--name")
+        check_name(scan.stem)
+        check_name(name)
+        return cls(out=out, name=name or f"rec{scan.stem}", stem=scan.stem)
 
     @property
     def tiff(self) -> Path:
-        return self.out / f"rec{self.stem}"
+        return self.out / self.name
 
     @property
     def zarr(self) -> Path:
-        return self.out / f"rec{self.stem}.zarr"
+        return self.out / f"{self.name}.zarr"
 
     @property
     def preview(self) -> Path:
-        return self.out / f"rec{self.stem}.preview"
+        return self.out / f"{self.name}.preview"
 
     @property
     def report(self) -> Path:
-        return self.out / f"rec{self.stem}.json"
+        return self.out / f"{self.name}.json"
 
 
 class Outputs:

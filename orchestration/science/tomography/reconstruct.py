@@ -26,7 +26,7 @@ from orchestration.science.tomography.plan import Plan, Workload, make_plan
 from orchestration.science.tomography.preview import Picture, write_png
 from orchestration.science.tomography.progress import Reporter, Style
 from orchestration.science.tomography.read import Fallbacks, Scan, open_scan
-from orchestration.science.tomography.staging import check_name, publish, staging
+from orchestration.science.tomography.staging import publish, staging
 from orchestration.science.tomography.timing import Stopwatch, peak_memory
 from orchestration.science.tomography.volume import VolumeShape
 
@@ -54,16 +54,15 @@ def fallbacks(parameters: Parameters) -> Fallbacks:
     )
 
 
-def reconstruct(path: Path, out: Path, parameters: Parameters, *, progress: Style = "none") -> Result:
-    """Reconstruct a scan into `out`.
+def reconstruct(path: Path, out: Path, parameters: Parameters, *, name: str = "", progress: Style = "none") -> Result:
+    """Reconstruct a scan into `out`, where the results are called `name`, or ``rec<stem>``.
 
-    Existing results of the same scan are replaced once the new ones are complete; on any failure they stay.
+    Existing results of the same name are replaced once the new ones are complete; on any failure they stay.
 
     Raises:
         ScienceError: for everything that can be wrong with the scan, the parameters, or the place for the result.
     """
-    names = Names(out=out, stem=path.stem)
-    check_name(names.stem)
+    names = Names.of(path, out=out, name=name)
     watch = Stopwatch()
     started = datetime.now(tz=UTC)
     device = choose_device(parameters.device)
@@ -145,8 +144,7 @@ def pictures(scan: Scan, recipe: Recipe, rows: slice) -> list[Picture]:
 
 def preview(path: Path, out: Path, parameters: Parameters) -> Path:
     """Pictures of the middle slice, a sinogram and a projection only, into ``rec<stem>.preview``."""
-    names = Names(out=out, stem=path.stem)
-    check_name(names.stem)
+    names = Names.of(path, out=out)
     device = choose_device(parameters.device)
     with open_scan(path, fallbacks=fallbacks(parameters)) as scan, staging(out) as folder:
         middle = slice(scan.rows // 2, scan.rows // 2 + 1)
@@ -159,7 +157,7 @@ def preview(path: Path, out: Path, parameters: Parameters) -> Path:
             scan, middle, plan=plan, recipe=recipe, threads=1, watch=Stopwatch(), consume=lambda _, s: found.append(s)
         )
         pixel_um = None if scan.pixel_size_mm is None else scan.pixel_size_mm * 1000
-        title = f"{names.stem}  xy, row {middle.start}"
+        title = f"{path.stem}  xy, row {middle.start}"
         staged = folder / names.preview.name
         staged.mkdir()
         slice_xy = Picture(name="slice_xy", title=title, image=found[0][0], pixel_um=pixel_um)

@@ -1,0 +1,28 @@
+"""Reconstruction of an 8.3.2 scan at NERSC, by the Superfacility API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from orchestration.flows.bl832.reconstruction import run_reconstruction
+from orchestration.flows.cancelling import say_cancelled
+from orchestration.flows.main import command
+from orchestration.ledger.service import Document
+
+SITE = "nersc"
+
+
+@flow(name="nersc_recon_flow", flow_run_name="nersc_recon: {file_path}", on_failure=[say_cancelled])
+def nersc_recon_flow(file_path: str, parameters: dict[str, Any] | None = None, request: str = "") -> Document:
+    """Reconstruct a scan on Perlmutter; the results go to the beamline's server and to NERSC's community file system.
+
+    The raw file is taken from NERSC itself where it was already sent there. `parameters` and `request` are those of
+    `local_recon_flow`.
+    """
+    return run_reconstruction("nersc_recon_flow", SITE, file_path, parameters, request)
+
+
+if __name__ == "__main__":
+    command(nersc_recon_flow)
