@@ -99,7 +99,11 @@ def lay_out(
     known = _names(entries)
     if unknown := sorted(values.keys() - known):
         raise UnknownName(f"no value {', '.join(unknown)}", where=f"{facility} {kind}", next_step=_use(known))
-    given = _found(environment) | {key: value for key, value in earlier.items() if key in known} | dict(values)
+    given = (
+        _found(environment, endpoint.directory)
+        | {key: value for key, value in earlier.items() if key in known}
+        | dict(values)
+    )
     text = _filled(entries, given, where=f"{facility} {kind}")
     endpoint.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for file in (*sorted(source.iterdir()), _FILES / _SHARED):
@@ -124,11 +128,16 @@ def _use(names: Mapping[str, object] | tuple[str, ...] | set[str]) -> str:
     return f"use one of {', '.join(sorted(names))}"
 
 
-def _found(venv: Path) -> dict[str, str]:
+def _found(venv: Path, directory: Path) -> dict[str, str]:
     """What is known without asking: the programs of whoever configures are those that the endpoint needs."""
     inherited = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder.startswith("/")]
     path = dict.fromkeys([str(venv / "bin"), *inherited])
-    return {"PATH": os.pathsep.join(path), "BEAMLINE_ENDPOINT": str(venv), "BEAMLINE_PYTHON": _python(venv)}
+    return {
+        "PATH": os.pathsep.join(path),
+        "BEAMLINE_ENDPOINT": str(venv),
+        "BEAMLINE_PYTHON": _python(venv),
+        "GLOBUS_COMPUTE_USER_DIR": str(directory),
+    }
 
 
 def _python(venv: Path) -> str:
