@@ -11,12 +11,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Mount
 
+from orchestration.sandbox.compute.facility import Compute
 from orchestration.sandbox.control import Control
 from orchestration.sandbox.documents import NotADocument
 from orchestration.sandbox.effects import Effects
 from orchestration.sandbox.faults import FaultMiddleware, Faults
 from orchestration.sandbox.globus.answers import ApiError, error_answer, request_id
 from orchestration.sandbox.globus.facility import Globus
+from orchestration.sandbox.proxying import AbsoluteForm
 from orchestration.sandbox.scicat import answers as scicat_answers
 from orchestration.sandbox.scicat.accounts import Accounts
 from orchestration.sandbox.scicat.answers import CatalogueError
@@ -35,6 +37,7 @@ class Facility:
         self.effects = Effects(self.store)
         self.faults = Faults(self.store)
         self.globus = Globus(settings, self.store, self.effects)
+        self.compute = Compute(settings, self.store, self.effects, self.globus.tokens)
         self.accounts = Accounts(settings.accounts, self.store, lifetime=settings.token_lifetime)
         self.catalogue = Catalogue(self.store, self.effects)
 
@@ -44,13 +47,16 @@ class Facility:
         self.store.clear_all()
         self.faults.clear()
         self.globus.reset()
+        self.compute.service.reset()
         self.catalogue.health.alive = True
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         """Go on with the tasks of before; stop them, unfinished, at the end."""
         self.globus.engine.resume()
+        await self.compute.service.start()
         yield
+        await self.compute.service.stop()
         await run_in_threadpool(self.globus.engine.stop)
         self.store.close()
 
@@ -64,7 +70,13 @@ class Facility:
             reset=self.reset,
         )
         scicat = Mount("/scicat", routes=Backend(self.accounts, self.catalogue).routes())
-        return [*control.routes(), *self.globus.routes(), scicat, *Pages(self.catalogue).routes()]
+        return [
+            *control.routes(),
+            *self.globus.routes(),
+            *self.compute.routes(),
+            scicat,
+            *Pages(self.catalogue).routes(),
+        ]
 
 
 def build(settings: Settings) -> Starlette:
@@ -81,6 +93,7 @@ def build(settings: Settings) -> Starlette:
         lifespan=facility.lifespan,
     )
     app.add_middleware(FaultMiddleware, faults=facility.faults)
+    app.add_middleware(AbsoluteForm)
     return app
 
 

@@ -83,6 +83,34 @@ class CollectionsClient:
         return documents.objects(_asked(self._http, "collections"), "collections")
 
 
+class ComputeClient:
+    """Globus Compute: endpoints by id, tasks by id."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+
+    def endpoints(self) -> list[Document]:
+        return documents.objects(_asked(self._http, "compute/endpoints"), "endpoints")
+
+    def switch(self, endpoint: str, *, online: bool | None = None, held: bool | None = None) -> None:
+        """Take an endpoint offline, or let its queue stand still: what is submitted meanwhile waits."""
+        switches: Document = {"online": online, "held": held}
+        named: Document = {name: value for name, value in switches.items() if value is not None}
+        _sent(self._http, f"compute/endpoints/{endpoint}", named)
+
+    def tasks(self) -> list[Document]:
+        return documents.objects(_asked(self._http, "compute/tasks"), "tasks")
+
+    def kill(self, task: str) -> bool:
+        """Kill the process that runs a task of an inline endpoint; returns whether there was one."""
+        return documents.flag(_sent(self._http, f"compute/tasks/{task}/kill", {}), "killed")
+
+    def forget(self, task: str = "", *, entirely: bool = False) -> int:
+        """Forget the results of finished tasks, or these tasks altogether; of one task, where one is named."""
+        answer = _sent(self._http, "compute/forget", {"task": task, "entirely": entirely})
+        return documents.whole(answer, "forgotten")
+
+
 class SandboxClient:
     """The control of the facility at a URL."""
 
@@ -90,6 +118,7 @@ class SandboxClient:
         self._http = httpx.Client(base_url=url, timeout=30.0, trust_env=False)
         self.faults = FaultsClient(self._http)
         self.collections = CollectionsClient(self._http)
+        self.compute = ComputeClient(self._http)
 
     def __enter__(self) -> Self:
         return self

@@ -19,8 +19,9 @@ class Effect:
     """One thing done.
 
     `kind` is ``transfer`` or ``delete`` (a task accepted), ``copied`` or ``removed`` (one path of it), ``dataset``,
-    ``origdatablock``, ``attachment``, ``patch`` or ``dataset-delete``. `key` is what the client chose: a submission
-    id, a pid, a path.
+    ``origdatablock``, ``attachment``, ``patch``, ``dataset-delete``, ``task`` (accepted by Globus Compute) or
+    ``task-start`` (given to a process). `key` is what the client chose: a submission
+    id, a task group, a pid, a path.
     """
 
     kind: str

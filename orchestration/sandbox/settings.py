@@ -12,6 +12,8 @@ import yaml
 from orchestration.errors import ConfigError
 from orchestration.ledger.service import Document
 from orchestration.sandbox import documents
+from orchestration.sandbox.compute import settings as compute_settings
+from orchestration.sandbox.compute.settings import ComputeSettings
 from orchestration.sandbox.superfacility import settings as superfacility_settings
 from orchestration.sandbox.superfacility.settings import SuperfacilitySettings
 
@@ -96,10 +98,11 @@ class Settings:
     deadline: float = 86_400.0
     token_lifetime: int = 172_800
     superfacility: SuperfacilitySettings = field(default_factory=SuperfacilitySettings)
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
 
 
 def load(path: Path, *, state: Path) -> Settings:
-    """From a YAML or JSON file: ``{collections: [{name, root, id?, kind?, ...}], retry?, superfacility?, ...}``.
+    """From a YAML or JSON file: ``{collections: [{name, root, id?, kind?, ...}], retry?, ...}``.
 
     Roots are relative to the state directory.
 
@@ -122,6 +125,7 @@ def load(path: Path, *, state: Path) -> Settings:
         superfacility=superfacility_settings.parse(
             documents.object_at(parsed, "superfacility"), state=state, where=path
         ),
+        compute=compute_settings.parse(documents.object_at(parsed, "compute"), where=path),
     )
 
 

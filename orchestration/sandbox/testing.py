@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestration.sandbox.client import SandboxClient
+from orchestration.sandbox.compute.settings import COMPUTE_ENDPOINT, LOGIN_ENDPOINT, endpoint_id
 from orchestration.sandbox.server import FacilityServer, listen, url_of
 from orchestration.sandbox.settings import (
     CLIENT_ID,
@@ -51,9 +52,33 @@ def environment(url: str) -> dict[str, str]:
         "GLOBUS_SDK_SERVICE_URL_TRANSFER": f"{url}/transfer",
         "GLOBUS_CLIENT_ID": CLIENT_ID,
         "GLOBUS_CLIENT_SECRET": CLIENT_SECRET,
+        "GLOBUS_COMPUTE_SERVICE_URL": f"{url}/compute",
+        "GLOBUS_COMPUTE_CLIENT_ID": CLIENT_ID,
+        "GLOBUS_COMPUTE_CLIENT_SECRET": CLIENT_SECRET,
+        "GLOBUS_COMPUTE_ENDPOINT": endpoint_id(COMPUTE_ENDPOINT),
+        "GLOBUS_COMPUTE_LOGIN_ENDPOINT": endpoint_id(LOGIN_ENDPOINT),
         "SCICAT_API_URL": f"{url}/scicat/api/v3",
         "SCICAT_INGEST_USER": INGEST_USER,
         "SCICAT_INGEST_PASSWORD": INGEST_PASSWORD,
+    }
+
+
+def endpoint_environment(url: str) -> dict[str, str]:
+    """The variables that lead an unmodified Globus Compute endpoint program, or SDK, to the facility at `url`.
+
+    Set before the program starts. Both know no other address for a service of one's own than ``localhost:5000``: the
+    facility is their proxy for it, at whatever port it listens, and Globus Auth is asked directly.
+    """
+    services = ("AUTH", "TRANSFER", "SEARCH", "TIMER", "FLOWS", "GROUPS")
+    return {
+        "GLOBUS_SDK_ENVIRONMENT": "local",
+        **{f"GLOBUS_SDK_SERVICE_URL_{name}": f"{url}/{name.lower()}" for name in services},
+        "GLOBUS_COMPUTE_CLIENT_ID": CLIENT_ID,
+        "GLOBUS_COMPUTE_CLIENT_SECRET": CLIENT_SECRET,
+        "HTTP_PROXY": url,
+        "http_proxy": url,
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
     }
 
 

@@ -17,6 +17,9 @@ from orchestration.sandbox.store import Store
 
 AUTH = "auth.globus.org"
 TRANSFER = "transfer.api.globus.org"
+COMPUTE = "funcx_service"
+_BY_CLIENT = {"facd7ccc-c5f4-42aa-916b-a0e270e2c2a9": COMPUTE}
+"""Services whose scopes name them by the id of their client."""
 _KIND = "globus-token"
 
 
@@ -37,8 +40,8 @@ def resource_server(scope: str) -> str:
     plain = scope.lstrip("*")
     if named := re.match(r"urn:globus:auth:scope:([^:]+):", plain):
         return named[1]
-    if collection := re.match(r"https://auth\.globus\.org/scopes/([^/]+)/", plain):
-        return collection[1]
+    if owner := re.match(r"https://auth\.globus\.org/scopes/([^/]+)/", plain):
+        return _BY_CLIENT.get(owner[1], owner[1])
     return AUTH
 
 
