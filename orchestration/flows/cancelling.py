@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,8 @@ from orchestration.flows.server import insist, prefect_server
 from orchestration.flows.services import Services
 from orchestration.ledger import Ledger
 from orchestration.ledger.cancel import cancel
+from orchestration.ledger.operation import OperationRecord
+from orchestration.ledger.operations import held
 from orchestration.ledger.service import CancelAnswer
 
 logger = logging.getLogger(__name__)
@@ -63,10 +65,9 @@ def say_cancelled(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
 def cancel_run(ledger: Ledger, services: Services, run_id: str) -> Mapping[str, CancelAnswer]:
     """Cancel what this run has going on; the answer for each step."""
     answers = {}
-    for operation in ledger.operations.of_run(run_id):
-        if operation.state.open:
-            answers[operation.step] = cancel(ledger, operation.key, services.named(operation.service))
-            logger.info("%s: %s", operation.step, answers[operation.step])
+    for operation in _going_on(ledger, run_id):
+        answers[operation.step] = cancel_operation(ledger, services, operation)
+        logger.info("%s: %s", operation.step, answers[operation.step])
     return answers
 
 
@@ -74,4 +75,25 @@ def cancel_scan(ledger: Ledger, services: Services, scan_id: str) -> Mapping[str
     """Cancel all that is going on with a scan, runs of Prefect first; the answer for each step."""
     still = [operation for operation in ledger.operations.of_scan(scan_id) if operation.state.open]
     still.sort(key=lambda operation: operation.service != "prefect.run")
-    return {operation.step: cancel(ledger, operation.key, services.named(operation.service)) for operation in still}
+    return {operation.step: cancel_operation(ledger, services, operation) for operation in still}
+
+
+def cancel_operation(ledger: Ledger, services: Services, operation: OperationRecord) -> CancelAnswer:
+    """What the service answered; it is asked, too, how it ended."""
+    return cancel(ledger, operation.key, services.named(operation.service), services.request_of(operation))
+
+
+def _going_on(ledger: Ledger, run_id: str) -> Sequence[OperationRecord]:
+    """What the run has begun or waits for, and no other run that lives or is waited for wants as well."""
+    record = ledger.runs.get(run_id)
+    waited_for = set() if record is None else set(record.waiting_for or ())
+    others = {key for run in ledger.runs.waiting() if run.id != run_id for key in run.waiting_for or ()}
+    own = {operation.key: operation for operation in ledger.operations.of_run(run_id)}
+    own |= {operation.key: operation for operation in ledger.operations.among(waited_for)}
+    return [
+        operation
+        for operation in own.values()
+        if operation.state.open
+        and operation.key not in others
+        and (operation.run_id == run_id or not held(operation, ledger.now()))
+    ]

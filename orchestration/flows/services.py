@@ -17,6 +17,7 @@ from orchestration.config import (
     state_directory,
 )
 from orchestration.errors import UnknownName
+from orchestration.flows.requests import request_of
 from orchestration.flows.runs import PrefectRun, PrefectSchedule
 from orchestration.flows.server import insist
 from orchestration.globus.auth import TransferClients
@@ -24,7 +25,8 @@ from orchestration.globus.delete import GlobusDelete
 from orchestration.globus.files import GlobusFiles
 from orchestration.globus.transfer import GlobusTransfer
 from orchestration.jobs import JobSpec
-from orchestration.ledger.service import Service
+from orchestration.ledger.operation import OperationRecord
+from orchestration.ledger.service import Request, Service
 from orchestration.local.delete import LocalDelete
 from orchestration.local.files import inspect as inspect_directory
 from orchestration.local.jobs import LocalJobs
@@ -117,6 +119,10 @@ class Services:
                 from orchestration.iri.jobs import IriJobs
 
                 return IriJobs(site)
+
+    def request_of(self, record: OperationRecord) -> Request | None:
+        """What was asked of the service of an operation; None for services that never need it back."""
+        return request_of(record, self._settings)
 
     def named(self, name: str) -> Service[Any]:
         """The service that the ledger files under `name`: ``globus.transfer``, ``nersc.jobs@<site>``, ..."""

@@ -81,7 +81,9 @@ class Suspension:
 
     def _tell(self) -> State | None:
         """The state in which Prefect holds the run suspended; None if it does not, or is not there."""
-        wish = Suspended(pause_key=str(uuid4()), message="It waits without a process; a watcher resumes it")
+        wish: State[None] = Suspended(
+            pause_key=str(uuid4()), message="It waits without a process; a watcher resumes it"
+        )
 
         def ask() -> State | None:
             with prefect_server() as client:

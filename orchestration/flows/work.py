@@ -12,11 +12,11 @@ from typing import TypeVar
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.exceptions import MissingContextError, Pause
 from prefect.logging import get_run_logger
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from orchestration import config
 from orchestration.config import Beamline, Settings
@@ -86,31 +86,35 @@ class Work:
 
     def _stage(self, operation: Operation[R], service: Service[R]) -> Outcome:
         left: list[Waiting] = []
+        done: list[Outcome] = []
 
         @task(name=operation.step, cache_policy=NO_CACHE, persist_result=False)
-        def stage() -> Outcome | State[None]:
+        def stage() -> State[None] | None:
             try:
-                return perform(
-                    self.ledger,
-                    operation,
-                    service,
-                    run_id=self.run_id,
-                    on_progress=self._log_progress,
-                    may_leave=self._may_leave,
-                    redo=operation.key not in self.awaited,
+                done.append(
+                    perform(
+                        self.ledger,
+                        operation,
+                        service,
+                        run_id=self.run_id,
+                        on_progress=self._log_progress,
+                        may_leave=self._may_leave,
+                        redo=operation.key not in self.awaited,
+                    )
                 )
             except Waiting as waiting:
                 left.append(waiting)
                 return Completed(name="Waiting", message="It goes on; this run waits for it without a process")
+            return None
 
         try:
-            outcome = stage()
+            stage()
         finally:
             if not left:
                 self.awaited.discard(operation.key)
         if left:
             raise left[0]
-        return outcome
+        return done[0]
 
     def _may_leave(self, since_submission: float, waited: float) -> bool:
         if not self.suspension.patient(since_submission, waited):

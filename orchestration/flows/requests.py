@@ -1,0 +1,43 @@
+"""Requests back from the ledger, for those who look after operations that they did not ask for themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from orchestration.config import Settings
+from orchestration.flows.runs import RunRequest
+from orchestration.jobs import JobSpec
+from orchestration.ledger.operation import OperationRecord
+from orchestration.ledger.service import Document, Request
+from orchestration.transfers import DeleteRequest, TransferRequest
+
+_Parse: TypeAlias = Callable[[Document, Settings], Request]
+
+_PARSERS: Mapping[str, _Parse] = {
+    **dict.fromkeys(("globus.transfer", "local.transfer"), lambda document, settings: _transfer(document, settings)),
+    **dict.fromkeys(("globus.delete", "local.delete"), lambda document, settings: _delete(document, settings)),
+    **dict.fromkeys(("prefect.run", "prefect.schedule"), lambda document, _: RunRequest.parse(document)),
+    **dict.fromkeys(
+        ("local.jobs", "nersc.jobs", "iri.jobs", "globus.compute"), lambda document, _: JobSpec.parse(document)
+    ),
+}
+"""By kind of service, which is its name without the site (``nersc.jobs@perlmutter``)."""
+
+
+def request_of(record: OperationRecord, settings: Settings) -> Request | None:
+    """What was asked of the service; None for services that never need it back.
+
+    Raises:
+        InvalidInput: if the ledger's document does not say it, or the settings lack an endpoint that it names.
+    """
+    parse = _PARSERS.get(record.service.partition("@")[0])
+    return None if parse is None else parse(record.request, settings)
+
+
+def _transfer(document: Document, settings: Settings) -> TransferRequest:
+    return TransferRequest.parse(document, settings.endpoints.values())
+
+
+def _delete(document: Document, settings: Settings) -> DeleteRequest:
+    return DeleteRequest.parse(document, settings.endpoints.values())
