@@ -1,0 +1,82 @@
+"""A Slurm cluster on this machine: ``python -m orchestration.sandbox.slurm up DIR``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from orchestration.errors import OrchestrationError
+from orchestration.sandbox.slurm.cluster import Cluster, Plan
+from orchestration.sandbox.slurm.files import INSIDE
+
+DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
+
+
+@click.group()
+def main() -> None:
+    """A Slurm cluster shaped like NERSC's, in one directory of this machine. Needs root; see install_slurm.sh."""
+
+
+@main.command()
+@DIRECTORY
+@click.option("--python", type=click.Path(path_type=Path), default=sys.executable, help="Interpreter for jobs.")
+@click.option("--image", "images", multiple=True, help="Pattern of the names of container images. [all names]")
+@click.option("--show", "shown", multiple=True, type=click.Path(path_type=Path), help="A directory jobs must read.")
+def up(directory: Path, python: Path, images: tuple[str, ...], shown: tuple[Path, ...]) -> None:
+    """Start it, and say how to use it."""
+    plan = Plan(python=python.absolute(), images=images or ("*",), shown=shown)
+    cluster = Cluster(directory, plan)
+    cluster.up(lambda name, seconds: click.echo(f"{name} after {seconds:.1f} s", err=True))
+    click.echo(f"export SLURM_FACILITY={cluster.files.root}")
+    click.echo("# at the facility: scripts/slurm_facility.sh run $SLURM_FACILITY squeue", err=True)
+    click.echo(f"# its /pscratch and /global: {cluster.files.tree}", err=True)
+
+
+@main.command()
+@DIRECTORY
+@click.option("--remove", is_flag=True, help="Delete the directory as well.")
+def down(directory: Path, *, remove: bool) -> None:
+    """End every process of it, even after a crash. Its files stay, for the next start."""
+    cluster = Cluster(directory)
+    was_running = cluster.down()
+    if remove:
+        cluster.remove()
+    click.echo("down" if was_running else "nothing was running", err=True)
+
+
+@main.command()
+@DIRECTORY
+def status(directory: Path) -> None:
+    """Show its nodes and jobs; exit code 3 if it does not run."""
+    cluster = Cluster(directory)
+    if not cluster.running:
+        click.echo("not running", err=True)
+        sys.exit(3)
+    click.echo(cluster.command(("sinfo", "-N", "-o", "%N %P %T %f")) + cluster.command(("squeue",)), nl=False)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@DIRECTORY
+@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(directory: Path, argv: tuple[str, ...]) -> None:
+    """Become a command at the facility, as root, with its /pscratch and /global. What this is told is told to it."""
+    cluster = Cluster(directory)
+    here = os.environ | cluster.environment
+    here["PATH"] = f"{INSIDE}/bin:{os.environ.get('PATH', '')}:{cluster.environment['PATH']}"
+    command = cluster.entering(argv)
+    os.execvpe(command[0], command, here)  # noqa: S606
+
+
+def entry() -> None:
+    try:
+        main()
+    except OrchestrationError as error:
+        click.echo(f"Error: {error.sentence}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    entry()
