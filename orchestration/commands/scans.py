@@ -19,6 +19,7 @@ from orchestration.commands import page
 from orchestration.config import Settings
 from orchestration.ledger import Ledger
 from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.decisions import DecisionRecord
 from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.overview import Overview, overview
 from orchestration.ledger.results import ResultRecord
@@ -82,6 +83,8 @@ def show(scan: str, *, as_json: bool) -> None:
 def write_scan(console: Console, settings: Settings, found: Overview, *, brief: bool = False) -> None:
     """A scan as a page for the terminal; `brief` leaves out where its copies are."""
     lines: list[page.Cell] = [_title(found), *stages(found.operations)]
+    for decision in [] if brief else found.decisions:
+        lines += ["", *_decision(decision)]
     if found.copies and not brief:
         lines += ["", Text("copies", style=page.HEAD), *_copies(found.copies)]
     for result in found.results[-1:] if brief else found.results:
@@ -194,6 +197,12 @@ def _fate(copy: CopyRecord) -> Text:
     if copy.state is CopyState.DELETED:
         return Text(f"deleted {page.day(copy.deleted_at)}", style=page.STYLES["deleted"])
     return Text("kept" if copy.delete_after is None else f"until {page.day(copy.delete_after)}")
+
+
+def _decision(decision: DecisionRecord) -> list[Text]:
+    """Where it was decided to do something, and what spoke for and against each site."""
+    title = f"{decision.step}: {decision.site or 'no site'}, decided {page.clock(decision.decided_at)}"
+    return [Text(title, style=page.HEAD), *(Text(f"{page.GAP}{each.sentence}") for each in decision.candidates)]
 
 
 def _result(result: ResultRecord) -> list[Text]:

@@ -9,7 +9,9 @@ from typing import Self
 
 from orchestration.ledger.copies import Copies
 from orchestration.ledger.database import Database
+from orchestration.ledger.decisions import Decisions
 from orchestration.ledger.operations import DEFAULT_LEASE_SECONDS, Operations
+from orchestration.ledger.queues import Queues
 from orchestration.ledger.results import Results
 from orchestration.ledger.runs import Runs
 from orchestration.ledger.scan import Scans
@@ -40,6 +42,8 @@ class Ledger:
         self.copies = Copies(self._database)
         self.results = Results(self._database)
         self.watchers = Watchers(self._database)
+        self.decisions = Decisions(self._database)
+        self.queues = Queues(self._database)
 
     @property
     def url(self) -> str:

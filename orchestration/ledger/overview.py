@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from orchestration.errors import OrchestrationError, RunFailed
 from orchestration.ledger import Ledger
 from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.decisions import DecisionRecord
 from orchestration.ledger.operation import OperationRecord, OperationState, canonical, error_document
 from orchestration.ledger.results import ResultRecord
 from orchestration.ledger.runs import RunRecord, RunState
@@ -43,6 +44,7 @@ class Overview:
     operations: Sequence[OperationRecord]
     copies: Sequence[CopyRecord]
     results: Sequence[ResultRecord]
+    decisions: Sequence[DecisionRecord]
 
     def document(self) -> Document:
         return {
@@ -59,6 +61,7 @@ class Overview:
             "copies": [_copy(copy) for copy in self.copies],
             "results": [_result(result) for result in self.results],
             "runs": [_run(run) for run in self.runs],
+            "decisions": [_decision(decision) for decision in self.decisions],
         }
 
 
@@ -77,6 +80,7 @@ def overview(ledger: Ledger, scan: Scan) -> Overview:
         operations=operations,
         copies=ledger.copies.of_scan(scan.id),
         results=ledger.results.of_scan(scan.id),
+        decisions=ledger.decisions.of_scan(scan.id),
     )
 
 
@@ -196,4 +200,14 @@ def _run(run: RunRecord) -> Document:
         "started_at": iso(run.started_at),
         "finished_at": iso(run.finished_at),
         "error": None if run.error is None else error_document(run.error),
+    }
+
+
+def _decision(decision: DecisionRecord) -> Document:
+    return {
+        "step": decision.step,
+        "site": decision.site or None,
+        "run": decision.run_id,
+        "decided_at": iso(decision.decided_at),
+        "candidates": [{**each.document(), "sentence": each.sentence} for each in decision.candidates],
     }

@@ -155,3 +155,16 @@ results = Table(
     Column("receipt", JSON, nullable=False),
     _time("created_at", nullable=False),
 )
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("scan_id", String(36), ForeignKey("scans.id"), nullable=False, index=True),
+    Column("run_id", String(64), nullable=False),
+    Column("subject", String(64), nullable=False, index=True),
+    Column("step", Text, nullable=False),
+    Column("site", Text, nullable=False),
+    Column("candidates", JSON, nullable=False),
+    _time("decided_at", nullable=False),
+)
