@@ -58,7 +58,7 @@ def status(directory: Path) -> None:
     click.echo(cluster.command(("sinfo", "-N", "-o", "%N %P %T %f")) + cluster.command(("squeue",)), nl=False)
 
 
-@main.command(context_settings={"ignore_unknown_options": True})
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @DIRECTORY
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(directory: Path, argv: tuple[str, ...]) -> None:

@@ -162,9 +162,8 @@ class Cluster:
         until = time.monotonic() + START_PATIENCE
         while not condition():
             if time.monotonic() > until or not self._keeper().alive:
-                raise OperationFailed(
-                    f"{otherwise}; the end of its log:\n{self._tail(log)}", where=str(self.files.logs)
-                )
+                what = f"{otherwise}; the end of its log:\n{self._tail(log)}\n"
+                raise OperationFailed(what, where=str(self.files.logs / log))
             threading.Event().wait(0.03)
 
     def _tail(self, log: str) -> str:
@@ -206,9 +205,8 @@ class Cluster:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise OperationFailed(
-                f"{argv[0]} did not end in {COMMAND_PATIENCE:.0f} s", where=str(self.files.root)
-            ) from error
+            what = f"{argv[0]} did not end in {COMMAND_PATIENCE:.0f} s"
+            raise OperationFailed(what, where=str(self.files.root)) from error
         if answer.returncode != 0:
             printed = (answer.stderr or answer.stdout).strip()[-500:]
             raise OperationFailed(f"{' '.join(argv[:3])} failed: {printed}", where=str(self.files.root))

@@ -40,8 +40,7 @@ def free_ports(wishes: tuple[int, ...]) -> tuple[int, ...]:
     """Those wished for where nobody listens on them, else any others. All are held until all are chosen."""
     held: list[socket.socket] = []
     try:
-        for wish in (*wishes, *[0] * PORTS)[:PORTS]:
-            held.append(_bound(wish))
+        held.extend(_bound(wish) for wish in (*wishes, *[0] * PORTS)[:PORTS])
         return tuple(int(one.getsockname()[1]) for one in held)
     finally:
         for one in held:

@@ -62,7 +62,7 @@ pivot_root, since after a chroot the containers of rootless users could make no 
 
 
 def hold(files: Files, *, shown: Iterable[Path], group: str) -> Process:
-    """Make the namespace; the process that holds it. `shown` are directories that every user inside must be able to read.
+    """Make the namespace; the process that holds it. All users inside can read `shown`.
 
     Raises:
         OperationFailed: with what the kernel refused.

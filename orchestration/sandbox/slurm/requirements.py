@@ -45,7 +45,7 @@ def obstacle() -> str:
         return "a Slurm cluster with users of its own can only be started by root"
     probe = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True, check=False)
     if probe.returncode != 0:
-        return f"this machine lets nobody make a mount namespace ({probe.stderr.strip()}): in a container, run it privileged"
+        return f"no mount namespace can be made here ({probe.stderr.strip()}): in a container, run it privileged"
     return ""
 
 
