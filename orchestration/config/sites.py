@@ -163,6 +163,10 @@ class IriSite(RemoteSite):
     )
     project: str = Field(default="", description="Project whose allocation is looked at; the account if left out.")
     token_variable: str = Field(default="IRI_API_TOKEN", description="Environment variable with the access token.")
+    globus_scope: str = Field(
+        default="",
+        description="Scope of Globus for which the service's Globus client gets its token, in place of the variable.",
+    )
 
 
 ComputeSite: TypeAlias = Annotated[LocalSite | NerscSite | GlobusComputeSite | IriSite, Field(discriminator="kind")]
