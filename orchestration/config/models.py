@@ -9,7 +9,14 @@ from pydantic import Field, SecretStr, field_validator
 from orchestration.config.base import Section, unknown
 from orchestration.config.beamline import Beamline
 from orchestration.config.endpoint import Endpoint
-from orchestration.config.policies import LedgerSettings, RetentionRule, ScicatSettings, TransferPolicy, WaitingPolicy
+from orchestration.config.policies import (
+    LedgerSettings,
+    RetentionRule,
+    ScicatSettings,
+    SitingPolicy,
+    TransferPolicy,
+    WaitingPolicy,
+)
 from orchestration.config.sites import ComputeSite
 from orchestration.config.variables import PrefectSettings
 
@@ -51,6 +58,7 @@ class Settings(Section):
     scicat: ScicatSettings = Field(default_factory=ScicatSettings)
     transfer: TransferPolicy = Field(default_factory=TransferPolicy)
     waiting: WaitingPolicy = Field(default_factory=WaitingPolicy)
+    siting: SitingPolicy = Field(default_factory=SitingPolicy)
     prefect: PrefectSettings = Field(default_factory=PrefectSettings)
     ghcr_images832: Images = Field(default_factory=Images)
     harbor_images832: Images = Field(default_factory=Images)

@@ -133,3 +133,23 @@ class WaitingPolicy(Section):
         default=120.0,
         description="How long a run keeps its process while it waits; after that a watcher waits in its place.",
     )
+
+
+class SitingPolicy(Section):
+    """How a site is chosen for work that names none, and when work that has not begun is taken back from it."""
+
+    preference_seconds: NonNegativeFloat = Field(
+        default=600.0,
+        description="How much sooner work must begin at a site to go there before one that is named earlier.",
+    )
+    recent_days: PositiveFloat = Field(default=1.0, description="Age up to which finished jobs tell of a queue.")
+    recent_jobs: PositiveInt = Field(default=20, description="How many of them are looked at.")
+    answer_seconds: PositiveFloat = Field(
+        default=5.0, description="How long sites get to say how they are; one that does not is used last."
+    )
+    look_seconds: PositiveFloat = Field(
+        default=20.0, description="How often the chosen site is looked at until the job has begun."
+    )
+    silence_seconds: PositiveFloat = Field(
+        default=60.0, description="How long the chosen site may not answer before the work is taken back."
+    )

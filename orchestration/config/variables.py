@@ -59,6 +59,7 @@ class DecisionSettings(Variable):
     local_recon: bool = _switch("local_recon_flow/local_recon_flow", default=True)
     nersc_recon: bool = _switch("nersc_recon_flow/nersc_recon_flow", default=False)
     alcf_recon: bool = _switch("alcf_recon_flow/alcf_recon_flow", default=False)
+    any_recon: bool = _switch("any_recon_flow/any_recon_flow", default=False)
 
 
 class PruningConfig(Variable):

@@ -16,6 +16,7 @@ def test_the_variables_have_the_names_and_keys_of_the_existing_system() -> None:
         "local_recon_flow/local_recon_flow": True,
         "nersc_recon_flow/nersc_recon_flow": False,
         "alcf_recon_flow/alcf_recon_flow": False,
+        "any_recon_flow/any_recon_flow": False,
     }
     assert documents["bl832-settings"]["delete_spot832_files_after_days"] == 1
     assert documents["pruning-config"]["delete_data832_files_after_days"] == 14

@@ -31,8 +31,9 @@ RECONSTRUCTIONS = {
     "local_recon_flow/local_recon_flow": "local",
     "nersc_recon_flow/nersc_recon_flow": "nersc",
     "alcf_recon_flow/alcf_recon_flow": "alcf",
+    "any_recon_flow/any_recon_flow": "",
 }
-"""The deployments that reconstruct, and the compute site of each."""
+"""The deployments that reconstruct, and the compute site of each; empty for the one that chooses among all."""
 
 BRANCH_DEADLINE_SECONDS = 24 * 3600.0
 CRASHED_ATTEMPTS = 3
@@ -82,8 +83,10 @@ def _run_side_by_side(work: Work, scan: Scan, deployments: list[str], file_path:
 
 def _may_run(work: Work, scan: Scan, deployment: str) -> bool:
     """A site that config.yml does not know is beyond the beamline for all we know."""
-    site = work.settings.compute_sites.get(RECONSTRUCTIONS[deployment])
-    return not scan.export_controlled or (site is not None and site.zone is Zone.BEAMLINE)
+    named = RECONSTRUCTIONS[deployment]
+    names = [named] if named else work.settings.beamline(scan.beamline).sites
+    sites = [work.settings.compute_sites.get(name) for name in names]
+    return not scan.export_controlled or any(site is not None and site.zone is Zone.BEAMLINE for site in sites)
 
 
 def _run(work: Work, scan: Scan, deployment: str, parameters: Document) -> Branch:
