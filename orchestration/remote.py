@@ -82,7 +82,8 @@ class Launch:
     @property
     def command(self) -> tuple[str, ...]:
         """What the scheduler is to start, as words; in a container where the site has one."""
-        words = (self.site.python, "-m", "orchestration.science", "run", self.orders)
+        # Without -P, a folder `orchestration` where the job happens to begin would be taken for the programs.
+        words = (self.site.python, "-P", "-m", "orchestration.science", "run", self.orders)
         container = self.site.container
         if container is None:
             return words

@@ -66,6 +66,15 @@ def test_slices_match_the_phantom_in_scale_place_and_orientation(width: int, off
     assert relative(found[:, ::-1], truth) > 0.15
 
 
+@pytest.mark.parametrize("width", [4, 16, 31])
+def test_the_smallest_detectors_are_reconstructed_too(width: int) -> None:
+    angles = np.arange(48) * np.pi / 48
+    geometry = Geometry(angles=angles, width=width, center=(width - 1) / 2)
+    disc = 2 * np.sqrt(np.maximum(0.0, (width / 4) ** 2 - (np.arange(width) - geometry.center) ** 2))
+    found = reconstruct(np.tile(disc.astype(np.float32), (48, 1))[None], geometry)[0]
+    assert float(found[width // 2, width // 2]) == pytest.approx(1.0, abs=0.25)
+
+
 def test_error_falls_with_resolution() -> None:
     errors = []
     for width in (64, 128, 256):

@@ -229,7 +229,7 @@ class _Grid:
         """Long enough for every ray through the circle of the slice, also where it misses the detector."""
         low = min(0, int(np.floor(geometry.center - geometry.width / 2)))
         high = max(geometry.width, int(np.ceil(geometry.center + geometry.width / 2)) + 1)
-        length = int(scipy.fft.next_fast_len(int(np.ceil(MARGIN * (high - low)))))
+        length = int(scipy.fft.next_fast_len(max(int(np.ceil(MARGIN * (high - low))), 4 * MODES)))
         while length % 2:
             length = int(scipy.fft.next_fast_len(length + 1))
         return cls(width=geometry.width, length=length, low=low, high=high)

@@ -1,0 +1,154 @@
+"""What a job does at a facility, whoever started it: once, within its limits, with a report of how it ended."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from job_runner import Site, alive
+
+WRITE = "import pathlib; pathlib.Path('a b.json').write_text('{\"x\": 1}')"
+COUNT = "import os; print(os.getpid(), file=open('count', 'a'))"
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} did not appear"
+        threading.Event().wait(0.02)
+
+
+def test_a_job_with_its_outputs_ends_well_and_says_what_they_are(site: Site) -> None:
+    code, report = site.run("t1", WRITE, outputs=[{"path": "a b.json", "kind": "json"}])
+    assert (code, report["reason"], report["code"]) == (0, "exited", 0)
+    assert report["outputs"][0]["content"] == {"x": 1}
+    assert report["outputs"][0]["size"] == 8
+    assert report["science_version"] == version("beamline-orchestration")
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "problem"),
+    [
+        ("file", None, "was not written"),
+        ("file", "", "is empty"),
+        ("json", "{", "is not valid JSON"),
+        ("directory", None, "was not written"),
+    ],
+)
+def test_exit_code_0_without_its_outputs_is_a_failure(site: Site, kind: str, written: str | None, problem: str) -> None:
+    code = "pass" if written is None else f"open('out', 'w').write({written!r})"
+    exit_code, report = site.run("t1", code, outputs=[{"path": "out", "kind": kind}])
+    assert exit_code == 65
+    assert problem in report["outputs"][0]["problem"]
+
+
+def test_a_failing_program_is_reported_with_its_code_its_words_and_its_own_account(site: Site) -> None:
+    program = (
+        "import json, os, sys; json.dump({'type': 'ScanMissing', 'what': 'no scan'},"
+        " open(os.environ['ORCHESTRATION_ERROR_FILE'], 'w')); print('so far'); sys.exit('it is not there')"
+    )
+    code, report = site.run("t1", program)
+    assert (code, report["code"]) == (1, 1)
+    assert report["stdout"] == "so far\n"
+    assert report["stderr"] == "it is not there\n"
+    assert report["reported"] == {"type": "ScanMissing", "what": "no scan"}
+
+
+def test_a_signal_is_told_from_an_exit_code(site: Site) -> None:
+    code, report = site.run("t1", "import os; os.kill(os.getpid(), 11)")
+    assert (code, report["code"]) == (139, -11)
+
+
+def test_a_job_is_stopped_at_its_limit_with_all_that_it_started(site: Site) -> None:
+    program = (
+        "import subprocess, time; child = subprocess.Popen(['sleep', '100']);"
+        " open('child', 'w').write(str(child.pid)); time.sleep(100)"
+    )
+    began = time.monotonic()
+    code, report = site.run("t1", program, duration=0.8, grace=1.0)
+    assert (code, report["reason"]) == (124, "timeout")
+    assert time.monotonic() - began < 10
+    assert not alive(int((site.root / "work" / "child").read_text()))
+
+
+def test_of_two_starts_of_one_job_the_second_does_nothing(site: Site) -> None:
+    orders = site.orders("t1", COUNT + "; import time; time.sleep(1)")
+    both = [site.start(orders), site.start(orders)]
+    codes = sorted(child.wait(timeout=60) for child in both)
+    assert codes == [0, 76]
+    assert len((site.root / "work" / "count").read_text().splitlines()) == 1
+    again = site.start(orders)
+    assert again.wait(timeout=60) == 0
+    assert len((site.root / "work" / "count").read_text().splitlines()) == 1
+
+
+def test_a_job_that_its_scheduler_starts_again_after_a_failed_node_runs_again(site: Site) -> None:
+    orders = site.orders("t1", COUNT + "; import time; time.sleep(60 if not os.environ.get('AGAIN') else 0)")
+    first = site.start(orders, SLURM_JOB_ID="7")
+    wait_for(site.root / "work" / "count")
+    first.kill()
+    first.wait()
+    assert site.start(orders, SLURM_JOB_ID="8").wait(timeout=60) == 76
+    assert site.start(orders, SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1", AGAIN="1").wait(timeout=60) == 0
+    assert site.report("t1")["reason"] == "exited"
+
+
+def test_a_marker_keeps_a_job_from_beginning(site: Site) -> None:
+    folder = site.root / "jobs" / "t1"
+    folder.mkdir(parents=True)
+    (folder / "cancel").touch()
+    code, report = site.run("t1", COUNT)
+    assert (code, report["reason"]) == (130, "cancelled")
+    assert not (site.root / "work" / "count").exists()
+
+
+def test_a_marker_stops_a_job_that_runs(site: Site) -> None:
+    child = site.start(site.orders("t1", COUNT + "; import time; time.sleep(60)"))
+    wait_for(site.root / "work" / "count")
+    (site.root / "jobs" / "t1" / "cancel").touch()
+    assert child.wait(timeout=20) == 130
+    assert site.report("t1")["reason"] == "cancelled"
+
+
+def test_a_job_that_its_scheduler_tells_to_end_leaves_a_report(site: Site) -> None:
+    child = site.start(site.orders("t1", COUNT + "; import time; time.sleep(60)"))
+    wait_for(site.root / "work" / "count")
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(timeout=20) == 143
+    assert site.report("t1")["reason"] == "terminated"
+
+
+def test_a_job_that_could_not_begin_in_time_never_begins(site: Site) -> None:
+    code, report = site.run("t1", COUNT, start_by=time.time() - 5)
+    assert (code, report["reason"]) == (75, "late")
+    assert not (site.root / "work" / "count").exists()
+
+
+def test_programs_of_another_version_do_not_begin(site: Site) -> None:
+    code, report = site.run("t1", COUNT, version="99.0")
+    assert (code, report["reason"]) == (78, "outdated")
+    assert "99.0 was asked for" in report["error"]
+
+
+def test_a_program_that_is_not_there_is_told(site: Site) -> None:
+    code, report = site.run("t1", "", executable="/no/such/program")
+    assert (code, report["reason"]) == (127, "unstartable")
+    assert "/no/such/program" in report["error"]
+
+
+def test_hostile_words_arrive_as_they_are(site: Site) -> None:
+    words = ["$(touch pwned)", "a'b\"c", "new\nline", "-rf", "ünï code", "`id`", "*"]
+    program = "import json, sys; json.dump(sys.argv[1:], open('words.json', 'w'))"
+    code, _ = site.run("t1", "", arguments=["-c", program, *words])
+    assert code == 0
+    assert json.loads((site.root / "work" / "words.json").read_text()) == words
+
+
+def test_what_are_no_orders_is_told(site: Site) -> None:
+    assert site.start({"folder": "x"}).wait(timeout=60) == 2
+    assert "no orders" in site.log.read_text()
