@@ -30,6 +30,8 @@ class Progress:
 @dataclass(frozen=True, kw_only=True)
 class Running:
     progress: Progress = field(default_factory=Progress)
+    queued: bool = False
+    """It is known that it has not begun: it waits for its turn."""
     needs_care: bool = False
     """It may have to be given up at any time, by a run that polls it: it is not waited for from elsewhere."""
 

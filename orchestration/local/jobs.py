@@ -79,10 +79,10 @@ class LocalJobs:
                 _reap()
             return verdict(_title(request), job, ended)
         if attended:
-            return Running(progress=_progress(job) if started else Progress(note="queued"))
+            return Running(progress=_progress(job) if started else Progress(note="queued"), queued=not started)
         if not started:
             _launch(job)
-            return Running(progress=Progress(note="queued"))
+            return Running(progress=Progress(note="queued"), queued=True)
         _settle(job)
         return verdict(_title(request), job, Ending.read(job) or Ending(reason=Reason.LOST))
 
