@@ -1,0 +1,1 @@
+"""NERSC by its Superfacility API: jobs of its Slurm, and what it says about itself."""
