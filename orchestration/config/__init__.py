@@ -11,7 +11,7 @@ environment when they are needed.
 
 from __future__ import annotations
 
-from orchestration.config.beamline import Beamline, CatalogueDefaults
+from orchestration.config.beamline import Beamline, CatalogueDefaults, Streaming
 from orchestration.config.consistency import notes
 from orchestration.config.document import Problem
 from orchestration.config.endpoint import Endpoint
@@ -72,6 +72,7 @@ __all__ = [
     "ScicatSettings",
     "Settings",
     "SitingPolicy",
+    "Streaming",
     "TransferPolicy",
     "VariableKey",
     "WaitingPolicy",

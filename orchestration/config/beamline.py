@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field, field_validator
 
 from orchestration.config.base import EntryKey, Section
@@ -18,6 +20,15 @@ class CatalogueDefaults(Section):
     access_groups: tuple[str, ...] = Field(default=(), description="Groups that may read every record.")
     owner: str = Field(default="", description="Owner of a record when the scan does not name one.")
     contact_email: str = Field(default="", description="Address for questions about a record.")
+
+
+class Streaming(Section):
+    """A program at a compute site that reconstructs while a scan is taken."""
+
+    site: str = Field(description="Compute site where it runs.")
+    program: tuple[str, ...] = Field(min_length=1, description="Its command, word by word; no shell reads it.")
+    environment: Mapping[str, str] = Field(default_factory=dict, description="Its environment variables; no secrets.")
+    directory: str = Field(description="Directory, as jobs see it, in which it writes.")
 
 
 class Beamline(Section):
@@ -37,6 +48,7 @@ class Beamline(Section):
         default=None, description="Endpoint at NERSC for results that were made there, beside those on the server."
     )
     sites: tuple[str, ...] = Field(default=("local",), description="Compute sites, the preferred one first.")
+    streaming: Streaming | None = Field(default=None, description="What reconstructs while a scan is taken.")
     catalogue: CatalogueDefaults = Field(default_factory=CatalogueDefaults)
 
     @field_validator("path_prefixes")

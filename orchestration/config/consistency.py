@@ -67,6 +67,10 @@ def _dangling(settings: Settings) -> Iterator[Fault]:
             if site not in settings.compute_sites:
                 message = f"there is no compute site `{site}`: {suggestion(site, settings.compute_sites)}"
                 yield ("beamlines", identifier, "sites", position), message
+        if beamline.streaming is not None and beamline.streaming.site not in settings.compute_sites:
+            name = beamline.streaming.site
+            message = f"there is no compute site `{name}`: {suggestion(name, settings.compute_sites)}"
+            yield ("beamlines", identifier, "streaming", "site"), message
 
 
 def _endpoint_names(settings: Settings) -> Iterator[tuple[Key, str]]:

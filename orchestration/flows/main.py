@@ -46,7 +46,9 @@ def use_environment() -> None:
 
 def _params(flow: Flow[Any, Any]) -> list[click.Parameter]:
     parameters = list(inspect.signature(flow.fn).parameters.values())
-    params: list[click.Parameter] = [click.Argument([first.name]) for first in parameters[:1]]
+    params: list[click.Parameter] = [
+        click.Argument([first.name], required=first.default is inspect.Parameter.empty) for first in parameters[:1]
+    ]
     for parameter in parameters[1:]:
         kind = _SIMPLE.get(str(parameter.annotation).removesuffix(" | None"))
         if kind is None:

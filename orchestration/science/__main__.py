@@ -9,6 +9,10 @@ if sys.argv[1:2] == ["run"]:  # before anything is imported that takes long, or 
     from orchestration.science.running.runner import main as run
 
     sys.exit(run(sys.argv[2:]))
+if sys.argv[1:2] == ["session"]:
+    from orchestration.science.running.session import main as session
+
+    sys.exit(session(sys.argv[2:]))
 
 # Threads work on slices of their own; libraries that started more inside each would only get in the way.
 # This must be set before numpy is first imported.
