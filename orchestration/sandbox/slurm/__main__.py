@@ -62,11 +62,11 @@ def status(directory: Path) -> None:
 @DIRECTORY
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(directory: Path, argv: tuple[str, ...]) -> None:
-    """Become a command at the facility, as root, with its /pscratch and /global. What this is told is told to it."""
+    """Become a command at the facility, as root, in this directory if it can be seen from there."""
     cluster = Cluster(directory)
     here = os.environ | cluster.environment
     here["PATH"] = f"{INSIDE}/bin:{os.environ.get('PATH', '')}:{cluster.environment['PATH']}"
-    command = cluster.entering(argv)
+    command = cluster.entering(argv, directory=str(Path.cwd()))
     os.execvpe(command[0], command, here)  # noqa: S606
 
 

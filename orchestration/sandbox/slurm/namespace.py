@@ -99,7 +99,9 @@ def environment(files: Files) -> dict[str, str]:
 
 
 def entering(keeper: Process, argv: Sequence[str], *, directory: str = "/") -> list[str]:
-    """The command that runs another one inside."""
+    """The command that runs another one inside; in `/`, if the directory cannot be seen from there."""
+    if not Path(f"/proc/{keeper.pid}/root{directory}").is_dir():
+        directory = "/"
     return ["nsenter", f"--target={keeper.pid}", "--mount", f"--wdns={directory}", "--", *argv]
 
 
