@@ -10,7 +10,7 @@ import enum
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 
@@ -151,6 +151,9 @@ class Scheduler(Protocol):
         """Run a command (no shell) as this user in their home directory; ended with its children after `limit` seconds,
         or once `stop` is set.
         """
+
+    def resolve(self, user: str, path: str) -> PurePosixPath:
+        """The real place of a path, links followed, whether or not there is something there yet."""
 
     def hold(self, held: bool) -> None:
         """While held, no job begins. Raises: Unsupported."""
