@@ -68,9 +68,9 @@ def _secret(path: Path) -> Jwk | str:
 def _jwk(text: str, where: str) -> Jwk:
     try:
         found = json.loads(text)
-    except ValueError as error:
-        # What was read may be a key: neither its text nor the parser's, which quotes it, is repeated.
-        raise _no_key("it is neither PEM nor JSON", where) from error
+    except ValueError:
+        # What was read may be a key: neither its text nor the parser's error, which carries it, goes on.
+        raise _no_key("it is neither PEM nor JSON", where) from None
     inner = found.get("secret", found) if isinstance(found, Mapping) else found
     if isinstance(inner, str):
         return _jwk(inner, where)

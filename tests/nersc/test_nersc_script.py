@@ -1,0 +1,158 @@
+"""Scripts as sbatch and bash read them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestration.config import Container, NerscSite
+from orchestration.errors import ConfigError, InvalidInput
+from orchestration.jobs import JobSpec, Resources
+from orchestration.nersc.script import BatchScript, job_name, token_of
+from orchestration.remote import Launch
+from orchestration.sandbox.superfacility.local import options
+
+HOSTILE = [
+    "plain",
+    "two words",
+    "it's",
+    '"; touch pwned; "',
+    "$(touch pwned)",
+    "`touch pwned`",
+    "${HOME}",
+    "\n#SBATCH --qos=premium\n",
+    "\nexit 0\n",
+    "#SBATCH --account=other",
+    "-rf",
+    "--",
+    "*",
+    "\\",
+    "ü\u202e\t",
+    "a'\"'b",
+    "!!",
+    "EOF",
+]
+
+
+def site(**changes: Any) -> NerscSite:
+    words = {
+        "kind": "nersc",
+        "raw_endpoint": "raw",
+        "scratch_endpoint": "scratch",
+        "job_folder": "/pscratch/sd/a/alsdev/jobs",
+        "python": sys.executable,
+        "queue": "realtime",
+        "account": "als",
+        "constraint": "cpu",
+    }
+    return NerscSite.model_validate(words | changes).known_as("perlmutter")
+
+
+def spec(**changes: Any) -> JobSpec:
+    words: dict[str, Any] = {"executable": "/bin/true", "directory": "/tmp", "duration": 600.0}
+    return JobSpec(**words | changes)
+
+
+def script(spec: JobSpec, site: NerscSite, token: str = "key-1") -> str:
+    return BatchScript(launch=Launch(site=site, spec=spec, token=token), site=site).text
+
+
+def test_the_options_are_those_of_the_site_and_the_job() -> None:
+    resources = Resources(nodes=2, cores=128, processes_per_node=4, gpus=4, memory=1_500_000_000, exclusive=True)
+    text = script(spec(resources=resources, queue="debug", reservation="beamtime", start_within=60.0), site())
+    found = dict(options.read(text).values)
+    assert found == {
+        "job-name": "beamline.key-1",
+        "output": "/pscratch/sd/a/alsdev/jobs/key-1.log",
+        "error": "/pscratch/sd/a/alsdev/jobs/key-1.log",
+        "open-mode": "append",
+        "qos": "debug",
+        "account": "als",
+        "constraint": "cpu",
+        "reservation": "beamtime",
+        "nodes": "2",
+        "ntasks-per-node": "4",
+        "cpus-per-task": "32",
+        "gpus-per-node": "4",
+        "mem": "1431M",
+        "exclusive": "",
+        "time": "12",
+        "deadline": f"now+{60 + 12 * 60}",
+        "no-requeue": "",
+    }
+
+
+def test_what_is_not_asked_for_is_no_option() -> None:
+    found = options.read(script(spec(), site(queue="", account="", constraint=""))).values
+    assert not {"qos", "account", "constraint", "reservation", "mem", "exclusive", "gpus-per-node"} & set(found)
+
+
+def test_no_job_asks_for_more_time_than_the_queue_gives() -> None:
+    limit = site(walltime={"maximum_seconds": 3600})
+    assert options.read(script(spec(duration=3600.0), limit)).text("time") == "60"
+    assert options.read(script(spec(duration=3500.0), limit)).text("time") == "60"
+    assert options.read(script(spec(duration=10.0), limit)).text("time") == "3"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_arrives_as_it_is_and_does_nothing_else(tmp_path: Path, name: str) -> None:
+    wanted = [name, f"x{name}", name * 2]
+    directory = tmp_path / f"d{name.replace('/', '_')}"
+    program = "import json, os, sys; open('seen', 'w').write(json.dumps([sys.argv[1:], os.environ['WORD']]))"
+    job = spec(
+        executable=sys.executable,
+        arguments=("-c", program, *wanted),
+        directory=str(directory),
+        environment={"WORD": name},
+        name=name,
+    )
+    text = script(job, site(job_folder=str(tmp_path / "jobs")))
+    (tmp_path / "jobs").mkdir()
+    plain = script(
+        replace(job, arguments=(), directory="/tmp", environment={}, name=""), site(job_folder=str(tmp_path / "jobs"))
+    )
+    assert options.read(text) == options.read(plain)
+
+    subprocess.run(["bash", "-s"], input=text, text=True, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+
+    assert json.loads((directory / "seen").read_text()) == [wanted, name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["jobs", directory.name])
+
+
+@pytest.mark.parametrize("value", ["a b", "x\n#SBATCH --qos=premium", "$(id)", "a'b", 'a"b', "a#b", "a;b", "\\"])
+@pytest.mark.parametrize("field", ["queue", "account", "constraint", "reservation"])
+def test_a_hostile_option_is_refused(field: str, value: str) -> None:
+    with pytest.raises(InvalidInput, match=field):
+        script(spec(**{field: value}), site())
+
+
+@pytest.mark.parametrize("folder", ["/jobs of als", "/jobs/%u", "/jobs\n#SBATCH", "/jobs/'"])
+def test_a_folder_that_slurm_would_not_understand_is_refused(folder: str) -> None:
+    with pytest.raises(ConfigError, match="job_folder"):
+        script(spec(), site(job_folder=folder))
+
+
+def test_an_image_is_no_option_of_the_engine() -> None:
+    container = Container(engine="podman-hpc", image="registry/als:1", volumes={"/alsdata": "/global/cfs"})
+    with pytest.raises(InvalidInput, match="image"):
+        script(spec(container="--volume=/:/x"), site(container=container))
+    assert "podman-hpc run --rm --volume /global/cfs:/alsdata registry/als:1" in script(
+        spec(), site(container=container)
+    )
+
+
+def test_orders_that_no_command_line_holds_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="too long"):
+        script(spec(arguments=("x" * 130_000,)), site())
+
+
+def test_the_name_of_a_job_tells_whose_it_is() -> None:
+    assert token_of(job_name("0a1b-2")) == "0a1b-2"
+    assert token_of("beamline") is None
+    assert token_of("sbatch") is None
