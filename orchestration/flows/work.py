@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -53,6 +53,8 @@ class Work:
     suspension: Suspension
     awaited: set[str] = field(default_factory=set)
     """Operations for which this run had been suspended: how they ended is their answer."""
+    guard: Callable[[Operation[Any], Service[Any]], Service[Any]] | None = None
+    """What watches over the operations that this run performs, and may give one up: `orchestration.flows.guarding`."""
     _logged_at: dict[str, float] = field(default_factory=dict)
 
     def perform(self, operation: Operation[R], service: Service[R]) -> Outcome:
@@ -60,6 +62,8 @@ class Work:
 
         A run of a deployment that waits for long is suspended here: its process ends, and another comes back to here.
         """
+        if self.guard is not None:
+            service = self.guard(operation, service)
         while True:
             branch = current_branch()
             if branch is not None:

@@ -12,6 +12,7 @@ from orchestration.errors import (
     Cancelled,
     DeadlinePassed,
     InvalidInput,
+    JobNotStarted,
     LedgerError,
     OperationFailed,
     PolicyRefused,
@@ -92,7 +93,11 @@ class Attempt(Generic[R]):
 
     def _settle(self, record: OperationRecord) -> Succeeded | Failed:
         ends_at = record.began_at + self.operation.deadline
-        handle = record.handle or self._submit(record, ends_at)
+        try:
+            handle = record.handle or self._submit(record, ends_at)
+        except JobNotStarted as proof:
+            # Of all that a question about a submission in doubt can be answered with, only this ends the doubt.
+            handle = Failed(error=proof)
         if isinstance(handle, Failed):
             return handle
         submitted_at = self.ledger.now() if record.handle is None else record.submitted_at or record.began_at

@@ -273,7 +273,7 @@ def _only(rows: list[Row], job: _Handle) -> Row | None:
 
 
 def _running(row: Row) -> Running:
-    return Running(progress=Progress(note=note(row.state, row.reason)))
+    return Running(progress=Progress(note=note(row.state, row.reason)), queued=row.state == "PENDING")
 
 
 def _left(job: _Handle) -> Succeeded:
