@@ -23,6 +23,7 @@ COMMANDS = {
     "sandbox": "sandbox:sandbox_group",
     "scans": "scans:scans",
     "show": "scans:show",
+    "watch": "watch:watch",
 }
 """Where each command is. Those that start runs import Prefect, which takes seconds; the others need not wait."""
 

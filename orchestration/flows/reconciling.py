@@ -1,5 +1,7 @@
 """Runs whose process is gone without a word: noticed, told to Prefect, and started again.
 
+Suspended runs for which no watcher lives are looked after, too.
+
 Prefect alone leaves them ``Running`` for ever when a worker is stopped or a machine goes down. The ledger knows which
 process stood behind each run. What a dead run had done is not done twice by the next one.
 """
@@ -19,9 +21,10 @@ from prefect.states import Cancelled, Crashed
 from orchestration.errors import OrchestrationError, RunFailed
 from orchestration.flows.cancelling import cancel_run
 from orchestration.flows.server import insist, prefect_server
+from orchestration.flows.watching import Watcher
 from orchestration.flows.work import Work, working
 from orchestration.ledger.runs import RunRecord, RunState
-from orchestration.ledger.service import Document
+from orchestration.ledger.service import Document, Json
 
 PATIENCE_SECONDS = 60.0
 """How long Prefect may be busy with one of the steps, each of which can be repeated."""
@@ -29,6 +32,7 @@ PATIENCE_SECONDS = 60.0
 JOB_FOLDERS_KEPT_SECONDS = 30 * 24 * 3600.0
 """What a job of this machine printed can be read for so long after its end."""
 
+_CANCELLED = {StateType.CANCELLING, StateType.CANCELLED}
 _OPEN = {StateType.RUNNING, StateType.PENDING, StateType.CANCELLING}
 
 
@@ -50,13 +54,23 @@ def reconcile() -> Document:
     with working("reconcile", {}) as work:
         dead = [run for run in work.ledger.runs.dead() if run.id != work.run_id]
         findings = [_find_out(work, run) for run in dead]
+        resumed = _watch_once(work)
         work.services.local_jobs.clean(older_than=JOB_FOLDERS_KEPT_SECONDS)
         for finding in findings:
             work.logger.warning("%s %s: %s", finding.run.flow, finding.run.id, finding.action)
         for finding in findings:
             if finding.error is not None:
                 raise finding.error
-        return {"dead_runs": [finding.document() for finding in findings]}
+        return {"dead_runs": [finding.document() for finding in findings], "resumed_runs": resumed}
+
+
+def _watch_once(work: Work) -> list[Json]:
+    """Resume what can go on, where no watcher does; the ids of those runs."""
+    resumed: list[Json] = []
+    if work.ledger.runs.waiting() and not work.ledger.watchers.alive():
+        work.logger.warning("runs are suspended and no watcher lives: start `beamline watch` as a service")
+        Watcher(work.ledger, work.services, notice=resumed.append).once()
+    return resumed
 
 
 def _find_out(work: Work, run: RunRecord) -> Finding:
@@ -74,11 +88,17 @@ def _find_out(work: Work, run: RunRecord) -> Finding:
 def _settle(work: Work, run: RunRecord) -> str:
     with prefect_server() as client:
         known = _read(client, run.id)
-        if known is not None and known.state is not None and known.state.type is StateType.CANCELLING:
+        if known is not None and known.state is not None and known.state.type in _CANCELLED:
             cancel_run(work.ledger, work.services, run.id)
-            client.set_flow_run_state(known.id, Cancelled(message="Its process is gone; what it did was cancelled"))
+            if known.state.type is StateType.CANCELLING:
+                client.set_flow_run_state(known.id, Cancelled(message="Its process is gone; what it did was cancelled"))
             work.ledger.runs.finish(run.id, RunState.CANCELLED)
             return "cancelled, as it was asked to be when its process died"
+        if known is not None and known.state is not None and known.state.type is StateType.PAUSED:
+            # Its process told Prefect that it would wait, and died before it told the ledger for what.
+            work.ledger.runs.wait(run.id, {})
+            client.resume_flow_run(known.id)
+            return "resumed: it had died while it was being suspended"
         if known is not None and known.state is not None and known.state.type in _OPEN:
             client.set_flow_run_state(known.id, Crashed(message="Its process is gone without a word"), force=True)
         action = _resume(work, client, run, known)

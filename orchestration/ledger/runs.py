@@ -123,6 +123,15 @@ class Runs:
             )
         return changed.rowcount == 1
 
+    def lost(self, run_id: str) -> None:
+        """A run that waits was taken up by a process that died before it could say so: it is dead, not waiting."""
+        with self._database.write("runs") as connection:
+            connection.execute(
+                update(runs)
+                .where(runs.c.id == run_id, runs.c.state == RunState.WAITING)
+                .values(state=RunState.RUNNING, lease_until=0.0)
+            )
+
     def finish(self, run_id: str, state: RunState, error: OrchestrationError | None = None) -> None:
         self._change(run_id, **self._ended(state, error))
 

@@ -19,7 +19,10 @@ POOL = "sandbox_pool"
 
 WORKER = "sandbox"
 
-NAMES = ("facility", "prefect", "worker")
+NAMES = ("facility", "prefect", "worker", "watcher")
+
+CLIENTS = frozenset({"worker", "watcher"})
+"""Those that nobody needs the address of: started again alone, and stopped first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,14 @@ def worker(environment: Mapping[str, str], port: int) -> Component:
         environment={**environment, **blueprint.WORKER_ENVIRONMENT},
         ready=lambda: _worker_reports(port, since=began),
     )
+
+
+def watcher(layout: Layout, environment: Mapping[str, str]) -> Component:
+    """What waits in the place of suspended runs."""
+    announcement = layout.root / "watcher.ready"
+    announcement.unlink(missing_ok=True)
+    argv = [sys.executable, "-m", "orchestration.cli", "watch", "--ready-file", str(announcement)]
+    return Component(name="watcher", argv=argv, environment=environment, ready=announcement.exists)
 
 
 def deploying(files: Sequence[Path], *, patience: float) -> list[str]:

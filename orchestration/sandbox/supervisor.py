@@ -1,4 +1,4 @@
-"""Starts, shows and stops the whole sandbox: the facility, a Prefect server with all deployments, and a worker.
+"""Starts, shows and stops the whole sandbox: the facility, Prefect's server with all deployments, worker and watcher.
 
 Each component is a process with a log of its own that outlives the command that started it. What runs is recorded with
 its start time, so that neither a crash nor a reboot makes this module take a stranger for one of its own.
@@ -77,10 +77,11 @@ class Supervisor:
                 for name in components.NAMES:
                     tell(name, 0.0)
                 return self.environment
-            if missing != {"worker"}:
+            if not missing <= components.CLIENTS:
                 self._stop_all()  # the others know each other's addresses: all start again
                 blueprint.write(self.layout, self._project_file)
                 migrate(self.layout.ledger_url)
+                missing = set(components.NAMES)
                 self._choose_ports()
                 blueprint.write_environment(self.layout, self.environment)
             try:
@@ -127,13 +128,17 @@ class Supervisor:
     def _start_all(self, missing: set[str], tell: Tell) -> None:
         ports = self.layout.read().ports
         everywhere = self._everywhere()
-        if missing != {"worker"}:
+        if not missing <= components.CLIENTS:
             parts = (
                 components.prefect_server(everywhere, ports["prefect"]),
                 components.facility(self.layout, everywhere, ports["facility"]),
             )
             self._together([partial(self._deploy, everywhere), *(partial(self._start, part) for part in parts)], tell)
-        self._start(components.worker(everywhere, ports["prefect"]), tell)
+        clients = {
+            "worker": lambda: components.worker(everywhere, ports["prefect"]),
+            "watcher": lambda: components.watcher(self.layout, everywhere),
+        }
+        self._together([partial(self._start, make()) for name, make in clients.items() if name in missing], tell)
 
     def _together(self, steps: Sequence[Callable[[Tell], None]], tell: Tell) -> None:
         """All at once; the first that fails ends the others."""
@@ -216,8 +221,8 @@ class Supervisor:
     def _stop_all(self, *, patience: float = STOP_PATIENCE) -> tuple[str, ...]:
         record = self.layout.read()
         running = tuple(name for name, process in record.processes.items() if process.alive)
-        # The worker first: its runs can still tell the server, and what they asked of the facility is answered.
-        for names in (("worker",), ("facility", "prefect")):
+        # Worker and watcher first: runs can still tell the server, and what they asked of the facility is answered.
+        for names in (components.CLIENTS, ("facility", "prefect")):
             processes.stop([record.processes[name] for name in names if name in running], patience=patience)
         processes.kill_marked(str(self.layout.root))
         left = [name for name in running if record.processes[name].alive]

@@ -76,10 +76,10 @@ def test_its_status_is_a_tree_for_people_and_json_for_programs(prefect_sandbox: 
     state = ("--state", str(prefect_sandbox.layout.root))
     shown = beamline("status", *state)
     assert shown.exit_code == 0
-    assert shown.output.count("running") == 3
+    assert shown.output.count("running") == 4
     report = json.loads(beamline("status", "--json", *state).output)
     assert report["running"] is True
-    assert [component["name"] for component in report["components"]] == ["facility", "prefect", "worker"]
+    assert [component["name"] for component in report["components"]] == ["facility", "prefect", "worker", "watcher"]
 
 
 def test_a_whole_life(tmp_path: Path) -> None:
@@ -91,10 +91,11 @@ def test_a_whole_life(tmp_path: Path) -> None:
     # A worker that was killed is started again, and nothing else is.
     os.kill(first.processes["worker"].pid, signal.SIGKILL)
     until_true(lambda: not first.processes["worker"].alive)
-    assert [component.alive for component in supervisor.status()] == [True, True, False]
+    assert [component.alive for component in supervisor.status()] == [True, True, False, True]
     supervisor.up()
     second = supervisor.layout.read()
     assert second.processes["prefect"] == first.processes["prefect"]
+    assert second.processes["watcher"] == first.processes["watcher"]
     assert second.processes["worker"].alive
 
     # The machine dies, and its numbers are given to others: all starts again, at the same addresses.
@@ -113,7 +114,7 @@ def test_a_whole_life(tmp_path: Path) -> None:
     # Stopped, nothing of it is left, and its data is.
     escaped = sleeper(tmp_path, environment={processes.MARK: str(supervisor.layout.root)})
     third = supervisor.layout.read()
-    assert set(supervisor.down()) == {"facility", "prefect", "worker"}
+    assert set(supervisor.down()) == {"facility", "prefect", "worker", "watcher"}
     assert not any(process.alive for process in third.processes.values())
     assert not escaped.alive
     assert stranger.alive

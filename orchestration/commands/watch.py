@@ -1,0 +1,54 @@
+"""`beamline watch`: wait in the place of all suspended runs."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from orchestration import config
+from orchestration.flows.main import use_environment
+from orchestration.flows.services import Services
+from orchestration.flows.watching import Watcher
+from orchestration.ledger import Ledger
+
+_LINES = "%(asctime)s %(levelname)s %(message)s"
+
+
+@click.command(short_help="Wait in the place of suspended runs.")
+@click.option("--ready-file", type=click.Path(path_type=Path), help="A file to make once it watches.")
+def watch(ready_file: Path | None) -> None:
+    """Wait for what suspended runs wait for, and let each go on when that has ended. Runs until it is told to stop.
+
+    A run of a deployment that has waited for some minutes gives its process up if such a watcher lives. One is enough;
+    several share the work, and one takes over from another that dies.
+    """
+    use_environment()
+    settings = config.load()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    _log_to_terminal()
+    with (
+        closing(Services(settings)) as services,
+        Ledger(settings.ledger.url, lease_seconds=settings.ledger.lease_seconds) as ledger,
+    ):
+        Watcher(ledger, services, began=lambda: _tell(ready_file)).run(stop)
+
+
+def _log_to_terminal() -> None:
+    own = logging.getLogger("orchestration")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(_LINES))
+    own.addHandler(handler)
+    own.setLevel(logging.INFO)
+
+
+def _tell(ready_file: Path | None) -> None:
+    click.echo("watching")
+    if ready_file is not None:
+        ready_file.touch()
