@@ -89,7 +89,7 @@ class Cluster:
             namespace.make_groups(record.group)
         shown = [*programs.shown(self._plan.python, ()), *self._plan.shown]
         keeper = namespace.hold(self.files, shown=shown, group=record.group)
-        self.files.write(replace(record, keeper=keeper, namespace=namespace.name_of(keeper)))
+        self.files.write(replace(record, keeper=keeper))
         done("namespace")
         self._start_munge()
         self._start_accounting()
@@ -242,7 +242,7 @@ class Cluster:
         record = self.files.read()
         self._end(("slurmctld",))  # first: it saves its jobs, and does not see its nodes go
         self._end(("slurmdbd", "mariadbd"))
-        left = namespace.kill_members(record.namespace)
+        left = namespace.kill_members(self.files)
         processes.kill_marked(str(self.files.root))
         namespace.remove_groups(record.group)
         self.files.write(Record(ports=record.ports))
@@ -265,13 +265,12 @@ class Cluster:
             process = Process.of(int((self.files.run / f"{name}.pid").read_text()))
         except (OSError, ValueError):
             return None
-        inside = process is not None and namespace.name_of(process) == self.files.read().namespace
-        return process if inside else None
+        return process if process is not None and namespace.is_inside(self.files, process.pid) else None
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """One at a time starts or stops it."""
-        self.files.root.mkdir(parents=True, exist_ok=True)
-        with self.files.root.with_name(f".{self.files.root.name}.lock").open("w") as held:
+        self.files.root.parent.mkdir(parents=True, exist_ok=True)
+        with self.files.lock.open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             yield

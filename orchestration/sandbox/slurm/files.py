@@ -32,13 +32,11 @@ PROJECT = PurePosixPath("/global/cfs/cdirs/als")
 class Record:
     """What was started. Ports are remembered while nothing runs: the next start uses them again if it can.
 
-    `keeper` is the process that holds the namespace, `namespace` the kernel's name for it, `group` the name of its
-    control groups (empty: none).
+    `keeper` is the process that holds the namespace, `group` the name of its control groups (empty: none).
     """
 
     ports: tuple[int, ...] = ()
     keeper: Process | None = None
-    namespace: str = ""
     group: str = ""
 
 
@@ -79,6 +77,11 @@ class Files:
         """Where this machine finds a file of the facility's own file systems."""
         return self.tree / str(inside).lstrip("/")
 
+    @property
+    def lock(self) -> Path:
+        """Beside the directory, which may be deleted while it is held."""
+        return self.root.with_name(f".{self.root.name}.lock")
+
     def exists(self) -> bool:
         return (self.root / RECORD).is_file()
 
@@ -106,6 +109,7 @@ class Files:
         if not self.exists():
             raise ConfigError("there is no cluster in that directory; nothing was deleted", where=str(self.root))
         shutil.rmtree(self.root)
+        self.lock.unlink(missing_ok=True)
 
     def read(self) -> Record:
         if not self.exists():
@@ -121,7 +125,6 @@ class Files:
             keeper=Process(pid=documents.whole(keeper, "pid"), started=documents.text(keeper, "started"))
             if keeper
             else None,
-            namespace=documents.text(document, "namespace"),
             group=documents.text(document, "group"),
         )
 
@@ -130,7 +133,6 @@ class Files:
         document = {
             "ports": list(record.ports),
             "keeper": {"pid": keeper.pid, "started": keeper.started} if keeper else None,
-            "namespace": record.namespace,
             "group": record.group,
         }
         part = self.root / f".{RECORD}.{os.getpid()}"

@@ -105,16 +105,25 @@ def entering(keeper: Process, argv: Sequence[str], *, directory: str = "/") -> l
     return ["nsenter", f"--target={keeper.pid}", "--mount", f"--wdns={directory}", "--", *argv]
 
 
-def name_of(process: Process) -> str:
-    """The kernel's name for the namespace of a process; empty if the process is gone."""
-    return _namespace(process.pid) or ""
+def is_inside(files: Files, pid: int) -> bool:
+    """Whether a process lives there: whether what it calls `/facility` is the directory of this cluster.
+
+    Neither the number of a process nor the kernel's name for a namespace would do: both are given again.
+    """
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/root{INSIDE}"), os.stat(files.root))
+    except OSError:
+        return False
 
 
-def kill_members(namespace: str) -> int:
-    """Kill everything that lives in a namespace, and what that starts meanwhile; how many there were."""
+def kill_members(files: Files) -> int:
+    """Kill everything that lives there, and what that starts meanwhile; how many there were.
+
+    Containers end with the process that started them.
+    """
     killed: set[int] = set()
     until = time.monotonic() + 10.0
-    while members := {pid for pid in _pids() if namespace and _namespace(pid) == namespace}:
+    while members := {pid for pid in _pids() if is_inside(files, pid)}:
         killed |= members
         for pid in members:
             with contextlib.suppress(ProcessLookupError):
@@ -122,7 +131,7 @@ def kill_members(namespace: str) -> int:
         if time.monotonic() > until:
             raise OperationFailed(
                 f"processes {sorted(members)} of the cluster could not be ended",
-                where=namespace,
+                where=str(files.root),
                 next_step="end them yourself",
             )
         threading.Event().wait(0.02)
@@ -169,13 +178,6 @@ def _visibility(shown: Iterable[Path], *, home: Path) -> list[str]:
 
 def _closed(path: Path) -> bool:
     return path.is_dir() and not path.stat().st_mode & stat.S_IXOTH
-
-
-def _namespace(pid: int) -> str | None:
-    try:
-        return os.readlink(f"/proc/{pid}/ns/mnt")
-    except OSError:
-        return None
 
 
 def _pids() -> list[int]:
