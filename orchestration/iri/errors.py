@@ -16,6 +16,12 @@ NOT_IMPLEMENTED = 501
 _LONGEST = 400
 
 
+class Unserved(ServiceUnavailable):
+    """Raised when a request was not served; `status` is None where there was no answer at all."""
+
+    status: int | None = None
+
+
 class Refused(Exception):
     """A certain no, as the facility put it. It stays inside this package: `translated` is what others see."""
 
@@ -52,9 +58,9 @@ def refusal(response: httpx.Response) -> OrchestrationError | Refused:
     """What to raise for an answer that is not a success."""
     status, said, where = response.status_code, _said(response), _place(response)
     if status in _AGAIN or (status >= 500 and status != NOT_IMPLEMENTED):
-        return ServiceUnavailable(
-            f"the facility cannot serve now: {said}", where=where, retry_after=retry_after(response)
-        )
+        unserved = Unserved(f"the facility cannot serve now: {said}", where=where, retry_after=retry_after(response))
+        unserved.status = status
+        return unserved
     if response.is_redirect:
         target = response.headers.get("location", "elsewhere")
         return ConfigError(
@@ -65,8 +71,8 @@ def refusal(response: httpx.Response) -> OrchestrationError | Refused:
     return Refused(status, said, where=where, retry_after=retry_after(response))
 
 
-def unanswered(error: httpx.TransportError, where: str) -> ServiceUnavailable:
-    return ServiceUnavailable(f"the facility does not answer ({str(error) or type(error).__name__})", where=where)
+def unanswered(error: httpx.TransportError, where: str) -> Unserved:
+    return Unserved(f"the facility does not answer ({str(error) or type(error).__name__})", where=where)
 
 
 def not_iri(where: str) -> ServiceUnavailable:

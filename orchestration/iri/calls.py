@@ -1,0 +1,104 @@
+"""The compute operations that jobs need, on one resource."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+from orchestration.errors import ServiceUnavailable
+from orchestration.iri import errors
+from orchestration.iri.client import IriClient, objects
+from orchestration.iri.errors import Refused
+from orchestration.iri.records import IriJob
+from orchestration.ledger.service import Document
+
+PAGE = 1000
+MOST_PAGES = 20
+"""A list of more jobs than these pages hold is not read to its end."""
+
+
+@dataclass(kw_only=True)
+class Calls:
+    """Every method may raise ServiceUnavailable, ConfigError (not let in) and, where it says so, Refused."""
+
+    client: IriClient
+    _bulk: bool = field(default=True, init=False)
+    _names: bool = field(default=True, init=False)
+    _keys: bool = field(default=True, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether a submission made twice is the same one: by the version of the API, and what the facility showed."""
+        return self.client.site.version > 1 and self._keys
+
+    def submit(self, body: Document, token: str) -> IriJob:
+        """One request; another without the key where the facility says that it keeps no keys. Raises: Refused."""
+        path = f"compute/job/{self._resource}"
+        if self.idempotent:
+            try:
+                return self._job_of(self.client.post(path, body, key=token))
+            except Refused as refused:
+                # It is refused before anything is done.
+                if refused.status != errors.NOT_IMPLEMENTED or not refused.about_key:
+                    raise
+                self._keys = False
+        return self._job_of(self.client.post(path, body))
+
+    def job(self, id_: str) -> IriJob | None:
+        """None if the facility does not know it, or not yet. Raises: Refused."""
+        path = f"compute/status/{self._resource}/{quote(id_, safe='')}"
+        try:
+            return self._job_of(self.client.get(path, {"historical": True}))
+        except Refused as refused:
+            if refused.unknown:
+                return None
+            raise
+
+    def jobs(self, ids: Sequence[str]) -> list[IriJob] | None:
+        """In one request for each thousand; None where the facility has no such list, or none in a bearable time."""
+        if not self._bulk:
+            return None
+        found: list[IriJob] = []
+        for start in range(0, len(ids), PAGE):
+            try:
+                found += self._list({"jobIds": [*ids[start : start + PAGE]]}, offset=0, spec=False)
+            except Refused:
+                self._bulk = False
+                return None
+        return found
+
+    def named(self, name: str) -> list[IriJob]:
+        """All jobs of this name, ended ones too, as far as the facility tells names. Raises: Refused."""
+        if self._names:
+            try:
+                return [job for job in self._list({"name": name}, offset=0, spec=True) if job.name == name]
+            except Refused:
+                self._names = False  # conditions are each facility's own; without any, all are looked through
+        return [job for job in self._every() if job.name == name]
+
+    def cancel(self, id_: str) -> None:
+        """Ask for it. Raises: Refused."""
+        self.client.delete(f"compute/cancel/{self._resource}/{quote(id_, safe='')}")
+
+    def _every(self) -> Iterator[IriJob]:
+        for page in range(MOST_PAGES):
+            rows = self._list(None, offset=page * PAGE, spec=True)
+            yield from rows
+            if len(rows) < PAGE:
+                return
+        raise ServiceUnavailable("the facility lists more jobs than can be looked through", where=self.client.where)
+
+    def _list(self, filters: Document | None, *, offset: int, spec: bool) -> list[IriJob]:
+        params = {"historical": True, "include_spec": spec, "limit": PAGE, "offset": offset}
+        rows = self.client.post(f"compute/status/{self._resource}", filters, params=params)
+        return [IriJob.parse(row, self.client.where) for row in objects(rows, self.client.where)]
+
+    def _job_of(self, found: object) -> IriJob:
+        return IriJob.parse(found if isinstance(found, dict) else None, self.client.where)
+
+    @property
+    def _resource(self) -> str:
+        return self.client.resource(self.client.site.resource)
