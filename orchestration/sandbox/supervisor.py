@@ -134,7 +134,7 @@ class Supervisor:
                 components.facility(self.layout, everywhere, ports["facility"]),
             )
             self._together([partial(self._deploy, everywhere), *(partial(self._start, part) for part in parts)], tell)
-        clients = {
+        clients: dict[str, Callable[[], Component]] = {
             "worker": lambda: components.worker(everywhere, ports["prefect"]),
             "watcher": lambda: components.watcher(self.layout, everywhere),
         }
