@@ -8,7 +8,7 @@ import posixpath
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import PurePosixPath
 
 from orchestration.config import Credentials, NerscSite
@@ -20,7 +20,7 @@ from orchestration.nersc.client import Clients
 from orchestration.nersc.ending import Remains, stopped
 from orchestration.nersc.memory import Memory, Patience
 from orchestration.nersc.rows import Row
-from orchestration.nersc.script import BatchScript, log_path, start_within, token_of
+from orchestration.nersc.script import BatchScript, log_path, start_within
 from orchestration.nersc.states import note
 from orchestration.nersc.status import NerscStatus
 from orchestration.nersc.submission import UNKNOWN_JOB, Submission
@@ -58,7 +58,7 @@ class _Handle:
         return () if self.job == UNKNOWN_JOB else (self.job,)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class NerscJobs:
     """Safe for threads. Nothing is read or asked before the first call; `clock` is that of `time.time`.
 
@@ -67,6 +67,7 @@ class NerscJobs:
 
     site: NerscSite
     credentials: Credentials
+    _: KW_ONLY
     clock: Callable[[], float] = time.time
     patience: Patience = field(default_factory=Patience)
     _memory: Memory = field(default_factory=Memory, init=False, repr=False, compare=False)
@@ -128,28 +129,48 @@ class NerscJobs:
     def cancel(self, handle: str) -> CancelAnswer:
         """All jobs of its token. Confirmed once Slurm lists none of them as queued, running or ending."""
         job = _Handle.parse(handle)
+        return self._stop(job, lambda: self._submission.namesakes(job.token))
+
+    def mine(self) -> list[Row]:
+        """All jobs of this service's user that are in the queue or run; `token_of` their names tells which are ours."""
         with self._explaining():
-            alive = {row.id for row in self._submission.namesakes(job.token)}
-            answer = CancelAnswer.UNKNOWN if alive else self._cancelled(job)
+            return [row for row in self._calls.queue(user=self._submission.user()) if not row.over]
+
+    def cancel_number(self, number: str) -> CancelAnswer:
+        """Of any job of this service's user."""
+        return self._stop(_Handle(job=number, token=""), lambda: [row for row in self.mine() if row.id == number])
+
+    def _stop(self, job: _Handle, alive: Callable[[], list[Row]]) -> CancelAnswer:
+        with self._explaining():
+            numbers = {row.id for row in alive()}
+            answer = CancelAnswer.UNKNOWN if numbers else self._cancelled(job)
             if answer is not CancelAnswer.UNKNOWN:
                 return answer
             try:
-                for number in alive or job.numbered:
+                for number in numbers or job.numbered:
                     self._calls.cancel(number)
             except (ConfigError, JobFailed):
                 return CancelAnswer.REFUSED
-            return self._confirmed(job)
+            return self._confirmed(job, alive)
 
-    def ours(self) -> list[Row]:
-        """The jobs of this service, of any process, that are in the queue or run; `token_of` tells whose they are."""
-        with self._explaining():
-            rows = self._calls.queue(user=self._submission.user())
-        return [row for row in rows if token_of(row.name) is not None and not row.over]
+    def _confirmed(self, job: _Handle, alive: Callable[[], list[Row]]) -> CancelAnswer:
+        until = time.monotonic() + self.patience.cancel
+        while True:
+            time.sleep(_CONFIRM_SECONDS)
+            answer = CancelAnswer.UNKNOWN if alive() else self._cancelled(job)
+            if answer is not CancelAnswer.UNKNOWN or time.monotonic() > until:
+                return answer
 
-    def cancel_number(self, number: str) -> None:
-        """Ask for the end of a job by its number, whoever's it is; Slurm refuses what is not of this user."""
-        with self._explaining():
-            self._calls.cancel(number)
+    def _cancelled(self, job: _Handle) -> CancelAnswer:
+        """How a job that is not in the queue any more ended; accounting may be behind."""
+        row = _only(self._calls.accounting(jobs=job.numbered), job) if job.numbered else None
+        if row is not None and row.over:
+            return CancelAnswer.CANCELLED if row.state == "CANCELLED" else CancelAnswer.ALREADY_FINISHED
+        report = self._report(posixpath.join(self.site.job_folder, job.token, REPORT)) if job.token else None
+        if report is None:
+            return CancelAnswer.UNKNOWN
+        by_force = report.get("reason") in ("cancelled", "terminated")
+        return CancelAnswer.CANCELLED if by_force else CancelAnswer.ALREADY_FINISHED
 
     def _after(self, request: JobSpec, job: _Handle, row: Row | None) -> Status:
         """Of a job that is not in the queue."""
@@ -218,27 +239,6 @@ class NerscJobs:
         patience = self.patience.unknown
         lost = {each.job for each in absent if self._memory.waited("absent", str(each)) > patience}
         return {str(each): _left(each) for each in absent if each.job in over | lost}
-
-    def _confirmed(self, job: _Handle) -> CancelAnswer:
-        until = time.monotonic() + self.patience.cancel
-        while True:
-            time.sleep(_CONFIRM_SECONDS)
-            answer = CancelAnswer.UNKNOWN
-            if not self._submission.namesakes(job.token):
-                answer = self._cancelled(job)
-            if answer is not CancelAnswer.UNKNOWN or time.monotonic() > until:
-                return answer
-
-    def _cancelled(self, job: _Handle) -> CancelAnswer:
-        """How a job that is not in the queue any more ended; accounting may be behind."""
-        row = _only(self._calls.accounting(jobs=job.numbered), job) if job.numbered else None
-        if row is not None and row.over:
-            return CancelAnswer.CANCELLED if row.state == "CANCELLED" else CancelAnswer.ALREADY_FINISHED
-        report = self._report(posixpath.join(self.site.job_folder, job.token, REPORT))
-        if report is None:
-            return CancelAnswer.UNKNOWN
-        by_force = report.get("reason") in ("cancelled", "terminated")
-        return CancelAnswer.CANCELLED if by_force else CancelAnswer.ALREADY_FINISHED
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
