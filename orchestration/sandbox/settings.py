@@ -14,6 +14,8 @@ from orchestration.ledger.service import Document
 from orchestration.sandbox import documents
 from orchestration.sandbox.compute import settings as compute_settings
 from orchestration.sandbox.compute.settings import ComputeSettings
+from orchestration.sandbox.iri import settings as iri_settings
+from orchestration.sandbox.iri.settings import IriSettings
 from orchestration.sandbox.superfacility import settings as superfacility_settings
 from orchestration.sandbox.superfacility.settings import SuperfacilitySettings
 
@@ -99,6 +101,7 @@ class Settings:
     token_lifetime: int = 172_800
     superfacility: SuperfacilitySettings = field(default_factory=SuperfacilitySettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
+    iri: IriSettings = field(default_factory=IriSettings)
 
 
 def load(path: Path, *, state: Path) -> Settings:
@@ -126,6 +129,7 @@ def load(path: Path, *, state: Path) -> Settings:
             documents.object_at(parsed, "superfacility"), state=state, where=path
         ),
         compute=compute_settings.parse(documents.object_at(parsed, "compute"), where=path),
+        iri=iri_settings.parse(documents.object_at(parsed, "iri"), state=state),
     )
 
 
