@@ -18,6 +18,7 @@ from orchestration.sandbox.effects import Effects
 from orchestration.sandbox.faults import FaultMiddleware, Faults
 from orchestration.sandbox.globus.answers import ApiError, error_answer, request_id
 from orchestration.sandbox.globus.facility import Globus
+from orchestration.sandbox.iri.facility import Iri
 from orchestration.sandbox.proxying import AbsoluteForm
 from orchestration.sandbox.scicat import answers as scicat_answers
 from orchestration.sandbox.scicat.accounts import Accounts
@@ -27,6 +28,9 @@ from orchestration.sandbox.scicat.pages import Pages
 from orchestration.sandbox.scicat.routes import Backend
 from orchestration.sandbox.settings import Settings
 from orchestration.sandbox.store import Store
+from orchestration.sandbox.superfacility import answers as superfacility_answers
+from orchestration.sandbox.superfacility.answers import Refusal
+from orchestration.sandbox.superfacility.facility import Superfacility
 
 
 class Facility:
@@ -40,13 +44,24 @@ class Facility:
         self.compute = Compute(settings, self.store, self.effects, self.globus.tokens)
         self.accounts = Accounts(settings.accounts, self.store, lifetime=settings.token_lifetime)
         self.catalogue = Catalogue(self.store, self.effects)
+        self.superfacility = Superfacility(
+            settings.superfacility,
+            store=self.store,
+            effects=self.effects,
+            folder=settings.state / "superfacility",
+            roots=[collection.root for collection in settings.collections],
+        )
+        self.iri = Iri(settings, store=self.store, effects=self.effects, tokens=self.globus.tokens)
 
     def reset(self) -> None:
         """Forget everything but the files of the collections."""
         self.globus.engine.stop()
+        self.superfacility.reset()
+        self.iri.stop()
         self.store.clear_all()
         self.faults.clear()
         self.globus.reset()
+        self.iri.reset()
         self.compute.service.reset()
         self.catalogue.health.alive = True
 
@@ -55,7 +70,11 @@ class Facility:
         """Go on with the tasks of before; stop them, unfinished, at the end."""
         self.globus.engine.resume()
         await self.compute.service.start()
+        await run_in_threadpool(self.superfacility.open)
+        await run_in_threadpool(self.iri.open)
         yield
+        await self.superfacility.close()
+        await run_in_threadpool(self.iri.close)
         await self.compute.service.stop()
         await run_in_threadpool(self.globus.engine.stop)
         self.store.close()
@@ -67,6 +86,7 @@ class Facility:
             globus=self.globus,
             accounts=self.accounts,
             catalogue=self.catalogue,
+            superfacility=self.superfacility,
             reset=self.reset,
         )
         scicat = Mount("/scicat", routes=Backend(self.accounts, self.catalogue).routes())
@@ -74,6 +94,9 @@ class Facility:
             *control.routes(),
             *self.globus.routes(),
             *self.compute.routes(),
+            *self.superfacility.routes(),
+            *self.iri.control(),
+            *self.iri.routes(),
             scicat,
             *Pages(self.catalogue).routes(),
         ]
@@ -88,6 +111,7 @@ def build(settings: Settings) -> Starlette:
             ApiError: error_answer,
             CatalogueError: scicat_answers.error_answer,
             NotADocument: _not_a_document,
+            Refusal: superfacility_answers.error_answer,
             404: _no_such_route,
         },
         lifespan=facility.lifespan,

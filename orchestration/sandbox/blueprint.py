@@ -22,8 +22,9 @@ from orchestration.ledger.service import Document, Json
 from orchestration.sandbox import testing
 from orchestration.sandbox.layout import Layout
 from orchestration.sandbox.processes import MARK
+from orchestration.sandbox.superfacility.credentials import NERSC_CLIENT_ID, Credential
 
-_PRIVATE = ("PREFECT_", "GLOBUS_", "SCICAT_", "BEAMLINE_", "PATH_NERSC_")
+_PRIVATE = ("PREFECT_", "GLOBUS_", "SCICAT_", "BEAMLINE_", "PATH_NERSC_", "SFAPI_")
 """What begins so in the caller's environment may lead to, or open, the real services: it does not go into a sandbox."""
 
 
@@ -55,7 +56,8 @@ def write(layout: Layout, project_file: Path | None = None) -> None:
     sites = _sites(settings, layout, collections)
     for folder in (*mounts.values(), *(Path(site["job_folder"]) for site in sites.values())):
         folder.mkdir(parents=True, exist_ok=True)
-    _write(layout.facility_file, yaml.safe_dump({"collections": rows}, sort_keys=False))
+    facility: Document = {"collections": rows, "superfacility": _superfacility(settings, layout)}
+    _write(layout.facility_file, yaml.safe_dump(facility, sort_keys=False))
     _write(layout.config_file, _moved(source, mounts, sites))
 
 
@@ -81,6 +83,7 @@ def environment(layout: Layout, *, facility_url: str, prefect_port: int) -> dict
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         **testing.environment(facility_url),
+        **Credential(layout.nersc).environment(),
     }
 
 
@@ -150,6 +153,20 @@ def _sites(settings: config.Settings, layout: Layout, collections: list[Collecti
         inside = posixpath.relpath(site.job_folder, site.root)
         found[name] = {"root": str(root), "job_folder": str(root / inside.lstrip("./")), "python": sys.executable}
     return found
+
+
+def _superfacility(settings: config.Settings, layout: Layout) -> Document:
+    """The client that the sandbox's services are, and the allocations of all sites that are asked for there."""
+    client: Document = {"id": NERSC_CLIENT_ID, "jwk": Credential(layout.nersc).make()}
+    sites = [site for site in settings.compute_sites.values() if isinstance(site, config.NerscSite)]
+    names = dict.fromkeys(name for site in sites for name in (site.account, site.project) if name)
+    sources = str(Path(__file__).resolve().parents[2])
+    return {
+        "clients": [client],
+        "projects": [{"name": name} for name in names],
+        "roots": [str(layout.endpoints)],
+        "environment": {"PYTHONPATH": sources},
+    }
 
 
 def _moved(source: Path, mounts: Mapping[str, Path], sites: Mapping[str, Mapping[str, str]]) -> str:

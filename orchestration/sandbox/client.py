@@ -10,6 +10,8 @@ from orchestration.ledger.service import Document, Json
 from orchestration.sandbox import documents
 from orchestration.sandbox.effects import Effect
 from orchestration.sandbox.faults import CONTROL, FaultKind, FaultRule
+from orchestration.sandbox.iri.client import IriClient
+from orchestration.sandbox.superfacility.client import SuperfacilityClient
 
 
 class FaultsClient:
@@ -119,6 +121,8 @@ class SandboxClient:
         self.faults = FaultsClient(self._http)
         self.collections = CollectionsClient(self._http)
         self.compute = ComputeClient(self._http)
+        self.superfacility = SuperfacilityClient(self._http)
+        self.iri = IriClient(self._http)
 
     def __enter__(self) -> Self:
         return self

@@ -16,6 +16,7 @@ from orchestration.sandbox.faults import CONTROL, FaultRule, Faults
 from orchestration.sandbox.globus.facility import Globus
 from orchestration.sandbox.scicat.accounts import Accounts
 from orchestration.sandbox.scicat.catalogue import Catalogue
+from orchestration.sandbox.superfacility.facility import Superfacility
 
 
 class Control:
@@ -29,6 +30,7 @@ class Control:
         globus: Globus,
         accounts: Accounts,
         catalogue: Catalogue,
+        superfacility: Superfacility,
         reset: Callable[[], None],
     ) -> None:
         self._faults = faults
@@ -36,6 +38,7 @@ class Control:
         self._globus = globus
         self._accounts = accounts
         self._catalogue = catalogue
+        self._superfacility = superfacility
         self._reset = reset
 
     def routes(self) -> list[Route]:
@@ -92,7 +95,8 @@ class Control:
         return JSONResponse({"ok": True})
 
     async def expire_tokens(self, request: Request) -> JSONResponse:
-        return JSONResponse({"expired": self._globus.tokens.expire_all() + self._accounts.expire_all()})
+        expired = self._globus.tokens.expire_all() + self._accounts.expire_all()
+        return JSONResponse({"expired": expired + self._superfacility.tokens.revoke_all()})
 
     async def restart_catalogue(self, request: Request) -> JSONResponse:
         """Start the catalogue's process again after it has died."""

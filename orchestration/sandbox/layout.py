@@ -82,6 +82,11 @@ class Layout:
         return self.root / "endpoints"
 
     @property
+    def nersc(self) -> Path:
+        """The key of the client of the Superfacility API."""
+        return self.root / "nersc"
+
+    @property
     def prefect(self) -> Path:
         return self.root / "prefect"
 

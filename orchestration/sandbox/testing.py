@@ -11,6 +11,7 @@ from pathlib import Path
 
 from orchestration.sandbox.client import SandboxClient
 from orchestration.sandbox.compute.settings import COMPUTE_ENDPOINT, LOGIN_ENDPOINT, endpoint_id
+from orchestration.sandbox.iri.settings import TOKEN as IRI_TOKEN
 from orchestration.sandbox.server import FacilityServer, listen, url_of
 from orchestration.sandbox.settings import (
     CLIENT_ID,
@@ -20,6 +21,8 @@ from orchestration.sandbox.settings import (
     CollectionSettings,
     Settings,
 )
+from orchestration.sandbox.superfacility import places
+from orchestration.sandbox.superfacility.credentials import NERSC_CLIENT_ID, Credential
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,12 @@ class RunningFacility:
     def environment(self) -> dict[str, str]:
         """All variables that the SDKs and clients of this project need to find it."""
         return environment(self.url)
+
+    def nersc_environment(self) -> dict[str, str]:
+        """The variables that lead a client of the Superfacility API to it, with a key of its own."""
+        credential = Credential(self.settings.state / "nersc")
+        self.client.superfacility.register(NERSC_CLIENT_ID, credential.make())
+        return {**superfacility_environment(self.url), **credential.environment()}
 
     def collection_id(self, name: str) -> str:
         return self._collection(name).identity
@@ -60,7 +69,15 @@ def environment(url: str) -> dict[str, str]:
         "SCICAT_API_URL": f"{url}/scicat/api/v3",
         "SCICAT_INGEST_USER": INGEST_USER,
         "SCICAT_INGEST_PASSWORD": INGEST_PASSWORD,
+        **superfacility_environment(url),
+        "IRI_API_URL": f"{url}/iri",
+        "IRI_API_TOKEN": IRI_TOKEN,
     }
+
+
+def superfacility_environment(url: str) -> dict[str, str]:
+    """The variables for the Superfacility API at `url`; who asks is another matter."""
+    return {"SFAPI_API_URL": f"{url}{places.API}", "SFAPI_TOKEN_URL": f"{url}{places.OIDC}{places.TOKEN}"}
 
 
 def endpoint_environment(url: str) -> dict[str, str]:
