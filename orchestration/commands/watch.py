@@ -45,6 +45,7 @@ def _log_to_terminal() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(_LINES))
     own.addHandler(handler)
+    own.propagate = False  # Prefect would write the same a second time
     own.setLevel(logging.INFO)
 
 

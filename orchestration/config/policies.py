@@ -130,7 +130,7 @@ class WaitingPolicy(Section):
     """How runs wait for what goes on elsewhere."""
 
     inline_seconds: PositiveFloat = Field(
-        default=120.0,
+        default=300.0,
         description="How long a run keeps its process while it waits; after that a watcher waits in its place.",
     )
 

@@ -10,11 +10,9 @@ from prefect.client.schemas.objects import State, StateType
 
 from orchestration.errors import Cancelled, RunFailed
 from orchestration.flows.cancelling import cancel_run
-from orchestration.flows.runs import RUNS_AT_ONCE, read_runs
-from orchestration.flows.server import prefect_server
 from orchestration.flows.services import Services
+from orchestration.flows.suspending import SuspendedRuns
 from orchestration.ledger import Ledger
-from orchestration.ledger.operations import batched
 from orchestration.ledger.runs import RunRecord, RunState
 
 logger = logging.getLogger(__name__)
@@ -26,18 +24,13 @@ _SUSPENDED = {StateType.PAUSED, StateType.SCHEDULED}
 _STARTING = {StateType.PENDING, StateType.RUNNING, StateType.CANCELLING}
 
 
-def look_at_runs(ledger: Ledger, runs: Sequence[RunRecord]) -> list[RunRecord]:
+def look_at_runs(ledger: Ledger, prefect: SuspendedRuns, runs: Sequence[RunRecord]) -> list[RunRecord]:
     """Close those of these waiting runs that will never go on, and return those that somebody cancelled.
 
     Raises:
         ServiceUnavailable: if Prefect does not answer.
     """
-    with prefect_server() as client:
-        known = {
-            str(run.id): run.state
-            for some in batched([run.id for run in runs], RUNS_AT_ONCE)
-            for run in read_runs(client, some)
-        }
+    known = prefect.states([run.id for run in runs])
     for run in runs:
         state = known.get(run.id)
         if state is None:

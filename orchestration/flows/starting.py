@@ -139,7 +139,7 @@ def _poll(service: PrefectRun, request: RunRequest, run_id: str) -> Status | Non
 
 
 def _waits(status: Running) -> bool:
-    return status.progress.note.partition(":")[0] in {"", "Scheduled", "Late", "Pending"}
+    return status.progress.note.partition(":")[0] in {"", "Scheduled", "Late", "Pending", "Resuming"}
 
 
 def _obstacle(request: RunRequest, status: Status | None, waited: float) -> str:

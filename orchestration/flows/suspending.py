@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -18,8 +18,10 @@ from prefect.exceptions import ObjectNotFound, Pause
 from prefect.states import Suspended
 
 from orchestration.errors import OrchestrationError
+from orchestration.flows.runs import RUNS_AT_ONCE, read_runs
 from orchestration.flows.server import insist, prefect_server
 from orchestration.ledger import Ledger
+from orchestration.ledger.operations import batched
 
 logger = logging.getLogger(__name__)
 
@@ -98,12 +100,29 @@ class Suspension:
         return state if state is not None and state.type is StateType.PAUSED else None
 
 
-def resume(run_id: str) -> bool:
-    """Let a worker start a suspended run again; False if Prefect does not have it suspended (any more).
+@dataclass(frozen=True)
+class SuspendedRuns:
+    """Runs as Prefect has them, for whoever waits in their place."""
 
-    Raises:
-        ServiceUnavailable: if Prefect does not answer.
-        ObjectNotFound: if it has no such run.
-    """
-    with prefect_server() as client:
-        return client.resume_flow_run(UUID(run_id)).status is SetStateStatus.ACCEPT
+    def resume(self, run_id: str) -> bool:
+        """Let a worker start a run again; False if Prefect does not have it, or not suspended (any more).
+
+        Raises:
+            ServiceUnavailable: if Prefect does not answer.
+        """
+        try:
+            with prefect_server() as client:
+                return client.resume_flow_run(UUID(run_id)).status is SetStateStatus.ACCEPT
+        except ObjectNotFound:
+            return False
+
+    def states(self, run_ids: Sequence[str]) -> Mapping[str, State | None]:
+        """How each of them stands; those that Prefect does not have are left out.
+
+        Raises:
+            ServiceUnavailable: if Prefect does not answer.
+        """
+        with prefect_server() as client:
+            return {
+                str(run.id): run.state for some in batched(run_ids, RUNS_AT_ONCE) for run in read_runs(client, some)
+            }

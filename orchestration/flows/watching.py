@@ -16,13 +16,11 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from prefect.exceptions import ObjectNotFound
-
 from orchestration.errors import LedgerError, ServiceUnavailable
 from orchestration.flows.polling import Subject, poll
 from orchestration.flows.services import Services
 from orchestration.flows.standing import close_cancelled, look_at_runs
-from orchestration.flows.suspending import resume
+from orchestration.flows.suspending import SuspendedRuns
 from orchestration.ledger import Ledger
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.owner import Owner
@@ -100,6 +98,7 @@ class Watcher:
 
     ledger: Ledger
     services: Services
+    prefect: SuspendedRuns = field(default_factory=SuspendedRuns)
     notice: Callable[[str], None] = lambda run_id: None
     began: Callable[[], None] = lambda: None
     owner: Owner = field(default_factory=Owner.here)
@@ -221,10 +220,7 @@ class Watcher:
     def _resume_one(self, run_id: str, prefect: Subject) -> None:
         if not prefect.open():
             return  # it has fallen silent since this was queued
-        try:
-            resumed = resume(run_id)
-        except ObjectNotFound:
-            resumed = False  # `_look` finds that out, too, and settles it
+        resumed = self.prefect.resume(run_id)
         self._resumed_at[run_id] = time.monotonic()
         if resumed:
             logger.info("run %s goes on", run_id)
@@ -241,7 +237,7 @@ class Watcher:
             self._do(pools.asking, RUNS, partial(self._look_now, picture), prefect)
 
     def _look_now(self, picture: Picture) -> None:
-        self._cancelled = look_at_runs(self.ledger, picture.runs)
+        self._cancelled = look_at_runs(self.ledger, self.prefect, picture.runs)
 
     def _close(self, run: RunRecord) -> None:
         if close_cancelled(self.ledger, self.services, run):
