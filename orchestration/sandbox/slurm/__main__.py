@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 
 import click
 
 from orchestration.errors import OrchestrationError
 from orchestration.sandbox.slurm.cluster import Cluster, Plan
 from orchestration.sandbox.slurm.files import INSIDE
+from orchestration.sandbox.slurm.serving import serving
 
 DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 
@@ -68,6 +72,32 @@ def run(directory: Path, argv: tuple[str, ...]) -> None:
     here["PATH"] = f"{INSIDE}/bin:{os.environ.get('PATH', '')}:{cluster.environment['PATH']}"
     command = cluster.entering(argv, directory=str(Path.cwd()))
     os.execvpe(command[0], command, here)  # noqa: S606
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@DIRECTORY
+@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
+def serve(directory: Path, argv: tuple[str, ...]) -> None:
+    """Run a command beside a facility that is served from the cluster, with the variables that lead to it.
+
+    The facility ends with the command, and so does the cluster if it did not run before. Exits as the command does.
+    """
+    signal.signal(signal.SIGTERM, _leave)
+    cluster = Cluster(directory)
+    was_running = cluster.running
+    cluster.up()
+    try:
+        with serving(cluster) as facility:
+            variables = os.environ | facility.environment() | facility.nersc_environment()
+            code = subprocess.run(argv, env=variables, check=False).returncode
+    finally:
+        if not was_running:
+            cluster.down()
+    sys.exit(code if code >= 0 else 128 - code)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def entry() -> None:
