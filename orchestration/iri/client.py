@@ -19,8 +19,8 @@ from orchestration.iri import errors
 from orchestration.iri.auth import Bearer, bearer
 from orchestration.ledger.service import Document, Json
 
-TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-"""Seconds; lists of jobs are known to take long."""
+TIMEOUT_SECONDS = 30.0
+"""Lists of jobs are known to take long."""
 
 Params = Mapping[str, str | int | bool]
 
@@ -31,13 +31,15 @@ class IriClient:
 
     site: IriSite
     bearer: Bearer
-    timeout: httpx.Timeout = TIMEOUT
+    timeout: float = TIMEOUT_SECONDS
     _http: httpx.Client = field(init=False, repr=False)
     _resources: dict[str, Document] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         base = f"{self.site.api_url.rstrip('/')}/api/v{self.site.version}"
-        self._http = httpx.Client(base_url=base, timeout=self.timeout, headers={"Accept": "application/json"})
+        self._http = httpx.Client(
+            base_url=base, timeout=httpx.Timeout(self.timeout, connect=10.0), headers={"Accept": "application/json"}
+        )
 
     @classmethod
     def of(cls, site: IriSite) -> Self:

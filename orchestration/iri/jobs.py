@@ -64,17 +64,13 @@ class _Handle:
         return f"{self.job}@{self.token}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class IriJobs:
     """Safe for threads. Nothing is read or asked before the first call."""
 
-    client: IriClient
-    patience: Patience = field(default_factory=Patience)
+    site: IriSite
+    patience: Patience = field(default_factory=Patience, kw_only=True)
     _memory: Memory = field(default_factory=Memory, init=False, repr=False, compare=False)
-
-    @property
-    def site(self) -> IriSite:
-        return self.client.site
 
     @property
     def name(self) -> str:
@@ -231,6 +227,13 @@ class IriJobs:
     def _settled(self, job: _Handle, status: Status) -> Status:
         self._memory.settled(job.token, str(job))
         return status
+
+    def close(self) -> None:
+        self.client.close()
+
+    @functools.cached_property
+    def client(self) -> IriClient:
+        return IriClient.of(self.site)
 
     @functools.cached_property
     def _calls(self) -> Calls:

@@ -20,13 +20,13 @@ _TIME = re.compile(r"-t([0-9a-f]+)$")
 
 def token_of(key: str) -> str:
     """The key, with the time from which the job may wait: so that the same token always makes the same request."""
-    return f"{key}-t{int(time.time()):x}"
+    return f"{key}-t{int(time.time() * 1000):x}"
 
 
 def asked_at(token: str) -> float | None:
     """When the token was made, in seconds since the epoch."""
     found = _TIME.search(token)
-    return None if found is None else float(int(found.group(1), 16))
+    return None if found is None else int(found.group(1), 16) / 1000
 
 
 def launch_of(site: IriSite, spec: JobSpec, token: str) -> Launch:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -41,34 +40,36 @@ from orchestration.sandbox.iri.status import Status
 from orchestration.sandbox.iri.storage import Storage
 from orchestration.sandbox.iri.tasks import Tasks
 from orchestration.sandbox.iri.version import Version
-from orchestration.sandbox.settings import CollectionSettings
+from orchestration.sandbox.settings import Settings
 from orchestration.sandbox.store import Store
-from orchestration.sandbox.superfacility.scheduler import EndState, Scheduler
+from orchestration.sandbox.superfacility.local.scheduler import LocalScheduler
+from orchestration.sandbox.superfacility.scheduler import EndState
+from orchestration.sandbox.superfacility.settings import Project, SuperfacilitySettings
 
 VERSIONS = (Version(1), Version(2))
 
 
 class Iri:
-    """`account` is one that the scheduler knows."""
-
     def __init__(
         self,
-        settings: IriSettings,
+        facility: Settings,
+        *,
         store: Store,
         effects: Effects,
         tokens: Tokens,
-        scheduler: Scheduler,
-        *,
-        state: Path,
-        collections: tuple[CollectionSettings, ...],
-        account: str,
     ) -> None:
+        settings, state, collections = facility.iri, facility.state, facility.collections
         roots = settings.roots or (state, *(each.root for each in collections))
+        self._effects = effects
+        # A queue of its own, as another facility has: jobs of the one are not known at the other.
+        self._queue = Store(state / "iri" / "queue.sqlite")
+        self._scheduler = LocalScheduler(
+            _batch_system(settings), store=self._queue, folder=state / "iri", started=self._started
+        )
         self.knobs = Knobs.kept(store)
         self.conditions = Conditions(store)
         self.tasks = Tasks(store, self.knobs)
-        self.jobs = Jobs(store, effects, scheduler, account=account)
-        self._scheduler = scheduler
+        self.jobs = Jobs(store, effects, self._scheduler, account=settings.accounts[0])
         self._accounts = Accounts(settings, tokens, self.knobs, used=self.jobs.node_hours)
         self._status = Status(self.conditions)
         keys = Keys(store, self.knobs, lifetime=settings.idempotency_seconds)
@@ -83,11 +84,20 @@ class Iri:
     def close(self) -> None:
         self.tasks.close()
         self._scheduler.close()
+        self._queue.close()
+
+    def stop(self) -> None:
+        """End all jobs and forget them."""
+        self._scheduler.reset()
+        self._queue.clear_all()
 
     def reset(self) -> None:
-        """End all jobs, and be as at the beginning; what is in the store is cleared by its owner."""
-        self._scheduler.reset()
+        """Once its owner has cleared the store: be as at the beginning."""
         self.knobs.forget()
+        self._scheduler.hold(held=False)
+
+    def _started(self, job: str, name: str) -> None:
+        self._effects.happened("job-start", job, key=name)
 
     def operations(self, version: Version) -> list[Operation]:
         return [
@@ -171,6 +181,15 @@ class Iri:
         state = EndState(documents.text(await documents.received(request), "state", "FAILED"))
         await run_in_threadpool(self._scheduler.end, request.path_params["id"], state)
         return JSONResponse({"state": state.value})
+
+
+def _batch_system(settings: IriSettings) -> SuperfacilitySettings:
+    return SuperfacilitySettings(
+        projects=tuple(Project(name=account) for account in settings.accounts),
+        slots=settings.slots,
+        grace=settings.grace,
+        path=settings.path,
+    )
 
 
 def _resource(name: str) -> Resource:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Annotated
 
@@ -82,7 +83,7 @@ def script(spec: JobSpec, *, account: str) -> str:
     attributes = spec.attributes or Attributes()
     lines = [
         "#!/bin/bash",
-        "#SBATCH -J iri",
+        f"#SBATCH -J {_name(spec)}",
         f"#SBATCH -A {account}",
         "#SBATCH -q regular",
         "#SBATCH -C cpu",
@@ -92,6 +93,11 @@ def script(spec: JobSpec, *, account: str) -> str:
         "#SBATCH -e /dev/null",
     ]
     return "\n".join([*lines, *_body(spec)]) + "\n"
+
+
+def _name(spec: JobSpec) -> str:
+    """That of the request where it can stand in a directive."""
+    return spec.name if spec.name and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", spec.name) else "iri"
 
 
 def _body(spec: JobSpec) -> list[str]:
