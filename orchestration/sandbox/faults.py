@@ -187,5 +187,8 @@ def _refusal(rule: FaultRule, path: str) -> JSONResponse:
         "resource": path,
         "statusCode": rule.status,
     }
+    if path.startswith("/iri/"):  # whose refusals are problem documents
+        body |= {"type": "about:blank", "title": "Injected", "status": rule.status, "instance": path}
+        body |= {"detail": "injected by the sandbox"}
     headers = {} if rule.retry_after is None else {"Retry-After": str(rule.retry_after)}
     return JSONResponse(body, status_code=rule.status, headers=headers)
