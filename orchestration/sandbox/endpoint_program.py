@@ -19,6 +19,9 @@ from orchestration.sandbox.testing import RunningFacility, endpoint_environment
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _PIDFILE = "daemon.pid"
+_BEGUN = b"Core Endpoint begins"
+_TITLES = "SPT_NOENV"
+"""Set, it keeps the program from writing its title over the environment of its process, where the mark is."""
 
 
 class EndpointProgram:
@@ -30,10 +33,10 @@ class EndpointProgram:
     def __init__(self, *, url: str, venv: Path, directory: Path, kind: str, values: Mapping[str, str]) -> None:
         given = {"BEAMLINE_SCIENCE": str(venv), **values}
         self.endpoint = layout.lay_out("local", kind, directory, given, venv=venv)
-        self._mark = str(self.endpoint.folder)
+        self._mark = {processes.MARK: str(self.endpoint.folder), _TITLES: "1"}
         # As root the program gives the processes of tasks nothing but the values of the site.
         with (self.endpoint.folder / layout.ENVIRONMENT).open("a") as file:
-            file.write(f"{processes.MARK}: {json.dumps(self._mark)}\n")
+            file.writelines(f"{name}: {json.dumps(value)}\n" for name, value in self._mark.items())
         self._url = url
         self._process: processes.Process | None = None
 
@@ -48,14 +51,15 @@ class EndpointProgram:
         return self.endpoint.folder / "endpoint.log"
 
     def start(self) -> None:
-        """Returns when the facility has heard of it."""
+        """Returns when it listens, and the facility has heard of it."""
         home = self.endpoint.directory / "home"
         home.mkdir(exist_ok=True)
         self._forget_the_dead()
+        logged = self._log_size()
         variables = {
             "PATH": self.endpoint.environment["PATH"],
             "HOME": str(home),
-            processes.MARK: self._mark,
+            **self._mark,
             **endpoint_environment(self._url),
         }
         printed = self.endpoint.directory / f"{self.endpoint.name}.out"
@@ -63,7 +67,8 @@ class EndpointProgram:
         self._process = processes.start(argv, environment=variables, directory=self.endpoint.directory, log=printed)
         until = time.monotonic() + _START_SECONDS
         with SandboxClient(self._url) as client:
-            while not self._online(client):
+            # The facility believes in one that was killed until its heartbeats are missed: the log knows better.
+            while not (self._begun(logged) and self._online(client)):
                 if not self._process.alive or time.monotonic() > until:
                     self.kill()
                     raise RuntimeError(f"the endpoint program did not start: {_tail(printed)}{_tail(self.log)}")
@@ -77,8 +82,18 @@ class EndpointProgram:
 
     def kill(self) -> None:
         """Every process of it at once, those of tasks too."""
-        processes.kill_marked(self._mark)
+        processes.kill_marked(self._mark[processes.MARK])
         self._process = None
+
+    def _log_size(self) -> int:
+        return self.log.stat().st_size if self.log.exists() else 0
+
+    def _begun(self, logged: int) -> bool:
+        if self._log_size() <= logged:
+            return False
+        with self.log.open("rb") as file:
+            file.seek(logged)
+            return _BEGUN in file.read()
 
     def _online(self, client: SandboxClient) -> bool:
         if not (self.endpoint.folder / "endpoint.json").exists():
