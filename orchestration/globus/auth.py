@@ -89,7 +89,7 @@ class TransferClients:
     def _build(self, scopes: tuple[str, ...]) -> globus_sdk.TransferClient:
         identifier, secret = self.credentials.globus()
         application = globus_sdk.ConfidentialAppAuthClient(
-            identifier, secret.get_secret_value(), transport=_transport(), retry_config=_retries()
+            identifier, secret.get_secret_value(), transport=once_transport(), retry_config=no_retries()
         )
         with self._lock:
             authorizer = globus_sdk.ClientCredentialsAuthorizer(
@@ -100,7 +100,7 @@ class TransferClients:
                 on_refresh=self._remember,
             )
             self._token.access, self._token.expires = authorizer.access_token, authorizer.expires_at
-        return globus_sdk.TransferClient(authorizer=authorizer, transport=_transport(), retry_config=_retries())
+        return globus_sdk.TransferClient(authorizer=authorizer, transport=once_transport(), retry_config=no_retries())
 
     def _remember(self, answer: globus_sdk.OAuthClientCredentialsResponse) -> None:
         found = next(iter(answer.by_resource_server.values()))
@@ -116,11 +116,11 @@ def _merge(scopes: tuple[str, ...]) -> list[Scope]:
     return [Scope(name).with_dependencies(list(needs.values())) for name, needs in merged.items()]
 
 
-def _transport() -> RequestsTransport:
+def once_transport() -> RequestsTransport:
     return RequestsTransport(http_timeout=_TIMEOUT)
 
 
-def _retries() -> RetryConfig:
+def no_retries() -> RetryConfig:
     """An expired token is renewed; everything else is the business of whoever polls, who knows what may be repeated."""
     checks = RetryCheckCollection()
     checks.register_many_checks([check_expired_authorization, _nothing_else])

@@ -90,5 +90,6 @@ def _task(task: Task) -> Json:
         "stage": task.stage.value,
         "completed": task.completed,
         "forgotten": task.forgotten,
+        "pid": task.worker.get("pid"),
     }
     return told

@@ -72,11 +72,20 @@ class Worker(asyncio.Protocol):
 
 
 def kill(leader: ProcessIdentity) -> None:
-    """End a process of the pool with all that it started in its group, as when a node is lost."""
+    """End a process of the pool with all that came of it, as when a node is lost."""
     if ProcessIdentity.of(leader.pid) == leader:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(leader.pid, signal.SIGKILL)
+        for pid in (leader.pid, *_descendants(leader.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     reap()
+
+
+def _descendants(pid: int) -> list[int]:
+    children: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            children += [int(word) for word in thread.read_text().split()]
+    return [*children, *(found for child in children for found in _descendants(child))]
 
 
 def reap() -> None:

@@ -1,0 +1,97 @@
+"""Looking after jobs at their site: small tasks of its login endpoint, each awaited for a moment only."""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from orchestration.errors import ServiceUnavailable
+from orchestration.globus.compute_tasks import ComputeTasks, Stand, Task
+from orchestration.ledger.service import Document
+
+_GIVEN_UP_SECONDS = 120.0
+"""An errand that takes longer is begun again: looking twice does no harm."""
+
+_LOOK_SECONDS = 0.03
+
+
+class Stop(enum.StrEnum):
+    """What the report of a job that is to end says."""
+
+    NOT = ""
+    CANCELLED = "cancelled"
+    LOST = "terminated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sighting:
+    """What lies in a job's folder. `started_ago` is in seconds; None: it has not begun. `stopped` is why it was."""
+
+    report: Document | None
+    started_ago: float | None
+    stopped: str = ""
+
+    @classmethod
+    def parse(cls, found: Mapping[str, object]) -> Sighting:
+        report, started = found.get("report"), found.get("started")
+        return cls(
+            report=report if isinstance(report, dict) else None,
+            started_ago=float(started) if isinstance(started, int | float) else None,
+            stopped=str(found.get("stopped") or ""),
+        )
+
+
+@dataclass(frozen=True)
+class _Open:
+    task: str
+    began: float
+
+
+@dataclass(frozen=True)
+class Errands:
+    """At the endpoint `endpoint`, whose name for people is `name`."""
+
+    tasks: ComputeTasks
+    endpoint: str
+    name: str
+    _open: dict[tuple[str, Stop], _Open] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+
+    def look(self, folder: str, *, stop: Stop = Stop.NOT, patience: float) -> Sighting | None:
+        """What lies in a job's folder, after what `stop` says was done about it; None: ask again later.
+
+        Raises:
+            ServiceUnavailable: if the endpoint is offline or cannot look.
+        """
+        errand = self._errand(folder, stop)
+        end = time.monotonic() + patience
+        while True:
+            task = self.tasks.read([errand.task])[errand.task]
+            if task.stand is not Stand.PENDING:
+                self._open.pop((folder, stop), None)
+                return self._seen(task, folder)
+            if time.monotonic() > end:
+                return None
+            time.sleep(_LOOK_SECONDS)
+
+    def _errand(self, folder: str, stop: Stop) -> _Open:
+        with self._lock:
+            known = self._open.get((folder, stop))
+            if known is None or time.monotonic() - known.began > _GIVEN_UP_SECONDS:
+                self.tasks.require_online(self.endpoint, name=self.name)
+                task = self.tasks.submit(self.endpoint, "look", [folder, stop.value])
+                known = self._open[folder, stop] = _Open(task, time.monotonic())
+            return known
+
+    def _seen(self, task: Task, folder: str) -> Sighting:
+        if task.stand is Stand.RETURNED:
+            return Sighting.parse(task.value)
+        said = task.error.strip().splitlines()
+        raise ServiceUnavailable(
+            f"the endpoint {self.name} could not look into the job's folder: {said[-1] if said else task.status}",
+            where=folder,
+            next_step="check the endpoint at the facility, and that it may read that folder; it is asked again",
+        )

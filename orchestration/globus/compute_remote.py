@@ -1,0 +1,137 @@
+"""What runs in a worker of a Globus Compute endpoint: this text is sent there as it stands.
+
+Standard library only, nothing of this project, and no syntax newer than Python 3.7: the worker's interpreter is the
+endpoint's. The values that come and go are JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+# Ends the runner when the worker that waits for it is gone: the scheduler has then taken the computer back. A program
+# cannot ask for that in the name of another, so this one asks for itself and then becomes the runner.
+_TETHER = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(143)
+try:
+    os.execvp(sys.argv[2], sys.argv[2:])
+except OSError as error:
+    sys.exit("%s: %s" % (sys.argv[2], error.strerror))
+"""
+
+_TAIL = 4096
+
+
+def run_job(order: dict[str, Any]) -> dict[str, Any]:
+    """Run the command of a job, and return what it left.
+
+    `order` has the job's ``folder``, the ``words`` of the runner's command and its ``input``, and the words of a
+    ``probe`` that is run if the runner leaves no report. The answer has the ``report`` (None if there is none), the
+    exit ``code`` of the command, the end of its ``log``, and what the ``probe`` printed.
+    """
+    folder = order["folder"]
+    found = _report(folder)
+    if found is not None:
+        return {"report": found, "submitted": order["submitted"]}
+    os.makedirs(folder, exist_ok=True)
+    log = os.path.join(folder, "runner.log")
+    words = [sys.executable, "-c", _TETHER, str(os.getpid()), *order["words"]]
+    with open(log, "ab") as output:
+        done = subprocess.run(
+            words, input=order["input"].encode(), stdout=output, stderr=output, check=False, cwd=folder
+        )
+    answer = {"code": done.returncode, "report": _report(folder), "submitted": order["submitted"]}
+    if answer["report"] is None:
+        answer.update(log=_tail(log), probe=_probe(order["probe"]), started=_started(folder))
+    return answer
+
+
+def look(folder: str, stop: str) -> dict[str, Any]:
+    """How a job stands: its ``report``, how many seconds ago it was ``started`` (or None), why it was ``stopped``.
+
+    With a word in `stop` it is to end: one that has not begun never will, since this takes its place and makes that
+    word the reason in its report; one that runs finds the marker and ends by itself. The first such word stays.
+    """
+    found = _report(folder)
+    marker = os.path.join(folder, "cancel")
+    if found is None and stop:
+        os.makedirs(folder, exist_ok=True)
+        if not os.path.exists(marker):
+            with open(marker, "w", encoding="utf-8") as file:
+                file.write(stop)
+        found = _never_began(folder, stop) if _claim(folder) else _report(folder)
+    return {"report": found, "started": _started(folder), "stopped": _word(marker)}
+
+
+def _report(folder: str) -> Any:
+    try:
+        with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return None
+
+
+def _started(folder: str) -> Any:
+    try:
+        return max(0.0, time.time() - os.stat(os.path.join(folder, "started.json")).st_mtime)
+    except FileNotFoundError:
+        return None
+
+
+def _word(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(100)
+    except FileNotFoundError:
+        return ""
+
+
+def _claim(folder: str) -> bool:
+    """Whether nobody had begun the job. The file is the runner's own, and so is the way in which it appears."""
+    part = os.path.join(folder, f".started.{socket.gethostname()}.{os.getpid()}.{time.time_ns()}")
+    _write(part, {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time(), "job": "", "restart": "0"})
+    try:
+        os.link(part, os.path.join(folder, "started.json"))
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(part)
+    return True
+
+
+def _never_began(folder: str, reason: str) -> dict[str, Any]:
+    made = {"version": 1, "exit_code": 130, "reason": reason, "code": None, "error": "it had not begun", "outputs": []}
+    made.update(seconds=0.0, started_at=0.0, host=socket.gethostname())
+    part = os.path.join(folder, f".report.{socket.gethostname()}.{os.getpid()}.{time.time_ns()}")
+    _write(part, made)
+    os.replace(part, os.path.join(folder, "report.json"))
+    return made
+
+
+def _write(path: str, document: dict[str, Any]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(document, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _tail(path: str) -> str:
+    with open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+        return file.read().decode("utf-8", errors="replace")
+
+
+def _probe(words: list[str]) -> str:
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False)
+        return done.stdout.decode("utf-8", errors="replace")[-_TAIL:]
+    return ""
