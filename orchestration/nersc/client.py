@@ -62,6 +62,10 @@ def _once_client() -> Callable[..., Verbs]:
         def delete(self, url: str) -> Any:
             return inspect.unwrap(client.delete)(self, url)
 
+        def __del__(self) -> None:
+            # Each thread has one, and nobody is told when a thread ends.
+            self.close()
+
     return OnceClient
 
 

@@ -16,7 +16,7 @@ from orchestration.errors import (
     OutputMissing,
     ServiceUnavailable,
 )
-from orchestration.ledger.service import Document, Failed, Succeeded
+from orchestration.ledger.service import Document, Failed, Json, Succeeded
 from orchestration.nersc.ending import Remains
 from orchestration.nersc.rows import Row, rows
 from orchestration.nersc.states import ENDINGS, TRANSIENT, busy, exit_text, note, split_state
@@ -41,7 +41,7 @@ REPORT: Document = {
 }
 
 
-def row(**changes: str) -> Row:
+def row(**changes: Json) -> Row:
     return rows([SACCT | changes], machine="perlmutter")[0]
 
 

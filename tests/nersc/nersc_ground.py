@@ -1,0 +1,72 @@
+"""The facility that the tests of this folder work on, and the jobs they give it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestration.config import Credentials, NerscSite
+from orchestration.jobs import JobSpec, Output
+from orchestration.ledger.service import Failed, Status, Succeeded
+from orchestration.nersc.jobs import NerscJobs
+from orchestration.nersc.memory import Patience
+from orchestration.sandbox.superfacility.client import JobInfo, SuperfacilityClient
+from orchestration.sandbox.testing import RunningFacility
+
+QUICK = Patience(settle=0.4, task=3.0, report=0.5, unknown=1.0, cancel=4.0, status=0.0)
+
+
+@dataclass(frozen=True)
+class Ground:
+    facility: RunningFacility
+    site: NerscSite
+    credentials: Credentials
+    folder: Path
+    patience: Patience = field(default=QUICK)
+
+    @property
+    def control(self) -> SuperfacilityClient:
+        return self.facility.client.superfacility
+
+    def jobs(self, **changes: Any) -> NerscJobs:
+        """As a process that was just started has it."""
+        return NerscJobs(self.site, self.credentials, **{"patience": self.patience, **changes})
+
+    def shell(self, text: str, *, name: str = "reconstruct", outputs: tuple[str, ...] = (), **changes: Any) -> JobSpec:
+        return JobSpec(
+            executable="/bin/sh",
+            arguments=("-c", text),
+            directory=str(self.folder / "work"),
+            outputs=tuple(Output(path=path) for path in outputs),
+            name=name,
+            **({"duration": 30.0} | changes),
+        )
+
+    def real(self, token: str) -> list[JobInfo]:
+        """The jobs of this token that Slurm really has or had."""
+        return [job for job in self.control.jobs() if job.name == f"beamline.{token}"]
+
+    def asked(self) -> int:
+        """How many jobs were ever accepted."""
+        return len(self.facility.client.effects("job"))
+
+
+def ended(jobs: NerscJobs, spec: JobSpec, handle: str, *, within: float = 20.0) -> Status:
+    """What polling gives in the end."""
+    until = time.monotonic() + within
+    while True:
+        status = jobs.poll(spec, handle)
+        if isinstance(status, Succeeded | Failed):
+            return status
+        assert time.monotonic() < until, status
+        time.sleep(0.05)
+
+
+def until(true: Callable[[], bool], *, within: float = 10.0) -> None:
+    end = time.monotonic() + within
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
