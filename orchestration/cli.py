@@ -16,6 +16,7 @@ COMMANDS = {
     "cancel": "run:cancel",
     "config": "config:config_group",
     "demo": "demo:demo",
+    "doctor": "doctor:doctor",
     "ledger": "ledger:ledger_group",
     "reconcile": "run:reconcile",
     "rerun": "run:rerun",

@@ -1,0 +1,99 @@
+"""`beamline doctor`: what works, what does not, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+
+import click
+from rich.text import Text
+from rich.tree import Tree
+
+from orchestration import config
+from orchestration.commands import page
+from orchestration.config import Settings
+from orchestration.doctor import compute, data, service
+from orchestration.doctor.check import Check, Health, Look, together
+from orchestration.flows import catalogue
+from orchestration.flows.main import use_environment
+
+STYLES = {Health.WORKS: "green", Health.UNUSED: "dim", Health.DOUBTFUL: "yellow", Health.BROKEN: "bold red"}
+SIGNS = {Health.WORKS: "ok", Health.UNUSED: "--", Health.DOUBTFUL: "?", Health.BROKEN: "!!"}
+SECONDS = 300.0
+"""For all of it; each part gives up much earlier."""
+
+
+@click.command()
+@click.option(
+    "--write", is_flag=True, help="Also make and delete a folder at every endpoint, and run a job at each site."
+)
+@click.option("--only", multiple=True, metavar="PART", help="Only this part: settings, ledger, Prefect, Globus, ...")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
+def doctor(*, write: bool, only: Sequence[str], as_json: bool) -> None:
+    """Look at everything that a scan needs on its way, and say how each part is.
+
+    Ends with 1 if anything is broken. Nothing is changed without --write.
+    """
+    use_environment()
+    settings = config.load()
+    looks = _looks(settings, write=write)
+    wanted = {name.lower() for name in only}
+    if unknown := wanted - {what.lower() for what, _ in looks}:
+        names = ", ".join(what for what, _ in looks)
+        raise click.BadParameter(f"there is no part {' or '.join(sorted(unknown))}; there are: {names}")
+    found = together([look for look in looks if not wanted or look[0].lower() in wanted], seconds=SECONDS)
+    broken = any(check.worst is Health.BROKEN for check in found)
+    if as_json:
+        click.echo(json.dumps({"ok": not broken, "checks": [check.document() for check in found]}, indent=2))
+    else:
+        _show(found)
+    raise SystemExit(1 if broken else 0)
+
+
+def _looks(settings: Settings, *, write: bool) -> list[tuple[str, Look]]:
+    beamlines = tuple(name for name in settings.beamlines if name in catalogue.beamlines())
+    sites = [
+        (f"site {site.name}", partial(compute.site_check, settings, site, write=write))
+        for site in settings.compute_sites.values()
+    ]
+    return [
+        ("settings", partial(service.settings_check, settings)),
+        ("ledger", partial(service.ledger_check, settings)),
+        ("Prefect", partial(service.prefect_check, beamlines)),
+        ("Globus", partial(data.globus_check, settings, write=write)),
+        ("disks", partial(data.disks_check, settings)),
+        ("SciCat", partial(data.catalogue_check, settings)),
+        *sites,
+    ]
+
+
+def _show(found: Sequence[Check]) -> None:
+    console = page.terminal()
+    for check in found:
+        console.print(_tree(check), soft_wrap=True)
+    count = sum(_count(check) for check in found)
+    if not count:
+        console.print(Text("everything that was looked at works", style="green"))
+
+
+def _tree(check: Check) -> Tree:
+    tree = Tree(_line(check))
+    for part in check.parts:
+        tree.add(_tree(part))
+    return tree
+
+
+def _line(check: Check) -> Text:
+    line = Text(f"{SIGNS[check.worst]:2} ", style=STYLES[check.worst])
+    line.append(check.what, style=page.HEAD)
+    if check.note:
+        line.append(f"  {check.note}", style="")
+    if check.remedy and check.health is not Health.WORKS:
+        line.append(f"\n   next: {check.remedy}", style="")
+    return line
+
+
+def _count(check: Check) -> int:
+    """Of what does not work."""
+    return (check.health is not Health.WORKS) + sum(_count(part) for part in check.parts)

@@ -1,0 +1,99 @@
+"""Where data is kept and described: Globus collections, disks of this machine, the catalogue."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from functools import partial
+
+from orchestration import config
+from orchestration.config import Endpoint, Settings
+from orchestration.doctor.check import Check, Health, Look, attempt, refused, together
+from orchestration.errors import AccessDenied, OrchestrationError, SourceMissing
+from orchestration.globus.auth import TransferClients
+from orchestration.globus.checking import EndpointCheck
+from orchestration.scicat.client import ScicatClient
+
+LOW_SPACE_FRACTION = 0.05
+SECONDS = 60.0
+WRITING_SECONDS = 180.0
+
+
+def globus_check(settings: Settings, *, write: bool) -> Check:
+    """The client's sign-in, and every endpoint on a collection; with `write`, a folder is made and deleted at each."""
+    clients = TransferClients(config.credentials())
+
+    def sign_in() -> str:
+        clients.call(lambda client: client.task_list(limit=1), where="Globus Transfer")
+        return "signed in"
+
+    signed_in = attempt("sign-in", sign_in, unused=True)
+    if signed_in.health is not Health.WORKS:
+        return Check(what="Globus", parts=(signed_in,))
+    looks: list[tuple[str, Look]] = [
+        (endpoint.name, partial(_endpoint, clients, endpoint, write=write))
+        for endpoint in settings.endpoints.values()
+        if endpoint.uuid is not None
+    ]
+    return Check(what="Globus", parts=(signed_in, *together(looks, seconds=WRITING_SECONDS if write else SECONDS)))
+
+
+def _endpoint(clients: TransferClients, endpoint: Endpoint, *, write: bool) -> Check:
+    check = EndpointCheck(clients, endpoint)
+    try:
+        note = check.read()
+        if write:
+            note = f"{note}, {check.write_and_delete()}"
+    except OrchestrationError as error:
+        return refused(endpoint.name, error)
+    return Check(what=endpoint.name, note=note)
+
+
+def disks_check(settings: Settings) -> Check:
+    """The folders of this machine that are endpoints."""
+    mounted = [endpoint for endpoint in settings.endpoints.values() if endpoint.mount is not None]
+    return Check(
+        what="disks",
+        note="" if mounted else "no endpoint is mounted on this machine",
+        parts=tuple(_disk(endpoint) for endpoint in mounted),
+    )
+
+
+def _disk(endpoint: Endpoint) -> Check:
+    mount = endpoint.mount
+    if mount is None or not mount.exists():
+        return Check(
+            what=endpoint.name,
+            health=Health.DOUBTFUL,
+            note=f"{mount} is not there",
+            remedy="mount it, or make it; a folder of this machine is made by the first copy",
+        )
+    try:
+        return _free(endpoint.name, os.fspath(mount))
+    except OSError as error:
+        found = SourceMissing(f"{mount} cannot be looked at: {error.strerror}", where=endpoint.name)
+        return refused(endpoint.name, found)
+
+
+def _free(name: str, path: str) -> Check:
+    if not os.access(path, os.W_OK | os.X_OK):
+        return refused(name, AccessDenied(f"{path} cannot be written", where=name))
+    usage = shutil.disk_usage(path)
+    note = f"{path}, {usage.free / 1e9:,.0f} of {usage.total / 1e9:,.0f} GB free"
+    if usage.free < LOW_SPACE_FRACTION * usage.total:
+        return Check(
+            what=name,
+            health=Health.DOUBTFUL,
+            note=note,
+            remedy="free space: see which copies are due with `beamline show`, or add disks",
+        )
+    return Check(what=name, note=note)
+
+
+def catalogue_check(settings: Settings) -> Check:
+    def ask() -> str:
+        url = settings.scicat.require_api_url()
+        with ScicatClient(url, config.credentials().scicat) as client:
+            return f"{url}, signed in as {client.user}"
+
+    return attempt("SciCat", ask, unused=True)
