@@ -29,6 +29,8 @@ from orchestration.jobs import JobSpec, Mount
 from orchestration.ledger.service import Document, Failed, Json, Status, Succeeded
 
 REPORT = "report.json"
+STARTED = "started.json"
+"""Appears in a job's folder before its runner looks whether it may begin."""
 CANCEL_MARKER = "cancel"
 """A file of this name in a job's folder stops the job, or keeps it from beginning."""
 

@@ -13,6 +13,7 @@ from orchestration.config import (
     IriSite,
     LocalSite,
     NerscSite,
+    RemoteSite,
     Settings,
     state_directory,
 )
@@ -22,6 +23,7 @@ from orchestration.flows.runs import PrefectRun, PrefectSchedule
 from orchestration.flows.server import insist
 from orchestration.globus.auth import TransferClients
 from orchestration.globus.delete import GlobusDelete
+from orchestration.globus.fence import Fence
 from orchestration.globus.files import GlobusFiles
 from orchestration.globus.transfer import GlobusTransfer
 from orchestration.jobs import JobSpec
@@ -123,6 +125,10 @@ class Services:
     def request_of(self, record: OperationRecord) -> Request | None:
         """What was asked of the service of an operation; None for services that never need it back."""
         return request_of(record, self._settings)
+
+    def fence(self, site: RemoteSite, endpoint: Endpoint) -> Fence:
+        """What keeps jobs of a site from beginning; `endpoint` is on a collection with their folders."""
+        return Fence(clients=self._clients, site=site, endpoint=endpoint)
 
     def named(self, name: str) -> Service[Any]:
         """The service that the ledger files under `name`: ``globus.transfer``, ``nersc.jobs@<site>``, ..."""

@@ -125,10 +125,17 @@ def _outputs(reconstruction: Reconstruction, results: Mapping[RelativePath, str]
     )
 
 
+def job_seconds(site: LocalSite | RemoteSite, size: int) -> float:
+    """How long the job of a scan of so many bytes may take at a site."""
+    if isinstance(site, LocalSite):
+        return max(MIN_SECONDS, size / FLOOR_BYTES_PER_SECOND)
+    return site.walltime.seconds(size)
+
+
 def _local(site: LocalSite, raw: CopyRecord, common: dict[str, Any]) -> JobSpec:
     return JobSpec(
         executable=site.python or sys.executable,
-        duration=max(MIN_SECONDS, raw.size / FLOOR_BYTES_PER_SECOND),
+        duration=job_seconds(site, raw.size),
         resources=Resources(cores=site.cores or os.cpu_count() or 1, memory=site.memory),
         **common,
     )
@@ -137,7 +144,7 @@ def _local(site: LocalSite, raw: CopyRecord, common: dict[str, Any]) -> JobSpec:
 def _remote(site: RemoteSite, raw: CopyRecord, common: dict[str, Any]) -> JobSpec:
     return JobSpec(
         executable=site.python,
-        duration=site.walltime.seconds(raw.size),
+        duration=job_seconds(site, raw.size),
         resources=Resources(
             nodes=site.nodes, cores=site.cores, gpus=site.gpus, memory=site.memory, exclusive=site.exclusive
         ),

@@ -121,7 +121,7 @@ def reconstruct(work: Work, scan: Scan, site: ComputeSite, raw: CopyRecord, reco
     remote = isinstance(site, RemoteSite)
     operation = Operation(
         scan=scan,
-        step=f"reconstruct at {site.name}{_variant(reconstruction.parameters)}",
+        step=step_at(site.name, reconstruction.parameters),
         request=spec,
         destination=site.place if to.place.zone is Zone.BEAMLINE or remote else to.place,
         deadline=spec.duration + (CHECK_SECONDS + (spec.start_within or 0.0) if remote else LOCAL_QUEUE_SECONDS),
@@ -185,6 +185,11 @@ def _homes(work: Work, here: Endpoint) -> list[Endpoint]:
     return homes
 
 
-def _variant(parameters: Mapping[str, Any]) -> str:
+def step_at(site: str, parameters: Mapping[str, Any]) -> str:
+    """What the ledger calls the job of a reconstruction at a site."""
+    return f"reconstruct at {site}{variant(parameters)}"
+
+
+def variant(parameters: Mapping[str, Any]) -> str:
     """What was asked for beyond the defaults, for people who read the list of stages."""
     return f" ({', '.join(f'{name}={value}' for name, value in sorted(parameters.items()))})" if parameters else ""
