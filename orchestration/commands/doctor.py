@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import click
 from rich.text import Text
-from rich.tree import Tree
 
 from orchestration import config
 from orchestration.commands import page
@@ -71,27 +70,22 @@ def _looks(settings: Settings, *, write: bool) -> list[tuple[str, Look]]:
 def _show(found: Sequence[Check]) -> None:
     console = page.terminal()
     for check in found:
-        console.print(_tree(check), soft_wrap=True)
-    count = sum(_count(check) for check in found)
-    if not count:
-        console.print(Text("everything that was looked at works", style="green"))
+        page.write(console, [*_branch(check, "", "")])
+    if not sum(_count(check) for check in found):
+        page.write(console, [Text("everything that was looked at works", style="green")])
 
 
-def _tree(check: Check) -> Tree:
-    tree = Tree(_line(check))
-    for part in check.parts:
-        tree.add(_tree(part))
-    return tree
-
-
-def _line(check: Check) -> Text:
-    line = Text(f"{SIGNS[check.worst]:2} ", style=STYLES[check.worst])
+def _branch(check: Check, first: str, others: str) -> Iterator[Text]:
+    """The lines of a check and its parts; `first` is drawn before the first of them, `others` before the rest."""
+    line = Text(first)
+    line.append(f"{SIGNS[check.worst]:2} ", style=STYLES[check.worst])
     line.append(check.what, style=page.HEAD)
-    if check.note:
-        line.append(f"  {check.note}", style="")
+    yield line.append(f"  {check.note}") if check.note else line
     if check.remedy and check.health is not Health.WORKS:
-        line.append(f"\n   next: {check.remedy}", style="")
-    return line
+        yield Text(f"{others}{'│' if check.parts else ' '}  next: {check.remedy}")
+    for part in check.parts:
+        last = part is check.parts[-1]
+        yield from _branch(part, f"{others}{'└─ ' if last else '├─ '}", f"{others}{'   ' if last else '│  '}")
 
 
 def _count(check: Check) -> int:

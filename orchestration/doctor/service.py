@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prefect.exceptions import ObjectNotFound
 
@@ -84,9 +84,18 @@ def prefect_check(beamlines: tuple[str, ...]) -> Check:
         return Check(what="Prefect", parts=(server,))
     specs = [spec for beamline in beamlines for spec in catalogue.of_beamline(beamline).deployments]
     found = [_deployment(spec.full_name) for spec in specs]
-    wrong = tuple(each for each in found if each.health is not Health.WORKS)
+    wrong = [each for each in found if each.health is not Health.WORKS]
     working = Check(what="deployments", note=f"{len(found) - len(wrong)} of {len(found)} are there, with a worker")
-    return Check(what="Prefect", parts=(server, working, *wrong))
+    return Check(what="Prefect", parts=(server, working, *_grouped(wrong)))
+
+
+def _grouped(checks: Sequence[Check]) -> Iterator[Check]:
+    """One for each thing that is wrong, however many deployments have it."""
+    alike: dict[tuple[Health, str, str], list[str]] = {}
+    for each in checks:
+        alike.setdefault((each.health, each.note, each.remedy), []).append(each.what)
+    for (health, note, remedy), names in alike.items():
+        yield Check(what=", ".join(names), health=health, note=note, remedy=remedy)
 
 
 def _deployment(name: str) -> Check:
@@ -94,7 +103,7 @@ def _deployment(name: str) -> Check:
         with prefect_server() as client:
             client.read_deployment_by_name(name)
     except ObjectNotFound:
-        return Check(what=name, health=Health.BROKEN, note="is not deployed", remedy="run `./create_deployments.sh`")
+        return Check(what=name, health=Health.BROKEN, note="not deployed", remedy="run `./create_deployments.sh`")
     except OrchestrationError as error:
         return refused(name, error)
     missing = unattended(RunRequest(deployment=name))

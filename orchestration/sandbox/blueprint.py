@@ -142,7 +142,8 @@ def _mounts(settings: config.Settings, layout: Layout, collections: list[Collect
 def _sites(settings: config.Settings, layout: Layout, collections: list[Collection]) -> dict[str, dict[str, str]]:
     """What changes in the settings of each facility: jobs run on this machine, and see their collection's directory.
 
-    A facility without a collection has a directory of its own.
+    A facility without a collection has a directory of its own. The interpreter is that of the sandbox, unless the
+    settings name one of this machine.
     """
     found = {}
     for name, site in settings.compute_sites.items():
@@ -151,7 +152,8 @@ def _sites(settings: config.Settings, layout: Layout, collections: list[Collecti
         known = (one.directory for one in collections if site.scratch_endpoint in {each.name for each in one.endpoints})
         root = next(known, layout.endpoints / name)
         inside = posixpath.relpath(site.job_folder, site.root)
-        found[name] = {"root": str(root), "job_folder": str(root / inside.lstrip("./")), "python": sys.executable}
+        python = site.python if Path(site.python).is_file() else sys.executable
+        found[name] = {"root": str(root), "job_folder": str(root / inside.lstrip("./")), "python": python}
     return found
 
 

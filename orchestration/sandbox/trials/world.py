@@ -34,6 +34,8 @@ BEAMLINE = "bl832"
 FLOWS = (
     "orchestration.flows.bl832.move",
     "orchestration.flows.bl832.local",
+    "orchestration.flows.bl832.nersc",
+    "orchestration.flows.bl832.alcf",
     "orchestration.flows.bl832.prune",
     "orchestration.flows.bl832.dispatcher",
     "orchestration.sandbox.trials.deployments",
@@ -191,13 +193,15 @@ class World:
 
 
 def write_project(folder: Path) -> Path:
-    """The project's settings, but with a site that computes at once; the program it runs lies beside them."""
+    """The project's settings, but with sites that compute at once; the program they run lies beside them."""
     folder.mkdir(parents=True, exist_ok=True)
     site = folder / "program"
     site.write_text(f"#!{sys.executable} -S\n{Path(program.__file__).read_text()}")
+    (folder / "project").symlink_to(Path(__file__).resolve().parents[3])
     site.chmod(site.stat().st_mode | stat.S_IXUSR)
     document = yaml.safe_load(blueprint.project_config().read_text())
-    document["compute_sites"]["local"]["python"] = str(site)
+    for each in document["compute_sites"].values():
+        each["python"] = str(site)
     path = folder / "config.yml"
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path
