@@ -1,0 +1,170 @@
+"""A facility that runs jobs for as long as a test wants, and a Prefect that only remembers what it was told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled as CancelledState
+from prefect.states import Scheduled, Suspended
+
+from orchestration.config import Settings
+from orchestration.errors import Cancelled, JobFailed, ServiceUnavailable
+from orchestration.flows.services import Services
+from orchestration.flows.suspending import SuspendedRuns
+from orchestration.jobs import JobSpec
+from orchestration.ledger import Ledger
+from orchestration.ledger.operation import Operation
+from orchestration.ledger.owner import Owner
+from orchestration.ledger.perform import perform
+from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import (
+    CancelAnswer,
+    Failed,
+    PollSchedule,
+    Progress,
+    Running,
+    Service,
+    Status,
+    Succeeded,
+)
+from orchestration.ledger.waiting import Waiting
+from orchestration.policy import Place, Zone
+
+QUICK = PollSchedule(first=0.01)
+THERE = Place("there", Zone.BEAMLINE)
+
+
+@dataclass
+class Site:
+    """Jobs run until `end` is called; each status request is written down with the number of jobs in it."""
+
+    name: str = "nersc.jobs@north"
+    submitted: dict[str, JobSpec] = field(default_factory=dict)
+    ended: dict[str, Status] = field(default_factory=dict)
+    asked: list[int] = field(default_factory=list)
+    cancels: list[str] = field(default_factory=list)
+    silent: bool = False
+    confirms: bool = True
+    needs_care: bool = False
+
+    def reserve(self, key: str) -> str:
+        return key
+
+    def find(self, request: JobSpec, token: str) -> str | None:
+        self._speak()
+        return token if token in self.submitted else None
+
+    def submit(self, request: JobSpec, token: str) -> str:
+        self._speak()
+        self.submitted[token] = request
+        return token
+
+    def poll(self, request: JobSpec, handle: str) -> Status:
+        self._speak()
+        return self.ended.get(handle, Running(needs_care=self.needs_care))
+
+    def cancel(self, handle: str) -> CancelAnswer:
+        self._speak()
+        self.cancels.append(handle)
+        if handle in self.ended:
+            return CancelAnswer.ALREADY_FINISHED
+        if not self.confirms:
+            return CancelAnswer.UNKNOWN
+        self.ended[handle] = Failed(error=Cancelled("cancelled at the site"))
+        return CancelAnswer.CANCELLED
+
+    def end(self, handle: str, *, fails: str = "") -> None:
+        self.ended[handle] = Failed(error=JobFailed(fails)) if fails else Succeeded(evidence={"exit code": 0})
+
+    def _speak(self) -> None:
+        if self.silent:
+            raise ServiceUnavailable("no answer", where=self.name, retry_after=0.05)
+
+
+@dataclass
+class BulkSite(Site):
+    """It can be asked about many at once, and its jobs be waited for from elsewhere."""
+
+    def poll_many(self, items: Sequence[tuple[JobSpec, str]]) -> Mapping[str, Status]:
+        self.asked.append(len(items))
+        self._speak()
+        for request, handle in items:
+            assert request == self.submitted[handle]
+        running = Running(progress=Progress(note="in the queue"), needs_care=self.needs_care)
+        return {handle: self.ended.get(handle, running) for _, handle in items}
+
+
+class SitesOnly(Services):
+    """The services of a beamline that has these sites and nothing else."""
+
+    def __init__(self, *sites: Site) -> None:
+        super().__init__(Settings())
+        self._sites = {site.name: site for site in sites}
+
+    def named(self, name: str) -> Service[Any]:
+        return self._sites[name]
+
+
+@dataclass(frozen=True)
+class RememberedRuns(SuspendedRuns):
+    """Prefect's part, without a server."""
+
+    known: dict[str, State] = field(default_factory=dict)
+    resumed: list[str] = field(default_factory=list)
+    away: threading.Event = field(default_factory=threading.Event)
+
+    def resume(self, run_id: str) -> bool:
+        self._speak()
+        state = self.known.get(run_id)
+        if state is None or not state.is_paused():
+            return False
+        self.known[run_id] = Scheduled()
+        self.resumed.append(run_id)
+        return True
+
+    def states(self, run_ids: Sequence[str]) -> Mapping[str, State | None]:
+        self._speak()
+        return {run_id: self.known[run_id] for run_id in run_ids if run_id in self.known}
+
+    def cancel(self, run_id: str) -> None:
+        """As a person does it in the pages."""
+        self.known[run_id] = CancelledState()
+
+    def _speak(self) -> None:
+        if self.away.is_set():
+            raise ServiceUnavailable("the Prefect server does not answer", retry_after=0.05)
+
+
+def job(scan: Scan, name: str, *, deadline: float = 600.0) -> Operation[JobSpec]:
+    request = JobSpec(executable="/bin/sleep", arguments=(name,), directory="/work", duration=60.0)
+    return Operation(scan=scan, step=f"compute {name}", request=request, destination=THERE, deadline=deadline)
+
+
+def leave(
+    ledger: Ledger, operation: Operation[JobSpec], site: Site, *, run_id: str | None = None
+) -> Mapping[str, float]:
+    """Submit a job, and leave it at once; what is waited for."""
+    try:
+        perform(ledger, operation, site, schedule=QUICK, run_id=run_id, may_leave=lambda since, waited: True)
+    except Waiting as waiting:
+        return waiting.until
+    raise AssertionError("it did not leave")
+
+
+def suspend(ledger: Ledger, prefect: RememberedRuns, run_id: str, until: Mapping[str, float]) -> None:
+    """As a run does it that has left."""
+    ledger.runs.begin(run_id=run_id, flow="f", parameters={}, owner=Owner.here())
+    prefect.known[run_id] = Suspended()
+    assert ledger.runs.wait(run_id, until)
+
+
+def wait_until(true: Callable[[], object], *, seconds: float = 10.0) -> None:
+    give_up = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < give_up, f"not within {seconds} s"
+        time.sleep(0.01)
