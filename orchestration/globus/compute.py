@@ -11,7 +11,8 @@ from functools import cached_property
 
 from orchestration.conditions import SiteCondition, SiteState
 from orchestration.config import Credentials, GlobusComputeSite
-from orchestration.errors import ConfigError, InvalidInput, JobFailed, ServiceUnavailable
+from orchestration.errors import ConfigError, InvalidInput, JobFailed
+from orchestration.globus.compute_beginnings import Beginnings
 from orchestration.globus.compute_clients import ComputeClients
 from orchestration.globus.compute_errands import Errands, Sighting, Stop
 from orchestration.globus.compute_tasks import ComputeTasks, Stand, Task
@@ -99,6 +100,9 @@ class GlobusCompute:
     def poll(self, request: JobSpec, handle: str) -> Status:
         found = Handle.parse(handle)
         task = self._tasks.read([found.task])[found.task]
+        if task.stand is Stand.PENDING:
+            return self._waiting(found, task)
+        self._beginnings.forget(self._folder(found))
         return self._status(request, found, task) or self._settle(request, found, task)
 
     def poll_many(self, items: Sequence[tuple[JobSpec, str]]) -> Mapping[str, Status]:
@@ -127,25 +131,28 @@ class GlobusCompute:
         return CancelAnswer.UNKNOWN
 
     def condition(self) -> SiteCondition:
-        """Whether both endpoints are there. Globus Compute knows nothing of allocations and maintenance."""
-        try:
-            names = {self._endpoint: "for jobs", self._login: "for light work"}
-            absent = [name for endpoint, name in names.items() if not self._tasks.online(endpoint)]
-        except ServiceUnavailable as doubt:
-            return SiteCondition(state=SiteState.UNKNOWN, note=doubt.what)
-        if absent:
-            return SiteCondition(state=SiteState.DOWN, note=f"its endpoint {' and '.join(absent)} is offline")
+        """Whether its endpoints are there. Globus Compute knows nothing of allocations and maintenance."""
+        if not self._tasks.online(self._endpoint):
+            return SiteCondition(state=SiteState.DOWN, note="its Globus Compute endpoint is offline")
+        if not self._tasks.online(self._login):
+            return SiteCondition(state=SiteState.DEGRADED, note="its endpoint for light work is offline")
         return SiteCondition(state=SiteState.UP)
 
     def _status(self, request: JobSpec, handle: Handle, task: Task) -> Status | None:
         """What can be told without looking at the site; None if that is nothing."""
         if task.stand is Stand.PENDING:
-            return Running(progress=Progress(note=task.status), queued=task.status.startswith("waiting"))
+            return Running(progress=Progress(note=task.status))
         if task.stand is Stand.RETURNED:
             report = task.value.get("report")
             if isinstance(report, dict):
                 return self._verdict(request, handle, report, submitted=task.value.get("submitted"))
         return None
+
+    def _waiting(self, handle: Handle, task: Task) -> Running:
+        begun = task.status == "running" or self._beginnings.begun(self._folder(handle))
+        if begun:
+            return Running(progress=Progress(note="running"))
+        return Running(progress=Progress(note=task.status), queued=begun is False, needs_care=True)
 
     def _settle(self, request: JobSpec, handle: Handle, task: Task) -> Status:
         """Look at the site what became of a job whose task is over without a report, or is not known any more."""
@@ -225,6 +232,10 @@ class GlobusCompute:
     @cached_property
     def _errands(self) -> Errands:
         return Errands(self._tasks, self._login, f"of {self.site.name} for light work")
+
+    @cached_property
+    def _beginnings(self) -> Beginnings:
+        return Beginnings(self._errands)
 
 
 def _goes_on(request: JobSpec, task: Task, seen: Sighting) -> bool:

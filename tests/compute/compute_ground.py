@@ -72,10 +72,10 @@ def executor(client: Client, endpoint: str, **options: Any) -> Iterator[Executor
     try:
         yield made
     finally:
-        made.shutdown(wait=False, cancel_futures=True)
+        made.shutdown(wait=False, cancel_futures=True)  # type: ignore[no-untyped-call]
         # They are left running for another executor of the same group; at the end of a test there is none.
         for watcher in list(_RESULT_WATCHERS.values()):
-            watcher.shutdown()
+            watcher.shutdown()  # type: ignore[no-untyped-call]
 
 
 def eventually(ask: Callable[[], Any], *, seconds: float = 15.0) -> Any:

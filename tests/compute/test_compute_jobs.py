@@ -282,6 +282,22 @@ def test_cancelling_a_queued_job_keeps_it_from_ever_beginning(yard: Yard) -> Non
     assert yard.runs() == []
 
 
+def test_whether_a_job_has_begun_is_looked_up_in_its_folder(yard: Yard) -> None:
+    """Here the service tells it truly; the real one may say of a task that runs that it waits."""
+    spec, service = yard.counting(seconds=60), yard.service()
+    yard.ground.control.compute.switch(Ground.compute, held=True)
+    handle = service.submit(spec, service.reserve("key"))
+    first = service.poll(spec, handle)
+    assert isinstance(first, Running)
+    assert (first.queued, first.needs_care) == (False, True)
+    wait(service, spec, handle, until=lambda status: isinstance(status, Running) and status.queued)
+    yard.ground.control.compute.switch(Ground.compute, held=False)
+    eventually(yard.runs)
+    begun = service.poll(spec, handle)
+    assert isinstance(begun, Running)
+    assert (begun.queued, begun.needs_care, begun.progress.note) == (False, False, "running")
+
+
 def test_cancelling_a_finished_job_says_that_it_is_finished(yard: Yard) -> None:
     spec, service = yard.counting(), yard.service()
     handle = service.submit(spec, service.reserve("key"))
