@@ -3,7 +3,7 @@
 #
 #   scripts/install_compute_endpoint.sh DIRECTORY [PYTHON]
 #
-# PYTHON is an interpreter of the minor version that the service runs (3.11 to 3.13); left out, that of .venv or python3.
+# PYTHON is an interpreter of version 3.11 to 3.13; left out, that of .venv or python3.
 # The tests look for the daemon in BEAMLINE_TEST_COMPUTE_ENDPOINT:
 #
 #   scripts/install_compute_endpoint.sh build/endpoint && export BEAMLINE_TEST_COMPUTE_ENDPOINT=$PWD/build/endpoint

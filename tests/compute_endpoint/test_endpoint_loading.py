@@ -140,9 +140,13 @@ def test_the_daemon_refuses_what_the_schema_does_not_know(place: Place, load: Lo
         assert "the daemon refuses the configuration" in load(endpoint, options)["refused"], options
 
 
-def test_the_daemon_refuses_another_version_of_python(place: Place, load: Load) -> None:
-    told = load(place("alcf", "compute"), {}, {"python": {"version_tuple": [3, 9, 1]}})
-    assert "the service runs Python 3.9 and this endpoint Python 3." in told["refused"]
+def test_the_daemon_refuses_another_version_of_python_where_the_site_says_so(place: Place, load: Load) -> None:
+    endpoint = place("alcf", "compute")
+    assert "job" in load(endpoint, {}, {"python": {"version_tuple": [3, 9, 1]}})
+    values = endpoint.folder / "user_environment.yaml"
+    values.write_text(values.read_text().replace('BEAMLINE_PYTHON: ""', 'BEAMLINE_PYTHON: "3.12"'))
+    told = load(endpoint, {}, {"python": {"version_tuple": [3, 9, 1]}})
+    assert "takes functions of Python 3.12, not of Python 3.9" in told["refused"]
 
 
 def test_a_site_that_is_not_complete_is_told_what_is_missing(place: Place, load: Load) -> None:

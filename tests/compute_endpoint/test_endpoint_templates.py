@@ -19,7 +19,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from orchestration.errors import ConfigError, UnknownName
 from orchestration.globus.endpoints.layout import Endpoint, facilities, lay_out
 
-SITE = {"BEAMLINE_SCIENCE": "/eagle/als/it's science", "BEAMLINE_ENDPOINT": "/home/als/endpoint", "BEAMLINE_PYTHON": ""}
+SITE = {"BEAMLINE_SCIENCE": "/eagle/als/it's science", "BEAMLINE_ENDPOINT": "/home/als/endpoint"}
 BATCH = ("alcf", "nersc")
 ALL = [(facility, kind) for facility, kinds in facilities().items() for kind in kinds]
 
@@ -171,13 +171,15 @@ def test_workers_find_the_science_environment_first_whatever_its_name(tmp_path: 
 
 
 @pytest.mark.parametrize(("facility", "kind"), ALL)
-def test_another_version_of_python_is_refused_before_a_worker_dies_of_it(
+def test_another_version_of_python_can_be_refused_before_a_worker_dies_of_it(
     tmp_path: Path, facility: str, kind: str
 ) -> None:
+    newer = {"python": {"version_tuple": [3, 12, 1]}}
+    rendered(laid_out(tmp_path, facility, kind), {}, newer)
     endpoint = laid_out(tmp_path, facility, kind, BEAMLINE_PYTHON="3.11")
     rendered(endpoint, {}, {"python": {"version_tuple": [3, 11, 2]}})
-    with pytest.raises(jinja2.UndefinedError, match=r"the service runs Python 3\.12 and this endpoint Python 3\.11"):
-        rendered(endpoint, {}, {"python": {"version_tuple": [3, 12, 1]}})
+    with pytest.raises(jinja2.UndefinedError, match=r"takes functions of Python 3\.11, not of Python 3\.12"):
+        rendered(endpoint, {}, newer)
 
 
 @pytest.mark.parametrize(("facility", "kind"), ALL)

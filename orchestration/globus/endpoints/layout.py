@@ -135,21 +135,8 @@ def _found(venv: Path, directory: Path) -> dict[str, str]:
     return {
         "PATH": os.pathsep.join(path),
         "BEAMLINE_ENDPOINT": str(venv),
-        "BEAMLINE_PYTHON": _python(venv),
         "GLOBUS_COMPUTE_USER_DIR": str(directory),
     }
-
-
-def _python(venv: Path) -> str:
-    """The minor version of an environment's interpreter, such as 3.12."""
-    try:
-        written = (venv / "pyvenv.cfg").read_text()
-    except OSError:
-        return f"{sys.version_info.major}.{sys.version_info.minor}"
-    found = re.search(r"^version(?:_info)? *= *([0-9]+\.[0-9]+)", written, re.MULTILINE)
-    if found is None:
-        raise ConfigError(f"{venv}/pyvenv.cfg does not say which Python it is", next_step="make the environment again")
-    return found[1]
 
 
 def _names(entries: str) -> set[str]:
