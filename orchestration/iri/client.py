@@ -124,7 +124,7 @@ class IriClient:
         if response.is_success:
             return response
         refused = errors.refusal(response)
-        if isinstance(refused, errors.Refused) and refused.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        if isinstance(refused, errors.Refused) and refused.status == HTTPStatus.UNAUTHORIZED:
             raise errors.not_let_in(refused, token=self.site.globus_scope or self.site.token_variable)
         raise refused
 

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 
 import httpx
 
@@ -47,6 +48,12 @@ class Refused(Exception):
         return ServiceUnavailable(self.said, where=self.where, retry_after=self.retry_after)
 
     def translated(self, what: str, *, next_step: str = "") -> OrchestrationError:
+        if self.status == HTTPStatus.FORBIDDEN:
+            return ConfigError(
+                f"{what}, because this service's identity may not do that there: {self.said}",
+                where=self.where,
+                next_step="ask the facility to give the owner of the access token that right",
+            )
         return JobFailed(
             f"{what}: {self.said}",
             where=self.where,
@@ -82,16 +89,10 @@ def not_iri(where: str) -> ServiceUnavailable:
 
 def not_let_in(refused: Refused, *, token: str) -> ConfigError:
     """`token` says where the token comes from, never what it is."""
-    if refused.status == 401:
-        return ConfigError(
-            f"the facility does not accept this service's access token: {refused.said}",
-            where=refused.where,
-            next_step=f"put a new one where it comes from ({token})",
-        )
     return ConfigError(
-        f"this service's identity may not do that at the facility: {refused.said}",
+        f"the facility does not accept this service's access token: {refused.said}",
         where=refused.where,
-        next_step="ask the facility to give the owner of the token that right",
+        next_step=f"put a new one where it comes from ({token})",
     )
 
 

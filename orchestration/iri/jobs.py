@@ -22,6 +22,7 @@ from orchestration.iri.errors import Refused, Unserved
 from orchestration.iri.files import Files, StillReading
 from orchestration.iri.memory import Memory
 from orchestration.iri.records import IriJob, JobState
+from orchestration.iri.status import IriStatus
 from orchestration.jobs import JobSpec
 from orchestration.ledger.service import CancelAnswer, Failed, Progress, Running, Status, Succeeded
 
@@ -230,6 +231,10 @@ class IriJobs:
 
     def close(self) -> None:
         self.client.close()
+
+    @functools.cached_property
+    def status(self) -> IriStatus:
+        return IriStatus(client=self.client)
 
     @functools.cached_property
     def client(self) -> IriClient:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 from orchestration.conditions import Outage, SiteCondition, SiteState
-from orchestration.errors import ConfigError, ServiceUnavailable
+from orchestration.errors import ServiceUnavailable
 from orchestration.iri.client import IriClient, Params, objects
 from orchestration.iri.errors import Refused
 from orchestration.ledger.service import Document, Json
@@ -53,14 +53,19 @@ class IriStatus:
     clock: Callable[[], float] = time.time
 
     def condition(self) -> SiteCondition:
-        """Never raises for a facility that is away, or that does not let this service see its allocation."""
+        """UNKNOWN for a facility that does not answer.
+
+        Raises:
+            ConfigError: if there is no access token, or none that the facility accepts: no job can be given to it.
+        """
         site = self.client.site
         try:
+            self.client.bearer.token()
             # As it is now, and not as it was when the client looked it up by its name.
             path = f"status/resources/{quote(self.client.resource(site.resource), safe='')}"
             resource = _object(self.client.get(path, public=True))
             outages = tuple(self._outages(str(resource.get("id"))))
-        except (ServiceUnavailable, ConfigError) as error:
+        except ServiceUnavailable as error:
             return SiteCondition(state=SiteState.UNKNOWN, note=error.what)
         except Refused as refused:
             return SiteCondition(state=SiteState.UNKNOWN, note=refused.said)
@@ -110,7 +115,7 @@ class IriStatus:
             rows = objects(self.client.get("account/projects"), self.client.where)
             mine = [row for row in rows if wanted in (row.get("id"), row.get("name"))]
             shares = [each for row in mine for each in self._allocations(str(row.get("id") or ""))]
-        except (ServiceUnavailable, ConfigError) as error:
+        except ServiceUnavailable as error:
             return None, f"what is left of the allocation is not known: {error.what}"
         except Refused as refused:
             return None, f"what is left of the allocation is not known: {refused.said}"
