@@ -59,6 +59,7 @@ class Facility:
         self.superfacility.reset()
         self.iri.stop()
         self.store.clear_all()
+        self.superfacility.clients.reset()
         self.faults.clear()
         self.globus.reset()
         self.iri.reset()

@@ -21,6 +21,7 @@ class Clients:
     def __init__(self, registered: Iterable[RegisteredClient], store: Store) -> None:
         self._registered = {client.id: client for client in registered}
         self._store = store
+        self._added: dict[str, RegisteredClient] = {}
 
     def every(self) -> list[RegisteredClient]:
         found = dict(self._registered)
@@ -33,6 +34,19 @@ class Clients:
 
     def add(self, client: RegisteredClient) -> None:
         """Register, or register anew."""
+        self._added[client.id] = client
+        self._put(client)
+
+    def expire(self, client: RegisteredClient) -> None:
+        """Make it a client whose time has passed."""
+        self._put(replace(client, expires=time.time() - 1))
+
+    def reset(self) -> None:
+        """All as they were registered; called when the store has been cleared."""
+        for client in self._added.values():
+            self._put(client)
+
+    def _put(self, client: RegisteredClient) -> None:
         document: Document = {
             "jwk": client.jwk,
             "user": client.user,
@@ -40,10 +54,6 @@ class Clients:
             "expires": client.expires,
         }
         self._store.put(_KIND, client.id, document)
-
-    def expire(self, client: RegisteredClient) -> None:
-        """Make it a client whose time has passed."""
-        self.add(replace(client, expires=time.time() - 1))
 
 
 def new_key() -> RSAKey:

@@ -59,7 +59,7 @@ class Compute:
         is_path, job = answers.truth(answers.field(form, "isPath")), answers.field(form, "job")
         script = Script(path=job, arguments=answers.texts(form, "args")) if is_path else Script(text=job)
         work = _Submission(self._scheduler, self._effects, user=user, script=script)
-        return self._tasks.start(user, work, delay=self._board.now.submit_delay)
+        return await self._tasks.start(user, work, delay=self._board.now.submit_delay)
 
     async def list_jobs(self, request: Request) -> JSONResponse:
         user = self._allowed(request)
@@ -98,7 +98,7 @@ class Compute:
                 return {"status": "error", "output": None, "error": error.text}
             return {"status": "ok", "output": "", "error": None}
 
-        return self._tasks.start(user, work)
+        return await self._tasks.start(user, work)
 
     def _allowed(self, request: Request) -> str:
         """Who asks, of a machine that there is. Raises: Refusal."""

@@ -26,6 +26,7 @@ from orchestration.sandbox.superfacility.tokens import Tokens
 
 _KIND = "sf-task"
 _THREADS = 32
+_MOMENT = 0.05
 _NEW, _COMPLETED, _FAILED, _CANCELLED = "new", "completed", "failed", "cancelled"
 
 Work: TypeAlias = Callable[[threading.Event], Document]
@@ -65,14 +66,19 @@ class Tasks:
         for running in self._running.values():
             running.stop.set()
 
-    def start(self, user: str, work: Work, *, delay: float = 0.0) -> JSONResponse:
-        """Begin a task on behalf of a user; the answer that names it."""
+    async def start(self, user: str, work: Work, *, delay: float = 0.0) -> JSONResponse:
+        """Begin a task on behalf of a user; the answer that names it.
+
+        It is given a moment: the client library looks once at a task before it sleeps for a second.
+        """
         key = str(next(self._numbers))
         self._store.put(_KIND, key, {"id": key, "user": user, "status": _NEW, "result": None})
         stop = threading.Event()
         task = asyncio.get_running_loop().create_task(self._carry_out(key, work, stop, delay))
         self._running[key] = _Running(task, stop)
         task.add_done_callback(lambda _: self._running.pop(key, None))
+        if not delay:
+            await asyncio.wait({task}, timeout=_MOMENT)
         return JSONResponse({"task_id": key, "status": "OK", "error": None})
 
     def routes(self) -> list[Route]:

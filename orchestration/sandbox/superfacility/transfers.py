@@ -57,7 +57,7 @@ class Transfers:
             self._copy(key, user, source, target)
             return {}
 
-        self._tasks.start(user, work)
+        await self._tasks.start(user, work)
         return JSONResponse({"transfer_id": key, "status": "OK", "reason": None})
 
     async def show(self, request: Request) -> JSONResponse:

@@ -88,7 +88,7 @@ class Utilities:
         def work(stop: threading.Event) -> Document:
             return _result(self._scheduler.run(user, words, stop=stop))
 
-        return self._tasks.start(user, work)
+        return await self._tasks.start(user, work)
 
     async def _uploaded(self, request: Request) -> bytes:
         """Raises: Refusal."""
