@@ -123,7 +123,7 @@ def _against(each: Prospect, *, now: float, pin: str, export_controlled: bool) -
     if condition.state is SiteState.DOWN:
         return _noted("down", condition.note)
     if condition.hours_left is not None and condition.hours_left < each.node_hours:
-        return f"{condition.hours_left:.3g} h left of its allocation, and {each.node_hours:.3g} h are needed"
+        return f"{_hours(condition.hours_left)} left of its allocation, and {_hours(each.node_hours)} are needed"
     outage = condition.outage(now, now + each.ends_in)
     # Who pins a run to a site may want it to wait there for the end of the maintenance.
     return _announced(outage, now) if outage is not None and not pin else ""
@@ -133,7 +133,7 @@ def _described(each: Prospect) -> tuple[str, ...]:
     condition = each.condition
     queue = "no job there lately" if each.queue_seconds is None else f"queue wait lately {_span(each.queue_seconds)}"
     data = "raw data already there" if each.data_there else f"raw data to be copied, {_span(each.copy_seconds)} at most"
-    hours = () if condition.hours_left is None else (f"{condition.hours_left:.3g} h left of its allocation",)
+    hours = () if condition.hours_left is None else (f"{_hours(condition.hours_left)} left of its allocation",)
     return (_noted(condition.state.value, condition.note), queue, data, *hours)
 
 
@@ -142,7 +142,7 @@ def _behind(each: Prospect, best: Prospect) -> str:
         return f"{best.site} is {best.condition.state.value}"
     sooner = each.begins_in - best.begins_in
     if sooner > 0:
-        return f"{best.site} is expected to begin {_span(sooner)} sooner"
+        return f"{best.site} would begin {_span(sooner)} sooner"
     return f"{best.site} is preferred"
 
 
@@ -162,6 +162,10 @@ def _clock(seconds: float, now: float) -> str:
     """Time of day here, with the day where that is another one."""
     moment, today = (datetime.fromtimestamp(each, UTC).astimezone() for each in (seconds, now))
     return f"{moment:%H:%M}" if moment.date() == today.date() else f"{moment:%d %b %H:%M}"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.0f} h" if hours >= 100 else f"{hours:.2g} h"
 
 
 def _span(seconds: float) -> str:
