@@ -20,16 +20,27 @@ from pathlib import Path
 
 import click
 
-from orchestration.sandbox.trials.audit import LOCAL_FLOW, NEW_FILE_FLOW, Audit, Fault
+from orchestration.sandbox.trials.audit import ALCF_FLOW, LOCAL_FLOW, NERSC_FLOW, NEW_FILE_FLOW, Audit, Fault
 from orchestration.sandbox.trials.kills import Ended, Kill
 from orchestration.sandbox.trials.nursery import Nursery
-from orchestration.sandbox.trials.world import BEAMLINE, World
+from orchestration.sandbox.trials.world import BEAMLINE, DELETIONS, World
 
 TARGETS = {
     NEW_FILE_FLOW: "orchestration.flows.bl832.move:process_new_832_file_flow",
     LOCAL_FLOW: "orchestration.flows.bl832.local:local_recon_flow",
+    NERSC_FLOW: "orchestration.flows.bl832.nersc:nersc_recon_flow",
+    ALCF_FLOW: "orchestration.flows.bl832.alcf:alcf_recon_flow",
 }
-DEPLOYED = ("prune_spot832", "prune_data832", "prune_local832_raw", "prune_local832_scratch")
+
+CHAINS = (
+    (NEW_FILE_FLOW,),
+    (NEW_FILE_FLOW, LOCAL_FLOW),
+    (NEW_FILE_FLOW, NERSC_FLOW),
+    (NEW_FILE_FLOW, NERSC_FLOW),
+    (NEW_FILE_FLOW, ALCF_FLOW),
+    (NEW_FILE_FLOW, ALCF_FLOW),
+)
+"""What is done with a scan, one flow after the other; each trial takes one."""
 
 MOST_RUNS = 12
 """A scan that is not complete after so many runs, the last of them undisturbed, is lost."""
@@ -38,6 +49,9 @@ BATCH = 20
 """So many trials are judged together: what was done is then read once."""
 
 GIVEN_UP = "gave up"
+
+JOB_ROUTES = (r"POST /nersc/", r"/nersc/.*/compute/", r"/nersc/.*/tasks/", r"POST /compute/", r"/compute/")
+"""Requests about jobs, on which the hand of chance lies a little heavier."""
 
 
 @dataclass
@@ -113,7 +127,9 @@ class Chaos:
             kind = chance.choice(("lost_answer", "lost_answer", "drop", "status", "latency"))
             status = chance.choice((429, 502, 503, 504))
             rule = self._world.facility.faults.add(
-                chance.choice((r".*", r".*", r"POST ", r"POST /transfer/", r"/scicat/", r"GET /transfer/")),
+                chance.choice(
+                    (r".*", r".*", r"POST ", r"POST /transfer/", r"/scicat/", r"GET /transfer/", *JOB_ROUTES)
+                ),
                 kind,
                 status=status,
                 retry_after=chance.choice((None, None, 1)) if kind == "status" else None,
@@ -172,7 +188,7 @@ def carry_out(directory: Path, numbers: Sequence[int], seed: int, tell: Callable
     trials: list[Trial] = []
     with World(directory) as world, world.nursery() as nursery:
         made = nursery.run(
-            "orchestration.sandbox.trials.deployments:make", {"beamline": BEAMLINE, "names": [*DEPLOYED]}
+            "orchestration.sandbox.trials.deployments:make", {"beamline": BEAMLINE, "names": [*DELETIONS]}
         )
         if not made.completed:
             raise click.ClickException(f"the deployments were not made: {made}")
@@ -180,7 +196,7 @@ def carry_out(directory: Path, numbers: Sequence[int], seed: int, tell: Callable
         began = time.monotonic()
         for number in numbers:
             chance = random.Random(f"{seed}/{number}")
-            flows = chance.choice(((NEW_FILE_FLOW,), (NEW_FILE_FLOW, LOCAL_FLOW)))
+            flows = chance.choice(CHAINS)
             trials.append(Trial(number=number, random=chance, flows=flows))
             chaos.run(trials[-1])
             if len(trials) % BATCH == 0 or number == numbers[-1]:

@@ -20,15 +20,16 @@ import httpx
 
 from orchestration.ledger.overview import overview
 from orchestration.ledger.service import Document
-from orchestration.sandbox.trials.audit import LOCAL_FLOW, NEW_FILE_FLOW
+from orchestration.sandbox.trials.audit import ALCF_FLOW, LOCAL_FLOW, NERSC_FLOW, NEW_FILE_FLOW
 from orchestration.sandbox.trials.nursery import Nursery
-from orchestration.sandbox.trials.world import BEAMLINE, World
+from orchestration.sandbox.trials.world import BEAMLINE, DELETIONS, World
 
 TARGETS = {
     NEW_FILE_FLOW: "orchestration.flows.bl832.move:process_new_832_file_flow",
     LOCAL_FLOW: "orchestration.flows.bl832.local:local_recon_flow",
+    NERSC_FLOW: "orchestration.flows.bl832.nersc:nersc_recon_flow",
+    ALCF_FLOW: "orchestration.flows.bl832.alcf:alcf_recon_flow",
 }
-DEPLOYED = ("prune_spot832", "prune_data832", "prune_local832_raw", "prune_local832_scratch")
 
 SIZE = 10_000_000
 TARGET_SECONDS = 3.0
@@ -80,7 +81,7 @@ def _moment(text: str) -> float:
 def measure(directory: Path, repeats: int, tell: Callable[[str], None]) -> dict[str, Timing]:
     """The median run of each flow, the first left out: it also opens the ledger."""
     with World(directory) as world, world.nursery() as nursery:
-        names: Document = {"beamline": BEAMLINE, "names": [*DEPLOYED]}
+        names: Document = {"beamline": BEAMLINE, "names": [*DELETIONS]}
         nursery.run("orchestration.sandbox.trials.deployments:make", names)
         overhead = Overhead(world, nursery)
         runs: dict[str, list[Timing]] = {flow: [] for flow in TARGETS}

@@ -15,17 +15,19 @@ import httpx
 
 from orchestration.ledger.overview import Overview, overview
 from orchestration.ledger.service import Json
-from orchestration.sandbox.trials.audit import LOCAL_FLOW, NEW_FILE_FLOW, Audit, Complaint
+from orchestration.sandbox.trials.audit import ALCF_FLOW, LOCAL_FLOW, NERSC_FLOW, NEW_FILE_FLOW, Audit, Complaint
 from orchestration.sandbox.trials.kills import Ended, Kill
 from orchestration.sandbox.trials.nursery import Child, Nursery
-from orchestration.sandbox.trials.world import BEAMLINE, World
+from orchestration.sandbox.trials.world import BEAMLINE, DELETIONS, World
 
 NEW_FILE = "orchestration.flows.bl832.move:process_new_832_file_flow"
 LOCAL = "orchestration.flows.bl832.local:local_recon_flow"
 DISPATCHER = "orchestration.flows.bl832.dispatcher:dispatcher"
-TARGETS = {NEW_FILE_FLOW: NEW_FILE, LOCAL_FLOW: LOCAL}
+NERSC = "orchestration.flows.bl832.nersc:nersc_recon_flow"
+ALCF = "orchestration.flows.bl832.alcf:alcf_recon_flow"
+TARGETS = {NEW_FILE_FLOW: NEW_FILE, LOCAL_FLOW: LOCAL, NERSC_FLOW: NERSC, ALCF_FLOW: ALCF}
 
-DEPLOYED = ("prune_spot832", "prune_data832", "prune_local832_raw", "prune_local832_scratch", "new_file_832")
+DEPLOYED = (*DELETIONS, "new_file_832")
 
 _numbers = itertools.count(1)
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import httpx
 
@@ -25,6 +26,17 @@ from orchestration.sandbox.trials.world import BEAMLINE, World
 
 NEW_FILE_FLOW = NEW_FILE.partition("/")[0]
 LOCAL_FLOW = "local_recon_flow"
+NERSC_FLOW = "nersc_recon_flow"
+ALCF_FLOW = "alcf_recon_flow"
+SITES = {LOCAL_FLOW: "local", NERSC_FLOW: "nersc", ALCF_FLOW: "alcf"}
+"""The flows that reconstruct, and where."""
+
+_SUBMISSIONS = {"globus.transfer": "transfer", "nersc.jobs": "job", "iri.jobs": "job", "globus.compute": "task"}
+"""What a facility calls the work that it accepted, by the service that asked for it."""
+
+
+Place: TypeAlias = tuple[str, RelativePath]
+"""A path below an endpoint."""
 
 
 class Fault(enum.StrEnum):
@@ -68,15 +80,27 @@ class Audit:
             yield self._transfer("spot832", "data832", scan)
             yield self._transfer("data832", "nersc832", scan)
             yield from (f"schedule prune_{name} {scan.path}" for name in ("spot832", "data832"))
-        if NEW_FILE_FLOW in flows or LOCAL_FLOW in flows:
-            yield from self._record(scan.path.stem, "raw")
-        if LOCAL_FLOW in flows:
-            made = Reconstruction(raw=self._below_raw(scan))
-            yield f"job {scan.path.name}"
-            yield f"schedule prune_local832_raw {made.raw}"
-            yield from (f"schedule prune_local832_scratch {part.path}" for part in made.datasets)
-            yield from self._record(scan.path.stem, "tiff")
-            yield from self._record(scan.path.stem, "zarr")
+        yield from self._record(scan.path.stem, "raw")
+        for flow in flows:
+            if flow in SITES:
+                yield from self._reconstruction(Reconstruction(raw=self._below_raw(scan), site=SITES[flow]), scan)
+
+    def _reconstruction(self, made: Reconstruction, scan: Scan) -> Iterator[str]:
+        site = self._settings.site(made.site)
+        homes = [self._settings.beamline(BEAMLINE).scratch]
+        yield f"job {made.base.name}"
+        if made.site == "nersc":
+            homes.append(str(self._settings.beamline(BEAMLINE).nersc_results))
+            yield from (f"schedule prune_{homes[0]} {part.path}" for part in made.datasets)
+        if made.site != "local":
+            near = ("nersc832", scan.path) if made.site == "nersc" else ("data832_raw", made.raw)
+            yield self._carried([near], [(site.raw_endpoint, made.raw)])
+            results = [(site.scratch_endpoint, part.path) for part in made.datasets]
+            yield from (self._carried(results, [(home, path) for _, path in results]) for home in homes)
+        yield f"schedule prune_{site.raw_endpoint} {made.raw}"
+        yield from (f"schedule prune_{site.scratch_endpoint} {part.path}" for part in made.datasets)
+        yield from self._record(scan.path.stem, "tiff")
+        yield from self._record(scan.path.stem, "zarr")
 
     def _below_raw(self, scan: Scan) -> RelativePath:
         beamline = self._settings.beamline(BEAMLINE)
@@ -84,8 +108,15 @@ class Audit:
         return self._settings.endpoint(beamline.raw).relative(on_server)
 
     def _transfer(self, source: str, destination: str, scan: Scan) -> str:
-        ends = [self._settings.endpoint(name).full_path(scan.path) for name in (source, destination)]
-        return f"transfer {' > '.join(ends)}"
+        return self._carried([(source, scan.path)], [(destination, scan.path)])
+
+    def _carried(self, sources: Sequence[Place], destinations: Sequence[Place]) -> str:
+        """One transfer, of each source to its destination."""
+        pairs = zip(sources, destinations, strict=True)
+        return f"transfer {' > '.join(self._full(place) for pair in pairs for place in pair)}"
+
+    def _full(self, place: Place) -> str:
+        return self._settings.endpoint(place[0]).full_path(place[1])
 
     @staticmethod
     def _record(stem: str, kind: str) -> Iterator[str]:
@@ -106,9 +137,9 @@ class Audit:
         for deployment, path in self._calendar:
             if stem in path:
                 found[f"schedule {deployment} {path}"] += 1
-        for job in _jobs(self._world.jobs_log):
-            if Path(job).name == scan.path.name:
-                found[f"job {scan.path.name}"] += 1
+        for path, name in _jobs(self._world.jobs_log):
+            if Path(path).name == scan.path.name:
+                found[f"job {name}"] += 1
         return found
 
     # ----- what is said of it ---------------------------------------------------------------------------------------
@@ -132,12 +163,12 @@ class Audit:
             yield f"{operation.step} is {operation.state}: {operation.error}"
         if operation.owner is not None:
             yield f"{operation.step} has ended and is still held by {operation.owner}"
-        if operation.service == "globus.transfer":
-            done = [
-                effect.id for effect in self._effects if effect.kind == "transfer" and effect.key == operation.token
-            ]
-            if done != [operation.handle]:
-                yield f"{operation.step} has handle {operation.handle}, and the facility has {done}"
+        kind = _SUBMISSIONS.get(operation.service.partition("@")[0])
+        if kind is None:
+            return
+        done = [each.id for each in self._effects if each.kind == kind and str(operation.token) in each.key]
+        if len(done) != 1 or done[0] not in str(operation.handle):
+            yield f"{operation.step} has handle {operation.handle}, and the facility has {done}"
 
     def _untrue_copy(self, copy: CopyRecord) -> Iterator[str]:
         mount = self._settings.endpoint(copy.endpoint).mount
@@ -178,9 +209,12 @@ def _matches(file: Path, checksum: str | None) -> bool:
     return hashlib.new(algorithm.lower(), file.read_bytes()).hexdigest() == value.lower()
 
 
-def _jobs(log: Path) -> Iterator[str]:
-    if log.exists():
-        yield from (json.loads(line)["scan"] for line in log.read_text().splitlines())
+def _jobs(log: Path) -> Iterator[tuple[str, str]]:
+    """Of each job: the scan, and what its results are called."""
+    for line in log.read_text().splitlines() if log.exists() else ():
+        job = json.loads(line)
+        names = [word.removeprefix("--name=") for word in job["arguments"] if word.startswith("--name=")]
+        yield job["scan"], names[0] if names else ""
 
 
 def _calendar(api: str) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,8 @@ LOG = "jobs.log"
 def main(arguments: list[str]) -> None:
     if arguments[:1] == ["-P"]:  # as a facility's interpreter: the runner itself, which then starts this as the job
         project = str(Path(__file__).parent / "project")
-        os.execve(sys.executable, [sys.executable, *arguments], {**os.environ, "PYTHONPATH": os.path.realpath(project)})
+        variables = {**os.environ, "PYTHONPATH": os.path.realpath(project)}
+        os.execve(sys.executable, [sys.executable, *arguments], variables)  # noqa: S606 -- no shell is wanted
     out = Path(next(word for word in arguments if word.startswith("--out=")).removeprefix("--out="))
     scan = Path(arguments[arguments.index("--") + 1])
     with (Path(__file__).parent / LOG).open("a") as log:

@@ -31,6 +31,19 @@ from orchestration.sandbox.trials import program
 from orchestration.sandbox.trials.nursery import Nursery
 
 BEAMLINE = "bl832"
+DELETIONS = (
+    "prune_spot832",
+    "prune_data832",
+    "prune_data832_scratch",
+    "prune_local832_raw",
+    "prune_local832_scratch",
+    "prune_nersc832_alsdev_pscratch_raw",
+    "prune_nersc832_alsdev_pscratch_scratch",
+    "prune_alcf832_raw",
+    "prune_alcf832_scratch",
+)
+"""The deployments in which what the flows make is deleted in the end."""
+
 FLOWS = (
     "orchestration.flows.bl832.move",
     "orchestration.flows.bl832.local",
@@ -178,11 +191,13 @@ class World:
     # ----- what it holds --------------------------------------------------------------------------------------------
 
     def root(self, endpoint: str) -> Path:
-        """The directory behind an endpoint."""
-        mount = self.settings().endpoint(endpoint).mount
-        if mount is not None:
-            return mount
-        raise OperationFailed(f"endpoint {endpoint} has no mount in the trials")
+        """The directory behind an endpoint, whether this service sees it or the facility alone."""
+        found = self.settings().endpoint(endpoint)
+        if found.mount is not None:
+            return found.mount
+        rows = yaml.safe_load(self.layout.facility_file.read_text())["collections"]
+        collection = next(Path(row["root"]) for row in rows if row["id"] == str(found.uuid))
+        return collection / found.root_path.lstrip("/")
 
     def scan(self, name: str, *, folder: str = "trials", size: int = 20_000) -> str:
         """A scan as acquisition leaves it; returns its path as acquisition says it."""
