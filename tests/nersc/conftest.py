@@ -9,14 +9,17 @@ import pytest
 from nersc_ground import Ground
 
 from orchestration.config import Credentials, NerscSite
-from orchestration.sandbox.settings import CollectionSettings
+from orchestration.sandbox.settings import CollectionSettings, Settings
+from orchestration.sandbox.superfacility.settings import SuperfacilitySettings
 from orchestration.sandbox.testing import RunningFacility, running_facility
 
 
 @pytest.fixture(scope="session")
 def nersc_facility(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFacility]:
     state = tmp_path_factory.mktemp("nersc")
-    with running_facility(state / "state", [CollectionSettings(name="pscratch", root=state / "pscratch")]) as running:
+    collections = [CollectionSettings(name="pscratch", root=state / "pscratch")]
+    settings = Settings(state=state, retry=0.05, superfacility=SuperfacilitySettings(slots=16, grace=0.5))
+    with running_facility(state / "state", collections, settings=settings) as running:
         yield running
 
 

@@ -10,9 +10,13 @@ from typing import Any
 
 from orchestration.config import Credentials, NerscSite
 from orchestration.jobs import JobSpec, Output
+from orchestration.ledger import Ledger
+from orchestration.ledger.operation import Operation
 from orchestration.ledger.service import Failed, Status, Succeeded
 from orchestration.nersc.jobs import NerscJobs
 from orchestration.nersc.memory import Patience
+from orchestration.paths import RelativePath
+from orchestration.policy import Place, Zone
 from orchestration.sandbox.superfacility.client import JobInfo, SuperfacilityClient
 from orchestration.sandbox.testing import RunningFacility
 
@@ -70,3 +74,18 @@ def until(true: Callable[[], bool], *, within: float = 10.0) -> None:
     while not true():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def job_operation(ledger: Ledger, folder: Path, *, deadline: float = 60.0, text: str = "") -> Operation[JobSpec]:
+    """Writes a line each time that it is run."""
+    scan = ledger.scans.register(beamline="bl832", path=RelativePath("scan.h5"), fingerprint="1:2")
+    spec = JobSpec(
+        executable="/bin/sh",
+        arguments=("-c", text or "echo run >> runs.txt"),
+        directory=str(folder / "work"),
+        duration=30.0,
+        outputs=() if text else (Output(path="runs.txt"),),
+        name="reconstruct",
+    )
+    place = Place(name="perlmutter", zone=Zone.EXTERNAL)
+    return Operation(scan=scan, step="reconstruct", request=spec, destination=place, deadline=deadline)

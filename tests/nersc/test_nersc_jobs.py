@@ -90,24 +90,20 @@ def test_a_waiting_job_says_that_it_waits(ground: Ground) -> None:
     assert isinstance(ended(jobs, spec, handle), Succeeded)
 
 
-@pytest.mark.parametrize(
-    ("text", "outputs", "error", "said"),
-    [
-        ("echo no rings >&2; exit 3", (), JobFailed, "exit code 3: no rings"),
-        ("true", ("rec.tif",), OutputMissing, "rec.tif was not written"),
-        ("kill -SEGV $$", (), JobFailed, "signal SIGSEGV"),
-        ("sleep 30", (), JobTimedOut, "limit of 1 s"),
-    ],
-)
-def test_what_a_program_does_wrong_is_told(
-    ground: Ground, text: str, outputs: tuple[str, ...], error: type[JobFailed], said: str
-) -> None:
+def test_what_a_program_does_wrong_is_told(ground: Ground) -> None:
     jobs = ground.jobs()
-    spec = ground.shell(text, outputs=outputs, duration=1.0 if "sleep" in text else 30.0)
-    status = ended(jobs, spec, jobs.submit(spec, jobs.reserve("key-1")))
-    assert isinstance(status, Failed)
-    assert type(status.error) is error
-    assert said in status.error.what
+    wrong: list[tuple[JobSpec, type[JobFailed], str]] = [
+        (ground.shell("echo no rings >&2; exit 3"), JobFailed, "exit code 3: no rings"),
+        (ground.shell("true", outputs=("rec.tif",)), OutputMissing, "rec.tif was not written"),
+        (ground.shell("kill -SEGV $$"), JobFailed, "signal SIGSEGV"),
+        (ground.shell("sleep 30", duration=1.0), JobTimedOut, "limit of 1 s"),
+    ]
+    handles = [jobs.submit(spec, jobs.reserve(f"key-{number}")) for number, (spec, _, _) in enumerate(wrong)]
+    for (spec, error, said), handle in zip(wrong, handles, strict=True):
+        status = ended(jobs, spec, handle)
+        assert isinstance(status, Failed)
+        assert type(status.error) is error
+        assert said in status.error.what
 
 
 def test_a_job_that_the_shell_could_not_even_start_shows_slurms_log(ground: Ground) -> None:
@@ -123,44 +119,51 @@ def test_a_job_that_the_shell_could_not_even_start_shows_slurms_log(ground: Grou
     assert "/no/such/directory" in str(status.evidence["log"])
 
 
-@pytest.mark.parametrize(
-    ("state", "error"),
-    [
-        ("TIMEOUT", JobTimedOut),
-        ("OUT_OF_MEMORY", OutOfMemory),
-        ("NODE_FAIL", NodeFailed),
-        ("CANCELLED", Cancelled),
-        ("PREEMPTED", JobPreempted),
-        ("DEADLINE", JobTimedOut),
-        ("BOOT_FAIL", NodeFailed),
-        ("FAILED", JobFailed),
-        ("COMPLETED", JobLost),
-    ],
-)
-def test_every_end_that_slurm_makes_has_its_error(ground: Ground, state: str, error: type[OperationFailed]) -> None:
+ENDS: dict[str, type[OperationFailed]] = {
+    "TIMEOUT": JobTimedOut,
+    "OUT_OF_MEMORY": OutOfMemory,
+    "NODE_FAIL": NodeFailed,
+    "CANCELLED": Cancelled,
+    "PREEMPTED": JobPreempted,
+    "DEADLINE": JobTimedOut,
+    "BOOT_FAIL": NodeFailed,
+    "FAILED": JobFailed,
+    "COMPLETED": JobLost,
+}
+
+
+def test_every_end_that_slurm_makes_has_its_error(ground: Ground) -> None:
     jobs = ground.jobs()
-    spec = ground.shell("touch begun; sleep 20")
-    handle = started(ground, jobs, spec)
-    ground.control.end_job(handle.partition(" ")[0], state)
-    status = ended(jobs, spec, handle)
-    assert isinstance(status, Failed)
-    assert isinstance(status.error, error), status.error
-    assert "perlmutter" in status.error.where
-    assert ground.asked() == 1
+    handles = {}
+    for state in ENDS:
+        spec = ground.shell(f"touch {state}; sleep 20")
+        handles[state] = spec, jobs.submit(spec, jobs.reserve(state))
+    until(lambda: all((ground.folder / "work" / state).exists() for state in ENDS))
+    for state, (_, handle) in handles.items():
+        ground.control.end_job(handle.partition(" ")[0], state)
+    for state, (spec, handle) in handles.items():
+        status = ended(jobs, spec, handle)
+        assert isinstance(status, Failed)
+        assert isinstance(status.error, ENDS[state]), status.error
+        assert "perlmutter" in status.error.where
+    assert ground.asked() == len(ENDS)
 
 
-@pytest.mark.parametrize(
-    ("state", "error"), [("DEADLINE", JobNotStarted), ("CANCELLED", Cancelled), ("BOOT_FAIL", NodeFailed)]
-)
-def test_a_job_that_never_began_is_not_waited_for(ground: Ground, state: str, error: type[OperationFailed]) -> None:
+def test_a_job_that_never_began_is_not_waited_for(ground: Ground) -> None:
+    ends: dict[str, type[OperationFailed]] = {
+        "DEADLINE": JobNotStarted,
+        "CANCELLED": Cancelled,
+        "BOOT_FAIL": NodeFailed,
+    }
     ground.control.turn(held=True)
     jobs = replace(ground.jobs(), patience=replace(ground.patience, report=60.0))
     spec = ground.shell("true")
-    handle = jobs.submit(spec, jobs.reserve("key-1"))
-    ground.control.end_job(handle.partition(" ")[0], state)
-    status = ended(jobs, spec, handle, within=5.0)
-    assert isinstance(status, Failed)
-    assert type(status.error) is error
+    for state, error in ends.items():
+        handle = jobs.submit(spec, jobs.reserve(state))
+        ground.control.end_job(handle.partition(" ")[0], state)
+        status = ended(jobs, spec, handle, within=5.0)
+        assert isinstance(status, Failed)
+        assert type(status.error) is error
 
 
 def test_a_waiting_job_is_cancelled_and_never_runs(ground: Ground) -> None:

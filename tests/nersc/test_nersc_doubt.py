@@ -1,0 +1,383 @@
+"""Lost and late answers, lags, tokens that end, maintenance: nothing is submitted twice, and no job fails of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from nersc_ground import Ground, ended, until
+
+from orchestration.config import Credentials
+from orchestration.errors import ConfigError, JobLost, ServiceUnavailable
+from orchestration.ledger.service import CancelAnswer, Failed, Running, Succeeded
+from orchestration.nersc.client import Clients
+from orchestration.nersc.jobs import NerscJobs
+
+SUBMISSION = "POST .*/compute/jobs/"
+
+
+def find_patiently(jobs: NerscJobs, ground: Ground, token: str) -> str | None:
+    """As `perform` asks: again after each silence."""
+    spec = ground.shell("true")
+    end = time.monotonic() + 15
+    while True:
+        try:
+            return jobs.find(spec, token)
+        except ServiceUnavailable:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def posts(ground: Ground) -> Callable[[], int]:
+    """Counts the submissions that arrive from now on."""
+    rule = ground.facility.client.faults.add(SUBMISSION, "latency", times=0)
+    return lambda: next(each.hits for each in ground.facility.client.faults.every() if each.id == rule.id)
+
+
+@pytest.mark.parametrize("fault", [{"kind": "lost_answer"}, {"kind": "drop"}, {"status": 504}, {"status": 503}])
+def test_a_submission_is_one_request_whatever_becomes_of_its_answer(ground: Ground, fault: dict[str, Any]) -> None:
+    """The client library would repeat it, and after a lost answer submit the job a second time."""
+    jobs = ground.jobs()
+    spec = ground.shell("true")
+    token = jobs.reserve("key-1")
+    rule = ground.facility.client.faults.add(SUBMISSION, times=0, **fault)
+    with pytest.raises(ServiceUnavailable):
+        jobs.submit(spec, token)
+    hits = {each.id: each.hits for each in ground.facility.client.faults.every()}
+    assert hits[rule.id] == 1
+    ground.facility.client.faults.clear()
+
+    handle = find_patiently(jobs, ground, token)
+    acted = fault.get("kind") == "lost_answer"
+    assert (handle is not None) is acted
+    handle = handle or jobs.submit(spec, token)
+    assert isinstance(ended(jobs, spec, handle), Succeeded)
+    assert len(ground.real("key-1")) == ground.asked() == 1
+
+
+@pytest.mark.slow
+def test_an_answer_that_is_eleven_seconds_late_submits_one_job(ground: Ground) -> None:
+    jobs = replace(ground.jobs(), patience=replace(ground.patience, settle=3.0))
+    spec = ground.shell("true")
+    ground.facility.client.faults.add(SUBMISSION, "latency", delay=11.0)
+    with pytest.raises(ServiceUnavailable):
+        jobs.submit(spec, jobs.reserve("key-1"))
+    handle = find_patiently(jobs, ground, "key-1")
+    assert handle is not None
+    assert isinstance(ended(jobs, spec, handle), Succeeded)
+    assert ground.asked() == 1
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_submission_that_the_api_sits_on_is_waited_for(ground: Ground, restarted: bool) -> None:
+    ground.control.turn(submit_delay=1.5)
+    jobs = replace(ground.jobs(), patience=replace(ground.patience, task=0.1))
+    with pytest.raises(ServiceUnavailable, match="has not given it to Slurm yet"):
+        jobs.submit(ground.shell("true"), jobs.reserve("key-1"))
+    if restarted:
+        jobs = ground.jobs()
+    assert find_patiently(jobs, ground, "key-1") is not None
+    assert ground.asked() == 1
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_task_that_failed_is_looked_up_by_the_name_of_its_job(ground: Ground, late: bool) -> None:
+    jobs = ground.jobs()
+    spec = ground.shell("true")
+    ended(
+        jobs, spec, jobs.submit(spec, jobs.reserve("key-0"))
+    )  # the folder for jobs, which is made by a task, is there
+    ground.control.fail_tasks(1, late=late)
+    with pytest.raises(ServiceUnavailable, match="lost a submission"):
+        jobs.submit(spec, jobs.reserve("key-1"))
+    handle = find_patiently(jobs, ground, "key-1")
+    assert (handle is not None) is late
+    assert jobs.submit(spec, "key-1")
+    assert len(ground.real("key-1")) == 1
+
+
+def test_the_same_token_twice_is_one_job(ground: Ground) -> None:
+    jobs = ground.jobs()
+    spec = ground.shell("touch begun; sleep 5")
+    first = jobs.submit(spec, jobs.reserve("key-1"))
+    assert jobs.submit(spec, "key-1") == first
+    assert ground.jobs().submit(spec, "key-1") == first
+    assert ground.asked() == 1
+
+
+def test_what_was_never_submitted_is_known_to_be_so_after_a_while(ground: Ground) -> None:
+    began = time.monotonic()
+    assert find_patiently(ground.jobs(), ground, "key-1") is None
+    assert time.monotonic() - began >= ground.patience.settle
+    fresh = ground.jobs()
+    assert fresh.find(ground.shell("true"), fresh.reserve("key-2")) is None  # at once: this process would know
+
+
+def test_a_job_that_slurm_forgot_is_found_by_what_its_runner_left(ground: Ground) -> None:
+    """squeue forgets in minutes, and sacct asked for a user tells only of today."""
+    folder = ground.folder / "jobs" / "key-1"
+    folder.mkdir(parents=True)
+    (folder / "started.json").write_text(json.dumps({"job": "4711"}))
+    assert find_patiently(ground.jobs(), ground, "key-1") == "4711 key-1"
+    (folder / "started.json").write_text(json.dumps({"job": ""}))  # a container that hides the variables of Slurm
+    jobs, spec = ground.jobs(), ground.shell("true")
+    handle = find_patiently(jobs, ground, "key-1")
+    assert handle == "0 key-1"
+    assert isinstance(jobs.poll(spec, handle), Running)
+    (folder / "report.json").write_text(json.dumps({"reason": "exited", "code": 0, "outputs": []}))
+    assert isinstance(jobs.poll(spec, handle), Succeeded)
+    assert jobs.cancel(handle) is CancelAnswer.ALREADY_FINISHED
+
+
+def test_a_job_that_no_query_shows_yet_is_waited_for(ground: Ground) -> None:
+    ground.control.turn(hidden=0.6)
+    jobs = ground.jobs()
+    spec = ground.shell("sleep 1")
+    handle = jobs.submit(spec, jobs.reserve("key-1"))
+    status = jobs.poll(spec, handle)
+    assert isinstance(status, Running)
+    assert "squeue does not list it" in status.progress.note
+    assert isinstance(ended(jobs, spec, handle), Succeeded)
+
+
+def test_a_job_that_left_squeue_before_sacct_knows_is_believed_to_its_report(ground: Ground) -> None:
+    ground.control.turn(sacct_lag=30.0)
+    jobs = ground.jobs()
+    good, bad = ground.shell("true"), ground.shell("exit 3")
+    for spec, kind, token in ((good, Succeeded, "key-1"), (bad, Failed, "key-2")):
+        status = ended(jobs, spec, jobs.submit(spec, jobs.reserve(token)), within=5.0)
+        assert isinstance(status, kind)
+        assert isinstance(status, Succeeded | Failed)
+        assert isinstance(status.evidence["run_seconds"], float)
+
+
+def test_why_a_job_was_stopped_is_waited_for(ground: Ground) -> None:
+    ground.control.turn(sacct_lag=0.5)
+    jobs = ground.jobs()
+    spec = ground.shell("touch begun; sleep 20")
+    handle = jobs.submit(spec, jobs.reserve("key-1"))
+    until(lambda: (ground.folder / "work" / "begun").exists())
+    ground.control.end_job(handle.partition(" ")[0], "PREEMPTED")
+    until(lambda: (ground.folder / "jobs" / "key-1" / "report.json").exists())
+    status = ended(jobs, spec, handle)
+    assert isinstance(status, Failed)
+    assert type(status.error).__name__ == "JobPreempted"
+
+
+def test_a_report_that_never_comes_is_not_waited_for_for_ever(ground: Ground) -> None:
+    jobs = ground.jobs()
+    spec = ground.shell("true")
+    handle = jobs.submit(spec, jobs.reserve("key-1"))
+    until(lambda: all(job.over for job in ground.real("key-1")))
+    report = ground.folder / "jobs" / "key-1" / "report.json"
+    whole = report.read_text()
+    report.write_text(whole[: len(whole) // 2])  # as much as a slow file system shows
+    assert isinstance(jobs.poll(spec, handle), Running)
+    report.write_text(whole)
+    assert isinstance(jobs.poll(spec, handle), Succeeded)
+    report.unlink()
+    status = ended(jobs, spec, handle)
+    assert isinstance(status, Failed)
+    assert type(status.error) is JobLost
+
+
+def test_a_second_job_of_a_token_does_nothing_and_is_not_taken_for_the_first(ground: Ground) -> None:
+    """However it came about: two processes that knew nothing of each other."""
+    spec = ground.shell("echo run >> runs.txt; sleep 1.5")
+    first, second = ground.jobs(), ground.jobs()
+    one = first.submit(spec, first.reserve("key-1"))
+    until(lambda: (ground.folder / "work" / "runs.txt").exists())
+    two = second.submit(spec, second.reserve("key-1"))
+    assert one != two
+    until(lambda: any(job.over for job in ground.real("key-1")))
+    assert isinstance(second.poll(spec, two), Running)
+    assert isinstance(ended(second, spec, two), Succeeded)
+    assert isinstance(ended(first, spec, one), Succeeded)
+    assert (ground.folder / "work" / "runs.txt").read_text() == "run\n"
+
+
+def test_cancelling_ends_every_job_of_a_token(ground: Ground) -> None:
+    ground.control.turn(held=True)
+    spec = ground.shell("true")
+    first, second = ground.jobs(), ground.jobs()
+    handle = first.submit(spec, first.reserve("key-1"))
+    second.submit(spec, second.reserve("key-1"))
+    assert first.cancel(handle) is CancelAnswer.CANCELLED
+    assert [job.over for job in ground.real("key-1")] == [True, True]
+
+
+def test_a_token_that_was_revoked_is_renewed(ground: Ground) -> None:
+    jobs = ground.jobs()
+    spec = ground.shell("sleep 0.5")
+    handle = jobs.submit(spec, jobs.reserve("key-1"))
+    assert ground.control.revoke_tokens() > 0
+    assert isinstance(jobs.poll(spec, handle), Running)
+    ground.control.revoke_tokens()
+    assert jobs.submit(spec, jobs.reserve("key-2"))
+    assert ground.asked() == 2
+
+
+def test_a_token_of_a_moment_is_enough(ground: Ground) -> None:
+    ground.control.turn(token_lifetime=1)
+    jobs = ground.jobs()
+    spec = ground.shell("true")
+    assert isinstance(ended(jobs, spec, jobs.submit(spec, jobs.reserve("key-1"))), Succeeded)
+
+
+def test_a_client_whose_time_has_passed_is_to_be_made_anew(ground: Ground) -> None:
+    jobs = ground.jobs()
+    ground.control.expire_client("sandboxclient")
+    with pytest.raises(ConfigError, match=r"client expired.*iris\.nersc\.gov"):
+        jobs.submit(ground.shell("true"), jobs.reserve("key-1"))
+
+
+@pytest.mark.parametrize("kind", ["unavailable", "error", "null"])
+def test_a_maintenance_fails_no_job_and_says_when_it_ends(ground: Ground, kind: str) -> None:
+    """The API may answer 503, or 200 with status ERROR and rows of null: on that the client library falls over."""
+    jobs = ground.jobs()
+    spec = ground.shell("sleep 0.3")
+    handle = jobs.submit(spec, jobs.reserve("key-1"))
+    now = datetime.now(UTC)
+    ground.control.add_outage(now - timedelta(hours=1), now + timedelta(hours=3), status="Active")
+    ground.control.begin_maintenance(kind, "the file system is replaced")
+    try:
+        said = f"the file system is replaced.*planned to end at {now + timedelta(hours=3):%Y-%m-%d %H:%M}"
+        with pytest.raises(ServiceUnavailable, match=said):
+            jobs.poll(spec, handle)
+        with pytest.raises(ServiceUnavailable, match=said):
+            jobs.poll_many([(spec, handle)])
+        with pytest.raises(ServiceUnavailable, match=said):
+            jobs.cancel(handle)
+        with pytest.raises(ServiceUnavailable, match="nothing was submitted"):
+            jobs.submit(spec, jobs.reserve("key-2"))
+        assert jobs.find(spec, "key-2") is None
+    finally:
+        ground.control.end_maintenance()
+        ground.control.clear_outages()
+    assert isinstance(ended(jobs, spec, handle), Succeeded)
+    assert ground.asked() == 1
+
+
+def test_a_machine_that_is_called_unavailable_gets_no_job(ground: Ground) -> None:
+    """The client library looks at the status of the wrong object, and submits."""
+    counted = posts(ground)
+    jobs = ground.jobs()
+    ground.control.set_status("unavailable", notes=["power"])
+    try:
+        with pytest.raises(ServiceUnavailable, match="power"):
+            jobs.submit(ground.shell("true"), jobs.reserve("key-1"))
+    finally:
+        ground.control.set_status("active", notes=[])
+    assert counted() == 0
+    assert jobs.submit(ground.shell("true"), "key-1")
+
+
+@pytest.mark.parametrize("fault", [{"kind": "drop"}, {"status": 500}, {"status": 429, "retry_after": 7}])
+def test_whatever_the_api_answers_instead_is_only_a_doubt(ground: Ground, fault: dict[str, Any]) -> None:
+    jobs = ground.jobs()
+    spec = ground.shell("true")
+    handle = jobs.submit(spec, jobs.reserve("key-1"))
+    ground.facility.client.faults.add("nersc/api", times=0, **fault)
+    began = time.monotonic()
+    with pytest.raises(ServiceUnavailable) as caught:
+        jobs.poll(spec, handle)
+    assert time.monotonic() - began < 3.0  # the client library would go on for a minute
+    assert caught.value.retry_after == fault.get("retry_after")
+    for ask in (
+        lambda: jobs.find(spec, "key-9"),
+        lambda: jobs.poll_many([(spec, handle)]),
+        lambda: jobs.cancel(handle),
+    ):
+        with pytest.raises(ServiceUnavailable):
+            ask()
+
+
+def test_a_facility_that_nobody_reaches_is_only_a_doubt(ground: Ground) -> None:
+    gone = ground.site.model_copy(update={"api_url": "http://127.0.0.1:9/api", "token_url": "http://127.0.0.1:9/token"})
+    jobs = NerscJobs(gone, ground.credentials, patience=ground.patience)
+    spec = ground.shell("true")
+    with pytest.raises(ServiceUnavailable, match=r"does not answer \(ConnectError\)"):
+        jobs.submit(spec, jobs.reserve("key-1"))
+    assert jobs.find(spec, "key-1") is None
+
+
+def test_a_folder_that_cannot_be_made_is_a_setting_to_mend(ground: Ground) -> None:
+    (ground.folder / "file").write_text("")
+    site = ground.site.model_copy(update={"job_folder": str(ground.folder / "file" / "jobs")})
+    jobs = NerscJobs(site, ground.credentials, patience=ground.patience)
+    with pytest.raises(ConfigError, match=r"cannot be made: .*Not a directory.*job_folder"):
+        jobs.submit(ground.shell("true"), jobs.reserve("key-1"))
+    assert ground.asked() == 0
+
+
+@pytest.mark.parametrize("form", ["pem", "jwk", "client library"])
+def test_nersc_takes_the_key_in_every_form(ground: Ground, tmp_path: Path, form: str) -> None:
+    from joserfc.jwk import RSAKey
+
+    assert ground.credentials.path_nersc_pri_key is not None
+    pem = ground.credentials.path_nersc_pri_key.read_text()
+    jwk = RSAKey.import_key(pem).as_dict(private=True)
+    texts = {"pem": pem, "jwk": json.dumps(jwk), "client library": json.dumps({"client_id": "x", "secret": jwk})}
+    path = tmp_path / "key"
+    path.touch(mode=0o600)
+    path.write_text(texts[form])
+    credentials = Credentials(path_nersc_client_id=ground.credentials.path_nersc_client_id, path_nersc_pri_key=path)
+    clients = Clients(site=ground.site, credentials=credentials)
+    assert clients.call(lambda client: client.get("account/").json())["name"] == "alsdev"
+
+
+WITH_HTTPX2 = """
+import sys, httpx, httpx2
+from pathlib import Path
+from orchestration.config import NerscSite, credentials
+from orchestration.errors import ServiceUnavailable
+from orchestration.jobs import JobSpec
+from orchestration.nersc.jobs import NerscJobs
+from orchestration.nersc.errors import foreign
+assert httpx2.HTTPError is not httpx.HTTPError
+jobs = NerscJobs(NerscSite.model_validate_json(sys.argv[1]), credentials())
+spec = JobSpec(executable="/bin/true", directory="/tmp", duration=10.0)
+try:
+    jobs.submit(spec, jobs.reserve("key-1"))
+except ServiceUnavailable as error:
+    assert isinstance(error.__cause__, httpx2.HTTPError) and not isinstance(error.__cause__, httpx.HTTPError)
+    print(error)
+"""
+
+
+def test_the_package_that_takes_away_the_clients_retries_takes_nothing_from_us(ground: Ground, tmp_path: Path) -> None:
+    """Authlib prefers httpx2, whose errors the client library does not know as its own."""
+    assert httpx.__file__ is not None
+    shutil.copytree(Path(httpx.__file__).parent, tmp_path / "httpx2")
+    for module in (tmp_path / "httpx2").rglob("*.py"):
+        module.write_text(
+            module.read_text().replace("from httpx", "from httpx2").replace("import httpx", "import httpx2")
+        )
+    ground.facility.client.faults.add(SUBMISSION, "lost_answer")
+    words = ground.facility.nersc_environment() | {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}",
+        "BEAMLINE_ENV_FILE": "",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_HTTPX2, ground.site.model_dump_json()],
+        env=words,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "does not answer (RemoteProtocolError)" in done.stdout
+    assert ground.asked() == 1

@@ -1,0 +1,86 @@
+"""Whole operations through the ledger, while the API storms and processes are killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nersc_ground import Ground, job_operation
+
+from orchestration.errors import DeadlinePassed, JobFailed, JobPreempted
+from orchestration.ledger import Ledger
+from orchestration.ledger.perform import perform
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite") as ledger:
+        yield ledger
+
+
+@pytest.mark.parametrize("kind", ["lost_answer", "status"])
+def test_a_job_is_run_once_through_a_storm(ground: Ground, ledger: Ledger, kind: str) -> None:
+    for question in ("POST .*/compute/jobs", "GET .*/compute/jobs", "GET .*/tasks", "GET .*/download", "POST .*/token"):
+        ground.facility.client.faults.add(question, kind)
+    done = perform(ledger, job_operation(ledger, ground.folder), ground.jobs())
+    assert (ground.folder / "work" / "runs.txt").read_text() == "run\n"
+    assert ground.asked() == 1
+    assert done.evidence["state"] == "COMPLETED"
+    assert perform(ledger, job_operation(ledger, ground.folder), ground.jobs()).already_done
+
+
+@pytest.mark.parametrize(
+    ("when", "delay"),
+    [("before-submit", 0.0), ("accepted", 0.0), ("accepted", 1.0), ("after-submit", 0.0), ("in-wait", 0.0)],
+)
+def test_a_process_killed_anywhere_doubles_nothing(ground: Ground, ledger: Ledger, when: str, delay: float) -> None:
+    """Also where the API sits on the submission, while the next process already looks for it."""
+    ground.control.turn(submit_delay=delay)
+    program = Path(__file__).with_name("killed_job.py")
+    words = ground.facility.nersc_environment() | {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "BEAMLINE_ENV_FILE": "",
+    }
+    done = subprocess.run(
+        [sys.executable, program, ledger.url, when, ground.site.model_dump_json(), str(ground.folder)],
+        env=words,
+        cwd=ground.folder,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == -9
+    perform(ledger, job_operation(ledger, ground.folder), ground.jobs())
+    assert (ground.folder / "work" / "runs.txt").read_text() == "run\n"
+    assert ground.asked() == 1
+
+
+def test_a_failed_job_can_be_run_again(ground: Ground, ledger: Ledger) -> None:
+    text = "test -e mended || exit 3"
+    with pytest.raises(JobFailed, match="exit code 3"):
+        perform(ledger, job_operation(ledger, ground.folder, text=text), ground.jobs())
+    (ground.folder / "work" / "mended").touch()
+    assert perform(ledger, job_operation(ledger, ground.folder, text=text), ground.jobs()).record.attempt == 2
+    assert ground.asked() == 2
+
+
+def test_at_its_deadline_a_job_is_cancelled_at_slurm(ground: Ground, ledger: Ledger) -> None:
+    ground.control.turn(held=True)
+    with pytest.raises(DeadlinePassed):
+        perform(ledger, job_operation(ledger, ground.folder, deadline=1.5), ground.jobs())
+    assert [job.state.partition(" ")[0] for job in ground.control.jobs()] == ["CANCELLED"]
+
+
+def test_a_preempted_job_is_told_from_one_that_failed(ground: Ground, ledger: Ledger) -> None:
+    """What to do about it is decided where sites are chosen."""
+    jobs = ground.jobs()
+
+    def preempt(_step: str, progress: object) -> None:
+        if "running" in str(progress):
+            ground.control.end_job(ground.control.jobs()[0].id, "PREEMPTED")
+
+    with pytest.raises(JobPreempted):
+        perform(ledger, job_operation(ledger, ground.folder, text="sleep 20"), jobs, on_progress=preempt)
