@@ -18,6 +18,7 @@ from typing import Any
 import click
 import httpx
 
+from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.overview import overview
 from orchestration.ledger.service import Document
 from orchestration.sandbox.trials.audit import ALCF_FLOW, LOCAL_FLOW, NERSC_FLOW, NEW_FILE_FLOW
@@ -32,7 +33,7 @@ TARGETS = {
 }
 
 SIZE = 10_000_000
-TARGET_SECONDS = 3.0
+TARGETS_SECONDS = {NEW_FILE_FLOW: 3.0, LOCAL_FLOW: 3.0, NERSC_FLOW: 10.0, ALCF_FLOW: 10.0}
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Timing:
     """One flow. What no stage accounts for (Prefect's states, the ledger's other records) is the last stage."""
 
     overhead_seconds: float
+    known_after_seconds: float | None
+    """From the end of the job at its site to the flow's knowing it; None for a flow without a job."""
     stages: tuple[Stage, ...]
 
 
@@ -65,13 +68,29 @@ class Overhead:
         mine = [one for one in found.operations if one.began_at >= run.started_at]
         stages = [Stage(one.step, round(one.seconds or 0.0, 3)) for one in mine]
         rest = total - sum(stage.seconds for stage in stages)
-        return Timing(overhead_seconds=round(total, 3), stages=(*stages, Stage("all else", round(rest, 3))))
+        known = next((_known_after(one) for one in mine if "outputs" in (one.evidence or {})), None)
+        return Timing(
+            overhead_seconds=round(total, 3),
+            known_after_seconds=known,
+            stages=(*stages, Stage("all else", round(rest, 3))),
+        )
 
     def _seconds(self, run: str) -> float:
         """From its creation to its end, as Prefect's server says."""
         with httpx.Client(base_url=self._world.prefect_url, timeout=30.0, trust_env=False) as client:
             found: dict[str, Any] = client.get(f"/flow_runs/{run}").raise_for_status().json()
         return _moment(found["end_time"]) - _moment(found["created"])
+
+
+def _known_after(job: OperationRecord) -> float:
+    """By the clock of this machine, on which all the sites of a trial are."""
+    evidence = job.evidence or {}
+    began, lasted, folder = (evidence.get(name) for name in ("started_at", "seconds", "folder"))
+    if isinstance(began, float) and isinstance(lasted, float):
+        ended = began + lasted
+    else:
+        ended = (Path(str(folder)) / "exit.json").stat().st_mtime
+    return round((job.finished_at or 0.0) - ended, 3)
 
 
 def _moment(text: str) -> float:
@@ -111,7 +130,9 @@ def main(repeats: int, *, as_json: bool) -> None:
         click.echo(json.dumps({flow: asdict(timing) for flow, timing in found.items()}))
         return
     for flow, timing in found.items():
-        click.echo(f"{flow}: {timing.overhead_seconds:.2f} s (target below {TARGET_SECONDS:.0f} s)")
+        click.echo(f"{flow}: {timing.overhead_seconds:.2f} s (target below {TARGETS_SECONDS[flow]:.0f} s)")
+        if timing.known_after_seconds is not None:
+            click.echo(f"  the end of the job was known after {timing.known_after_seconds:.2f} s (target below 2 s)")
         for stage in timing.stages:
             click.echo(f"  {stage.seconds:7.3f} s  {stage.name}")
 

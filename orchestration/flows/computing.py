@@ -10,6 +10,7 @@ from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.perform import Outcome
+from orchestration.ledger.service import PollSchedule
 
 _COUNTED: Final = {JobPreempted: "preempted", NodeFailed: "node_failed", JobLost: "lost"}
 """What is nobody's fault, and how the settings call it."""
@@ -29,9 +30,10 @@ def compute(work: Work, operation: Operation[JobSpec], site: ComputeSite) -> Out
         OperationFailed: (one of its subclasses) when the job did not do its work.
     """
     service = work.services.jobs(site)
+    schedule = PollSchedule() if isinstance(site, LocalSite) else PollSchedule(first=site.poll_seconds)
     while True:
         try:
-            return work.perform(operation, service)
+            return work.perform(operation, service, schedule=schedule)
         except (JobPreempted, NodeFailed, JobLost) as error:
             used, allowed = _used(work, operation.key, error), _allowed(site, error)
             if used > allowed:

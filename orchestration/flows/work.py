@@ -32,7 +32,7 @@ from orchestration.ledger.owner import Owner
 from orchestration.ledger.perform import Outcome, perform
 from orchestration.ledger.runs import LEASE_SECONDS, RunState
 from orchestration.ledger.scan import Scan
-from orchestration.ledger.service import Document, Progress, Request, Service
+from orchestration.ledger.service import Document, PollSchedule, Progress, Request, Service
 from orchestration.ledger.waiting import Waiting
 
 R = TypeVar("R", bound=Request)
@@ -57,8 +57,8 @@ class Work:
     """What watches over the operations that this run performs, and may give one up: `orchestration.flows.guarding`."""
     _logged_at: dict[str, float] = field(default_factory=dict)
 
-    def perform(self, operation: Operation[R], service: Service[R]) -> Outcome:
-        """The operation as a stage that Prefect shows, done exactly once by the ledger.
+    def perform(self, operation: Operation[R], service: Service[R], *, schedule: PollSchedule | None = None) -> Outcome:
+        """The operation as a stage that Prefect shows, done exactly once by the ledger, asked about as `schedule` says.
 
         A run of a deployment that waits for long is suspended here: its process ends, and another comes back to here.
         """
@@ -69,7 +69,7 @@ class Work:
             if branch is not None:
                 branch.working()
             try:
-                outcome = self._stage(operation, service)
+                outcome = self._stage(operation, service, schedule)
             except Waiting as waiting:
                 if branch is not None:
                     raise
@@ -88,7 +88,7 @@ class Work:
         """
         return side_by_side(calls, suspend=self.suspension.suspend)
 
-    def _stage(self, operation: Operation[R], service: Service[R]) -> Outcome:
+    def _stage(self, operation: Operation[R], service: Service[R], schedule: PollSchedule | None) -> Outcome:
         left: list[Waiting] = []
         done: list[Outcome] = []
 
@@ -101,6 +101,7 @@ class Work:
                         operation,
                         service,
                         run_id=self.run_id,
+                        schedule=schedule,
                         on_progress=self._log_progress,
                         may_leave=self._may_leave,
                         redo=operation.key not in self.awaited,

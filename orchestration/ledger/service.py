@@ -141,7 +141,7 @@ class PollSchedule:
     """How often to ask: quickly at first, then less and less, never later than a few per cent of the elapsed time."""
 
     first: float = 0.05
-    fraction: float = 0.03
+    fraction: float = 0.02
     ceiling: float = 30.0
 
     def interval(self, elapsed: float) -> float:

@@ -24,6 +24,9 @@ from orchestration.sandbox.layout import Layout
 from orchestration.sandbox.processes import MARK
 from orchestration.sandbox.superfacility.credentials import NERSC_CLIENT_ID, Credential
 
+POLL_SECONDS = 0.1
+"""A facility of one's own may be asked often."""
+
 _PRIVATE = ("PREFECT_", "GLOBUS_", "SCICAT_", "BEAMLINE_", "PATH_NERSC_", "SFAPI_")
 """What begins so in the caller's environment may lead to, or open, the real services: it does not go into a sandbox."""
 
@@ -178,7 +181,7 @@ def _moved(source: Path, mounts: Mapping[str, Path], sites: Mapping[str, Mapping
         if "mount" in endpoint:
             endpoint["mount"] = str(mounts[name])
     for name, changes in sites.items():
-        document["compute_sites"][name].update(changes)
+        document["compute_sites"][name] |= {**changes, "poll_seconds": POLL_SECONDS}
     head = f"# Made from {source} by `beamline sandbox up`, and again each time: change that file instead.\n"
     return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
