@@ -24,9 +24,6 @@ from orchestration.remote import Launch, Times, verdict
 _LOOK_PATIENCE = 0.5
 """Seconds that a poll waits for the login endpoint to read a report before it says that it does."""
 
-_CANCEL_PATIENCE = 4.0
-"""Seconds that a cancellation waits for the runner to stop; it looks for the marker twice a second."""
-
 _REPORT_SECONDS = 60.0
 """What a runner may take beyond the job's own time to stop it and to check its outputs."""
 
@@ -62,12 +59,14 @@ class GlobusCompute:
 
     The web service cannot stop a task that it has accepted. A job is stopped by what the login endpoint leaves in its
     folder: one that has not begun never will, one that runs ends by itself. A runner without its worker gets
-    `lost_patience` seconds to stop and to leave a report.
+    `lost_patience` seconds to stop and to leave a report; one that is cancelled, `cancel_patience` seconds before the
+    answer is that nothing is known yet.
     """
 
     site: GlobusComputeSite
     credentials: Credentials
     lost_patience: float = 30.0
+    cancel_patience: float = 4.0
     _tasks: ComputeTasks = field(init=False, repr=False, compare=False)
     _lost: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -119,7 +118,7 @@ class GlobusCompute:
     def cancel(self, handle: str) -> CancelAnswer:
         found = Handle.parse(handle)
         folder = self._folder(found)
-        end = time.monotonic() + _CANCEL_PATIENCE
+        end = time.monotonic() + self.cancel_patience
         while (left := end - time.monotonic()) > 0:
             seen = self._errands.look(folder, stop=Stop.CANCELLED, patience=left)
             if seen is None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import globus_sdk
 from globus_compute_sdk import Client, Executor
 from globus_compute_sdk.sdk.executor import _RESULT_WATCHERS
-from globus_compute_sdk.serialize import PureSourceTextInspect
+from globus_compute_sdk.serialize import JSONData, PureSourceTextInspect
 
 from orchestration.sandbox.client import SandboxClient
 from orchestration.sandbox.compute.settings import COMPUTE_ENDPOINT, LOGIN_ENDPOINT, endpoint_id
@@ -56,7 +56,12 @@ def compute_client(url: str, **options: Any) -> Client:
         client_secret=CLIENT_SECRET,
         config=globus_sdk.GlobusAppConfig(token_storage="memory"),
     )
-    client = Client(app=app, do_version_check=False, code_serialization_strategy=PureSourceTextInspect(), **options)
+    client = Client(
+        app=app,
+        do_version_check=False,
+        code_serialization_strategy=PureSourceTextInspect(),
+        data_serialization_strategy=JSONData(),  # type: ignore[no-untyped-call]
+    )
     web = client._compute_web_client
     for each in (web.v2, web.v3):
         each.base_url = url
@@ -66,16 +71,20 @@ def compute_client(url: str, **options: Any) -> Client:
 
 
 @contextmanager
-def executor(client: Client, endpoint: str, **options: Any) -> Iterator[Executor]:
+def executor(client: Client, endpoint: str, **options: Any) -> Iterator[Any]:
     """Shut down at the end with what it left running in this process."""
-    made = Executor(endpoint_id=endpoint, client=client, api_burst_limit=8, api_burst_window_s=1, **options)
+    made: Any = Executor(endpoint_id=endpoint, client=client, api_burst_limit=8, api_burst_window_s=1, **options)
     try:
         yield made
     finally:
-        made.shutdown(wait=False, cancel_futures=True)  # type: ignore[no-untyped-call]
+        made.shutdown(wait=False, cancel_futures=True)
         # They are left running for another executor of the same group; at the end of a test there is none.
         for watcher in list(_RESULT_WATCHERS.values()):
-            watcher.shutdown()  # type: ignore[no-untyped-call]
+            loop = watcher._connection.ioloop if watcher._connection else None
+            watcher.shutdown()
+            watcher.join(10)
+            if loop is not None:
+                loop.close()  # the SDK leaves that to the garbage collector  # type: ignore[no-untyped-call]
 
 
 def eventually(ask: Callable[[], Any], *, seconds: float = 15.0) -> Any:

@@ -46,9 +46,9 @@ class Yard:
             endpoints=ComputeEndpoints(compute=UUID(Ground.compute), non_compute=UUID(Ground.login)),
         )
 
-    def service(self, site: GlobusComputeSite | None = None, *, lost_patience: float = 30.0) -> GlobusCompute:
+    def service(self, site: GlobusComputeSite | None = None, **patience: float) -> GlobusCompute:
         """As a process makes it that has just begun."""
-        return GlobusCompute(site or self.site(), CREDENTIALS, lost_patience=lost_patience)
+        return GlobusCompute(site or self.site(), CREDENTIALS, **patience)
 
     def job(
         self,

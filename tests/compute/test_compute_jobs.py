@@ -313,7 +313,7 @@ def test_cancelling_without_a_login_endpoint_is_not_claimed_to_have_worked(yard:
         service.cancel(handle)
     yard.ground.control.compute.switch(Ground.login, online=True)
     yard.ground.control.compute.switch(Ground.login, held=True)
-    impatient = yard.service()
+    impatient = yard.service(cancel_patience=0.3)
     assert impatient.cancel(handle) is CancelAnswer.UNKNOWN
 
 

@@ -22,6 +22,12 @@ class Book:
         self._store = store
         self.load()
 
+    def forget_all(self) -> None:
+        """All but where the broker listens, which does not change while it does."""
+        for kind in (_FUNCTION, _ENDPOINT, _USER_ENDPOINT, _GROUP, _TASK, _PAYLOAD, _RESULT):
+            self._store.clear(kind)
+        self.load()
+
     def load(self) -> None:
         """As the store has it."""
         store = self._store

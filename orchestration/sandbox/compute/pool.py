@@ -13,7 +13,7 @@ from orchestration.ledger.service import Document
 from orchestration.local.processes import ProcessIdentity
 from orchestration.sandbox import documents
 from orchestration.sandbox.compute.messages import Result
-from orchestration.sandbox.compute.processes import Worker, kill, reap
+from orchestration.sandbox.compute.processes import Worker, gone, kill, reap
 from orchestration.sandbox.compute.worker import RESULT_SUFFIX
 
 logger = logging.getLogger(__name__)
@@ -99,15 +99,16 @@ class Pool:
         for _, watching in self._adopted.values():
             watching.cancel()
         await asyncio.gather(*self._starting.values(), return_exceptions=True)
-        for worker in list(self._workers):
+        workers, self._workers = self._workers, []
+        adopted, self._adopted = self._adopted, {}
+        for worker in workers:
             if now:
                 worker.kill()
             worker.abandon()
         if now:
-            for identity, _ in self._adopted.values():
+            for identity, _ in adopted.values():
                 kill(identity)
-        self._workers.clear()
-        self._adopted.clear()
+            await gone([worker.pid for worker in workers])
         await asyncio.sleep(0)  # the pipes are closed in the loop's next round
 
     def _start(self) -> Worker:

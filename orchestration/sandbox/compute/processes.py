@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import orchestration
@@ -71,6 +71,12 @@ class Worker(asyncio.Protocol):
         self._on_lost(self)
 
 
+async def gone(pids: Iterable[int]) -> None:
+    """Wait until these have ended and were waited for."""
+    while reap() & set(pids):
+        await asyncio.sleep(0.01)
+
+
 def kill(leader: ProcessIdentity) -> None:
     """End a process of the pool with all that came of it, as when a node is lost."""
     if ProcessIdentity.of(leader.pid) == leader:
@@ -88,12 +94,14 @@ def _descendants(pid: int) -> list[int]:
     return [*children, *(found for child in children for found in _descendants(child))]
 
 
-def reap() -> None:
+def reap() -> set[int]:
+    """Wait for those that have ended; returns those that have not."""
     for pid in list(_unreaped):
         with contextlib.suppress(ChildProcessError):
             if os.waitpid(pid, os.WNOHANG)[0] != pid:
                 continue
         _unreaped.discard(pid)
+    return set(_unreaped)
 
 
 def _spawn(log: Path) -> tuple[int, int, int]:

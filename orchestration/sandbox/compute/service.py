@@ -79,7 +79,7 @@ class ComputeService:
             self._queues.delete(name)
         for user in [*self.book.user_endpoints, *self.book.endpoints]:
             self._queues.purge(task_queue(user))
-        self.book.load()
+        self.book.forget_all()
         self._waiting.clear()
         self._set_up()
         self.book.broker_port = self._broker.port
