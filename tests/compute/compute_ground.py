@@ -81,7 +81,7 @@ def executor(client: Client, endpoint: str, **options: Any) -> Iterator[Any]:
         # They are left running for another executor of the same group; at the end of a test there is none.
         for watcher in list(_RESULT_WATCHERS.values()):
             loop = watcher._connection.ioloop if watcher._connection else None
-            watcher.shutdown()
+            watcher.shutdown()  # type: ignore[no-untyped-call]
             watcher.join(10)
             if loop is not None:
                 loop.close()  # the SDK leaves that to the garbage collector  # type: ignore[no-untyped-call]

@@ -19,7 +19,6 @@ from orchestration.sandbox.compute.settings import ComputeSettings, InlineEndpoi
 from orchestration.sandbox.settings import Settings
 from orchestration.sandbox.testing import RunningFacility, running_facility
 
-
 NO_DETAILS = pytest.mark.filterwarnings(r"ignore:\s*Environment differences detected")
 """A worker that is lost leaves nothing about itself: so the SDK suspects it of being different."""
 
