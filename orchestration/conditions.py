@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from orchestration.ledger.service import Document, Json
 
@@ -58,3 +59,12 @@ class SiteCondition:
         """For the record of a choice."""
         outages: list[Json] = [each.document() for each in self.outages]
         return {"state": self.state.value, "note": self.note, "outages": outages, "hours_left": self.hours_left}
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """What says how a site is."""
+
+    def condition(self) -> SiteCondition:
+        """Asked now; raises ServiceUnavailable, or says UNKNOWN, where nobody answers."""
+        ...

@@ -9,11 +9,10 @@ import time
 import uuid
 from datetime import UTC, datetime
 
-from orchestration.conditions import Outage, SiteCondition, SiteState
+from orchestration.conditions import Outage, SiteCondition, SiteState, Tells
 from orchestration.config import ComputeSite, LocalSite, NerscSite, RemoteSite, Settings
 from orchestration.doctor.check import Check, Health, attempt, refused
 from orchestration.errors import ConfigError, JobFailed, OrchestrationError
-from orchestration.flows.prospects import Tells
 from orchestration.flows.services import Services
 from orchestration.jobs import JobSpec, Output, OutputKind, Resources
 from orchestration.ledger.service import Failed, Succeeded

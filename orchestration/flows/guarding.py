@@ -178,7 +178,7 @@ class GuardedJobs(_Guarded):
             return status
         trouble = self._trouble(handle)
         if not trouble:
-            return replace(status, needs_care=status.needs_care or status.queued)
+            return status  # a watcher, if it is left to one, looks at the site as well
         return self._withdrawn(request, handle, status, trouble)
 
     def _withdrawn(self, request: Request, handle: str, status: Running, trouble: str) -> Status:
@@ -234,7 +234,7 @@ class GuardedJobs(_Guarded):
 
 
 class BulkGuardedJobs(GuardedJobs):
-    """Of a service that a run need not stay for, once the job has begun."""
+    """Of a service that a run need not stay for."""
 
     def poll_many(self, items: Sequence[tuple[Request, str]]) -> Mapping[str, Status]:
         if not isinstance(self.inner, BulkService):

@@ -30,6 +30,8 @@ class Polled:
     """Keys of operations whose runs have to go on, since they ended or need care."""
     progress: Mapping[str, Document]
     """By key, of those that go on."""
+    begun: Collection[str]
+    """Keys of those that do not wait for their turn any more: trouble of their site does not concern them."""
 
 
 @dataclass
@@ -88,17 +90,19 @@ def poll(services: Services, name: str, records: Sequence[OperationRecord]) -> P
     """
     service = services.named(name)
     if not isinstance(service, BulkService):  # it was, to the version of this program whose run has left
-        return Polled(ended=[record.key for record in records], progress={})
+        return Polled(ended=[record.key for record in records], progress={}, begun=())
     items, keys, unreadable = _items(services, records)
     statuses: Mapping[str, Status] = service.poll_many(items) if items else {}
     ended = list(unreadable)
+    begun: list[str] = []
     progress: dict[str, Document] = {}
     for handle, status in statuses.items():
         if isinstance(status, Running) and not status.needs_care:
             progress |= dict.fromkeys(keys.get(handle, ()), asdict(status.progress))
+            begun += [] if status.queued else keys.get(handle, ())
         else:
             ended += keys.get(handle, ())
-    return Polled(ended=ended, progress=progress)
+    return Polled(ended=ended, progress=progress, begun=begun)
 
 
 def _items(

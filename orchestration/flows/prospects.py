@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, runtime_checkable
 
 from orchestration.conditions import SiteCondition, SiteState
 from orchestration.config import ComputeSite, GlobusComputeSite, IriSite, LocalSite, NerscSite, RemoteSite
-from orchestration.errors import ConfigError, OrchestrationError
+from orchestration.errors import OrchestrationError
 from orchestration.flows.asking import answers
 from orchestration.flows.copying import RAW, look
 from orchestration.flows.siting import Prospect
@@ -23,15 +22,6 @@ DAY = 24 * 3600.0
 
 SERVICES = {LocalSite: "local.jobs", NerscSite: "nersc.jobs", GlobusComputeSite: "globus.compute", IriSite: "iri.jobs"}
 """How the ledger calls what runs the jobs of each kind of site."""
-
-
-@runtime_checkable
-class Tells(Protocol):
-    """What says how a site is."""
-
-    def condition(self) -> SiteCondition:
-        """Asked now; raises ServiceUnavailable, or says UNKNOWN, where nobody answers."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +63,7 @@ def condition(work: Work, site: ComputeSite) -> SiteCondition:
     Raises:
         OrchestrationError: if it does not say.
     """
-    if isinstance(site, LocalSite):
-        return SiteCondition(state=SiteState.UP)
-    try:
-        service = work.services.jobs(site)
-        teller = getattr(service, "status", service)
-        return teller.condition() if isinstance(teller, Tells) else SiteCondition(state=SiteState.UNKNOWN)
-    except ConfigError as error:
-        return SiteCondition(state=SiteState.DOWN, note=error.what)
+    return work.services.site_condition(site)
 
 
 def _heard(answer: SiteCondition | Exception | None, seconds: float) -> SiteCondition:

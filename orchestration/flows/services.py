@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from orchestration import config
+from orchestration.conditions import SiteCondition, SiteState, Tells
 from orchestration.config import (
     ComputeSite,
     Endpoint,
@@ -15,9 +16,10 @@ from orchestration.config import (
     NerscSite,
     RemoteSite,
     Settings,
+    SitingPolicy,
     state_directory,
 )
-from orchestration.errors import UnknownName
+from orchestration.errors import ConfigError, UnknownName
 from orchestration.flows.requests import request_of
 from orchestration.flows.runs import PrefectRun, PrefectSchedule
 from orchestration.flows.server import insist
@@ -121,6 +123,34 @@ class Services:
                 from orchestration.iri.jobs import IriJobs
 
                 return IriJobs(site)
+
+    @property
+    def siting(self) -> SitingPolicy:
+        return self._settings.siting
+
+    def condition(self, name: str) -> SiteCondition:
+        """How the site of a service of that name says that it is; UP for services without a site.
+
+        Raises:
+            OrchestrationError: if it does not say.
+        """
+        _, found, site = name.partition("@")
+        return self.site_condition(self._settings.site(site)) if found else SiteCondition(state=SiteState.UP)
+
+    def site_condition(self, site: ComputeSite) -> SiteCondition:
+        """How a site says that it is. A site that this service is not set up for is down for it.
+
+        Raises:
+            OrchestrationError: if it does not say.
+        """
+        if isinstance(site, LocalSite):
+            return SiteCondition(state=SiteState.UP)
+        try:
+            service = self.jobs(site)
+            teller = getattr(service, "status", service)
+            return teller.condition() if isinstance(teller, Tells) else SiteCondition(state=SiteState.UNKNOWN)
+        except ConfigError as error:
+            return SiteCondition(state=SiteState.DOWN, note=error.what)
 
     def request_of(self, record: OperationRecord) -> Request | None:
         """What was asked of the service of an operation; None for services that never need it back."""

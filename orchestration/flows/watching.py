@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from orchestration.errors import LedgerError, ServiceUnavailable
+from orchestration.flows.guarding import Watch
 from orchestration.flows.polling import Subject, poll
 from orchestration.flows.services import Services
 from orchestration.flows.standing import close_cancelled, look_at_runs
@@ -103,7 +104,9 @@ class Watcher:
     began: Callable[[], None] = lambda: None
     owner: Owner = field(default_factory=Owner.here)
     _subjects: dict[str, Subject] = field(default_factory=dict)
+    _sites: dict[str, Watch] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
+    _begun: set[str] = field(default_factory=set)
     _progress: dict[str, Document] = field(default_factory=dict)
     _written: dict[str, Document] = field(default_factory=dict)
     _written_at: float = float("-inf")
@@ -168,6 +171,7 @@ class Watcher:
         """What nobody waits for any more."""
         self._busy = {name: future for name, future in self._busy.items() if not future.done()}
         self._ended &= picture.operations.keys()
+        self._begun &= picture.operations.keys()
         runs = {run.id for run in picture.runs}
         self._resumed_at = {run: at for run, at in self._resumed_at.items() if run in runs}
         for known in (self._progress, self._written):
@@ -194,9 +198,29 @@ class Watcher:
             subject.asked(due)
 
     def _poll(self, name: str, records: Sequence[OperationRecord]) -> None:
-        polled = poll(self.services, name, records)
-        self._progress.update(polled.progress)
-        self._ended.update(polled.ended)
+        site = self._site(name)
+        try:
+            polled = poll(self.services, name, records)
+        except ServiceUnavailable:
+            site.unanswered()
+            raise
+        else:
+            site.answered()
+            self._progress.update(polled.progress)
+            self._ended.update(polled.ended)
+            self._begun.update(polled.begun)
+        finally:
+            # What has not begun at a site in trouble may have to go elsewhere: its run decides that.
+            waiting = {record.key for record in records} - self._begun
+            if waiting and (trouble := site.trouble()):
+                logger.warning("%s: %d runs look for themselves", trouble, len(waiting - self._ended))
+                self._ended.update(waiting)
+
+    def _site(self, name: str) -> Watch:
+        if name not in self._sites:
+            ask = partial(self.services.condition, name)
+            self._sites[name] = Watch(site=name.partition("@")[2] or name, policy=self.services.siting, ask=ask)
+        return self._sites[name]
 
     def _write_progress(self) -> None:
         if time.monotonic() - self._written_at < PROGRESS_SECONDS:

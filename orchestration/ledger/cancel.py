@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from typing import Generic, TypeVar
 
 from orchestration.errors import Cancelled, InvalidInput, OperationFailed, PolicyRefused, ServiceUnavailable
 from orchestration.ledger import Ledger
@@ -13,6 +14,8 @@ from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.service import CancelAnswer, Failed, Request, Running, Service, Status
 from orchestration.ledger.waiting import backoff
+
+R = TypeVar("R", bound=Request)
 
 PATIENCE_SECONDS = 20.0
 """How long the run that holds an operation gets to cancel it itself."""
@@ -23,7 +26,7 @@ CONFIRM_SECONDS = 10.0
 logger = logging.getLogger(__name__)
 
 
-def cancel(ledger: Ledger, key: str, service: Service[Request], request: Request | None = None) -> CancelAnswer:
+def cancel(ledger: Ledger, key: str, service: Service[R], request: R | None = None) -> CancelAnswer:
     """Cancel one operation, through the run that holds it or, where that is dead, directly.
 
     With its `request` the service can be asked how it ended, or whether it was submitted at all, and the operation is
@@ -51,11 +54,11 @@ def cancel(ledger: Ledger, key: str, service: Service[Request], request: Request
     return CancelAnswer.UNKNOWN
 
 
-class _Cancelling:
+class _Cancelling(Generic[R]):
     """One operation, claimed only to end it."""
 
     def __init__(
-        self, ledger: Ledger, record: OperationRecord, owner: Owner, service: Service[Request], request: Request | None
+        self, ledger: Ledger, record: OperationRecord, owner: Owner, service: Service[R], request: R | None
     ) -> None:
         self._rows = ledger.operations
         self._record = record

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from prefect.states import Running as RunningState
 from waiting_world import BulkSite, RememberedRuns, Site, SitesOnly, job, leave, suspend, wait_until
 
+from orchestration.conditions import SiteState
 from orchestration.flows import watching
 from orchestration.flows.watching import Watcher
 from orchestration.ledger import Ledger
@@ -24,6 +26,7 @@ from orchestration.ledger.scan import Scan
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "TURN_SECONDS", 0.02)
     monkeypatch.setattr(watching, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(watching, "LEASE_SECONDS", 0.3)
     monkeypatch.setattr(watching, "PROGRESS_SECONDS", 0.05)
     monkeypatch.setattr("orchestration.ledger.cancel.CONFIRM_SECONDS", 0.3)
 
@@ -134,6 +137,31 @@ def test_one_site_that_fails_in_an_unplanned_way_does_not_keep_others_waiting(
         wait_until(lambda: "an error nobody planned for" in caplog.text)
 
 
+def test_runs_whose_jobs_have_not_begun_look_for_themselves_when_their_site_goes_down(
+    ledger: Ledger, scan: Scan
+) -> None:
+    site, prefect = BulkSite(), RememberedRuns()
+    site.begun.add(waiting_run(ledger, prefect, scan, site, "begun"))
+    waiting_run(ledger, prefect, scan, site, "queued")
+    with watching_over(ledger, prefect, site):
+        wait_until(lambda: site.asked)
+        assert not prefect.resumed
+        site.state = SiteState.DOWN
+        wait_until(lambda: prefect.resumed)
+    assert prefect.resumed == ["queued"]
+
+
+def test_a_site_that_does_not_answer_for_long_is_as_good_as_down(ledger: Ledger, scan: Scan) -> None:
+    site, prefect = BulkSite(), RememberedRuns()
+    site.begun.add(waiting_run(ledger, prefect, scan, site, "begun"))
+    waiting_run(ledger, prefect, scan, site, "queued")
+    with watching_over(ledger, prefect, site):
+        wait_until(lambda: site.asked)
+        site.silent = True
+        wait_until(lambda: prefect.resumed)
+    assert prefect.resumed == ["queued"]
+
+
 def test_while_prefect_is_away_sites_are_asked_and_runs_are_resumed_later(ledger: Ledger, scan: Scan) -> None:
     site, prefect = BulkSite(), RememberedRuns()
     handle = waiting_run(ledger, prefect, scan, site, "r")
@@ -212,8 +240,7 @@ def test_a_run_that_was_deleted_in_prefect_is_closed_and_its_job_left_alone(ledg
 def test_a_run_whose_new_process_died_before_it_could_say_so_is_dead(ledger: Ledger, scan: Scan) -> None:
     site, prefect = BulkSite(), RememberedRuns()
     waiting_run(ledger, prefect, scan, site, "r")
-    state = RunningState()
-    prefect.known["r"] = state.model_copy(update={"timestamp": state.timestamp.subtract(hours=1)})
+    prefect.known["r"] = RunningState(timestamp=datetime.now(UTC) - timedelta(hours=1))
     with watching_over(ledger, prefect, site):
         wait_until(lambda: [run.id for run in ledger.runs.dead()] == ["r"])
 

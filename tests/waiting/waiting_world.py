@@ -12,7 +12,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled as CancelledState
 from prefect.states import Scheduled, Suspended
 
-from orchestration.config import Settings
+from orchestration.conditions import SiteCondition, SiteState
+from orchestration.config import Settings, SitingPolicy
 from orchestration.errors import Cancelled, JobFailed, ServiceUnavailable
 from orchestration.flows.services import Services
 from orchestration.flows.suspending import SuspendedRuns
@@ -51,6 +52,8 @@ class Site:
     silent: bool = False
     confirms: bool = True
     needs_care: bool = False
+    begun: set[str] = field(default_factory=set)
+    state: SiteState = SiteState.UP
 
     def reserve(self, key: str) -> str:
         return key
@@ -95,19 +98,26 @@ class BulkSite(Site):
         self._speak()
         for request, handle in items:
             assert request == self.submitted[handle]
-        running = Running(progress=Progress(note="in the queue"), needs_care=self.needs_care)
-        return {handle: self.ended.get(handle, running) for _, handle in items}
+        return {handle: self.ended.get(handle, self._running(handle)) for _, handle in items}
+
+    def _running(self, handle: str) -> Running:
+        queued = handle not in self.begun
+        progress = Progress(note="in the queue" if queued else "runs")
+        return Running(progress=progress, queued=queued, needs_care=self.needs_care)
 
 
 class SitesOnly(Services):
     """The services of a beamline that has these sites and nothing else."""
 
     def __init__(self, *sites: Site) -> None:
-        super().__init__(Settings())
+        super().__init__(Settings(siting=SitingPolicy(look_seconds=0.1, silence_seconds=1.0)))
         self._sites = {site.name: site for site in sites}
 
     def named(self, name: str) -> Service[Any]:
         return self._sites[name]
+
+    def condition(self, name: str) -> SiteCondition:
+        return SiteCondition(state=self._sites[name].state)
 
 
 @dataclass(frozen=True)
