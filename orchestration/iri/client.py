@@ -94,7 +94,14 @@ class IriClient:
         return self._resources[name]
 
     def _look_up(self, name: str) -> Document:
-        rows = objects(self.get("status/resources", {"limit": 1000}, public=True), self.where)
+        try:
+            rows = objects(self.get("status/resources", {"limit": 1000}, public=True), self.where)
+        except errors.Refused as refused:
+            raise ConfigError(
+                f"there is no IRI API of version {self.site.version} at this address: {refused.said}",
+                where=self.where,
+                next_step="correct `api_url` and `version` of the site, then run `beamline config check`",
+            ) from refused
         found = [row for row in rows if row.get("id") == name or str(row.get("name")).lower() == name.lower()]
         if not found or not isinstance(found[0].get("id"), str):
             names = ", ".join(sorted(str(row.get("name")) for row in rows)) or "none"
