@@ -315,10 +315,11 @@ class ComputeService:
 
     def _pending(self, task: Task) -> str:
         endpoint = self.book.endpoints.get(task.endpoint)
-        if task.stage is Stage.RUNNING:
-            return "running"
-        if endpoint is None or not endpoint.online:
+        if endpoint is None or (task.stage is not Stage.RUNNING and not endpoint.online):
             return "waiting-for-ep"
+        if task.stage is Stage.RUNNING and endpoint.kind is EndpointKind.INLINE:
+            return "running"
+        # What an endpoint program has taken may run, or wait for a computer: it tells nobody which.
         return "waiting-for-nodes" if endpoint.held else "waiting-for-launch"
 
     def _read(self, body: bytes) -> tuple[str, Document]:
