@@ -34,7 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("jobs", nargs="*", metavar="NUMBER", help="of a job at Slurm")
     parser.add_argument("--ours", nargs="?", const="", metavar="KEY", help="those of this service, by how a key begins")
-    parser.add_argument("--site", default="", help="in config.yml, if there are several of kind nersc")
+    parser.add_argument("--site", default="", help="in config.yml, if there are several machines of kind nersc")
     parser.add_argument("--config", type=Path, help="config.yml, if it is not found by itself")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     asked = parser.parse_args()
@@ -57,15 +57,15 @@ def main() -> int:
 
 
 def _site(name: str, path: Path | None) -> NerscSite:
-    config.load_environment()
     settings = config.load(path)
     found = {key: site for key, site in settings.compute_sites.items() if isinstance(site, NerscSite)}
     if name in found:
         return found[name]
-    if not name and len(found) == 1:
-        return next(iter(found.values()))
+    machines = {(site.api_url, site.machine) for site in found.values()}
+    if not name and len(machines) == 1:
+        return next(iter(found.values()))  # all of them see the same jobs
     raise UnknownName(
-        f"there is no site {name!r} of kind nersc" if name else "which site?",
+        f"there is no site {name!r} of kind nersc" if name else "sites of kind nersc are not one machine",
         where="compute_sites of config.yml",
         next_step=f"name one with --site: {', '.join(found) or 'but none is configured'}",
     )

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from orchestration.config import Credentials, NerscSite
 from orchestration.nersc.auth import ClientKey, read_client_key
-from orchestration.nersc.errors import foreign, status_of, translate
+from orchestration.nersc.errors import foreign, is_oauth, status_of, translate
 
 if TYPE_CHECKING:
     import httpx
@@ -93,6 +93,9 @@ class Clients:
         try:
             return self._renewing(client, ask)
         except foreign() as error:
+            if is_oauth(error):
+                # It keeps whatever the token's address answered, a refusal too, and would show that for ever.
+                self._discard()
             raise translate(error, where=place) from error
 
     def _renewing(self, client: Verbs, ask: Callable[[Verbs], T]) -> T:
@@ -101,9 +104,12 @@ class Clients:
         except foreign() as error:
             if status_of(error) != 401 or self.credentials is None:
                 raise
-        self._threads.client = None
-        client.close()
+        self._discard()
         return ask(self._client())
+
+    def _discard(self) -> None:
+        client, self._threads.client = self._client(), None
+        client.close()
 
     def _client(self) -> Verbs:
         found: Verbs | None = getattr(self._threads, "client", None)

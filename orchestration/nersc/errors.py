@@ -10,7 +10,7 @@ import re
 from types import ModuleType
 from typing import Any
 
-from orchestration.errors import ConfigError, JobFailed, OrchestrationError, ServiceUnavailable
+from orchestration.errors import ConfigError, OrchestrationError, ServiceUnavailable
 
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 _REFUSED_CLIENT = frozenset({"invalid_client", "unauthorized_client", "invalid_grant", "access_denied"})
@@ -53,7 +53,7 @@ def translate(error: Exception, *, where: str) -> OrchestrationError:
     status = status_of(error)
     if status is not None:
         return _answered(error, status, where)
-    if _is_oauth(error):
+    if is_oauth(error):
         return _unproven(error, where)
     if isinstance(error, json.JSONDecodeError):
         return ServiceUnavailable("the Superfacility API answered what is not JSON", where=where)
@@ -80,10 +80,11 @@ def _answered(error: Any, status: int, where: str) -> OrchestrationError:
             where=where,
             next_step="give the client the right to submit jobs (colour red) at iris.nersc.gov, or the file its mode",
         )
-    return JobFailed(
+    # Not the failure of a job: it may go on, and is asked about again once this is mended.
+    return ConfigError(
         f"the Superfacility API refuses the request: {said}",
         where=where,
-        next_step="check machine, api_url and job_folder of the site in the settings",
+        next_step="check machine and api_url of the site in the settings, then start the flow again",
     )
 
 
@@ -94,7 +95,7 @@ def _unproven(error: Any, where: str) -> OrchestrationError:
     return ServiceUnavailable(f"NERSC gives no access token: {said}", where=where)
 
 
-def _is_oauth(error: Exception) -> bool:
+def is_oauth(error: Exception) -> bool:
     base: Any = importlib.import_module("authlib.common.errors")
     return isinstance(error, base.AuthlibBaseError)
 

@@ -20,7 +20,7 @@ from orchestration.nersc.client import Clients
 from orchestration.nersc.ending import Remains, stopped
 from orchestration.nersc.memory import Memory, Patience
 from orchestration.nersc.rows import Row
-from orchestration.nersc.script import BatchScript, log_path, start_within
+from orchestration.nersc.script import BatchScript, log_path, outside, start_within
 from orchestration.nersc.states import note
 from orchestration.nersc.status import NerscStatus
 from orchestration.nersc.submission import UNKNOWN_JOB, Submission
@@ -166,7 +166,7 @@ class NerscJobs:
         row = _only(self._calls.accounting(jobs=job.numbered), job) if job.numbered else None
         if row is not None and row.over:
             return CancelAnswer.CANCELLED if row.state == "CANCELLED" else CancelAnswer.ALREADY_FINISHED
-        report = self._report(posixpath.join(self.site.job_folder, job.token, REPORT)) if job.token else None
+        report = self._report(job.token) if job.token else None
         if report is None:
             return CancelAnswer.UNKNOWN
         by_force = report.get("reason") in ("cancelled", "terminated")
@@ -174,10 +174,9 @@ class NerscJobs:
 
     def _after(self, request: JobSpec, job: _Handle, row: Row | None) -> Status:
         """Of a job that is not in the queue."""
-        launch = Launch(site=self.site, spec=request, token=job.token)
         title = request.name or PurePosixPath(request.executable).name
-        remains = Remains(title=title, site=self.site.name, job=job.job, row=row, log=log_path(launch))
-        report = self._report(launch.report)
+        remains = Remains(title=title, site=self.site.name, job=job.job, row=row, log=log_path(self.site, job.token))
+        report = self._report(job.token)
         waited = self._memory.waited("ended", str(job))
         if report is not None:
             if remains.ending is None and stopped(report) and waited < self.patience.unknown:
@@ -207,9 +206,9 @@ class NerscJobs:
         self._memory.settled(job.token, str(job))
         return status
 
-    def _report(self, path: str) -> Document | None:
+    def _report(self, token: str) -> Document | None:
         """None also while only a part of it can be read."""
-        content = self._calls.download(path)
+        content = self._calls.download(posixpath.join(outside(self.site, self.site.job_folder), token, REPORT))
         try:
             found = json.loads(content or b"null")
         except ValueError:

@@ -33,9 +33,18 @@ def token_of(name: str) -> str | None:
     return name.removeprefix(NAME_PREFIX) if name.startswith(NAME_PREFIX) else None
 
 
-def log_path(launch: Launch) -> str:
+def outside(site: NerscSite, path: str) -> str:
+    """What the facility itself calls a path of its jobs, which may see it by a volume of their container."""
+    volumes = {} if site.container is None else site.container.volumes
+    for target, source in sorted(volumes.items(), key=lambda volume: -len(volume[0])):
+        if path == target or path.startswith(f"{target.rstrip('/')}/"):
+            return posixpath.join(source, posixpath.relpath(path, target)) if path != target else source
+    return path
+
+
+def log_path(site: NerscSite, token: str) -> str:
     """What Slurm writes besides the runner: in the folder of folders, where it can always be opened."""
-    return posixpath.join(launch.site.job_folder, f"{launch.token}.log")
+    return posixpath.join(outside(site, site.job_folder), f"{token}.log")
 
 
 def start_within(site: NerscSite, spec: JobSpec) -> float:
@@ -68,7 +77,7 @@ class BatchScript:
 
     def _options(self) -> list[str]:
         spec, site, resources = self.launch.spec, self.site, self.launch.spec.resources
-        log = _folder(log_path(self.launch))
+        log = _folder(log_path(site, self.launch.token))
         options = [
             f"--job-name={job_name(self.launch.token)}",
             f"--output={log}",

@@ -36,12 +36,13 @@ class NerscStatus:
     _kept: _Kept = field(default_factory=_Kept, init=False, repr=False, compare=False)
 
     def condition(self) -> SiteCondition:
-        """All of it, asked now. A part that NERSC does not tell is left out; the machine itself is then UNKNOWN."""
+        """All of it, asked now. UNKNOWN if NERSC does not tell, or does not let this service in: the note says so."""
         try:
             state, note = self._machine()
-        except ServiceUnavailable as error:
-            state, note = SiteState.UNKNOWN, error.what
-        return SiteCondition(state=state, note=note, outages=self._outages(), hours_left=self._hours())
+            hours = self._hours()
+        except OrchestrationError as error:
+            return SiteCondition(state=SiteState.UNKNOWN, note=error.what, outages=self._outages())
+        return SiteCondition(state=state, note=note, outages=self._outages(), hours_left=hours)
 
     def glance(self) -> SiteCondition:
         """The machine and its outages, as of some seconds ago; without the hours."""
@@ -50,7 +51,7 @@ class NerscStatus:
             self._kept.at = now
             try:
                 state, note = self._machine()
-            except ServiceUnavailable as error:
+            except OrchestrationError as error:
                 self._kept.condition = SiteCondition(state=SiteState.UNKNOWN, note=error.what)
             else:
                 outages = () if state is SiteState.UP else self._outages()

@@ -14,7 +14,7 @@ from orchestration.nersc.calls import Calls, Task
 from orchestration.nersc.errors import Unsent
 from orchestration.nersc.memory import Memory, Patience
 from orchestration.nersc.rows import Row
-from orchestration.nersc.script import job_name
+from orchestration.nersc.script import job_name, outside
 from orchestration.nersc.states import busy
 from orchestration.nersc.status import NerscStatus
 
@@ -91,6 +91,10 @@ class Submission:
             self.memory.user = self.calls.user()
         return self.memory.user
 
+    @property
+    def _folder(self) -> str:
+        return outside(self.site, self.site.job_folder)
+
     def _listed(self, token: str) -> str | None:
         alive = self.namesakes(token)
         ended = [] if alive else self.calls.accounting(user=self.user())
@@ -99,7 +103,7 @@ class Submission:
 
     def _started(self, token: str) -> str | None:
         """By the mark that its runner left: squeue forgets soon, and sacct tells only of today."""
-        content = self.calls.download(posixpath.join(self.site.job_folder, token, _STARTED))
+        content = self.calls.download(posixpath.join(self._folder, token, _STARTED))
         if content is None:
             return None
         try:
@@ -147,7 +151,7 @@ class Submission:
         """A job whose log cannot be written fails without a word."""
         if self.memory.folder_ready:
             return
-        folder = self.site.job_folder
+        folder = self._folder
         if not self.calls.is_directory(folder):
             task = self._finished(self.calls.run(["mkdir", "-p", "--", folder]))
             if not self.calls.is_directory(folder):

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from late_proxy import late_proxy
 from nersc_ground import Ground, ended, until
 
 from orchestration.config import Credentials
@@ -67,15 +68,17 @@ def test_a_submission_is_one_request_whatever_becomes_of_its_answer(ground: Grou
 
 @pytest.mark.slow
 def test_an_answer_that_is_eleven_seconds_late_submits_one_job(ground: Ground) -> None:
-    jobs = replace(ground.jobs(), patience=replace(ground.patience, settle=3.0))
-    spec = ground.shell("true")
-    ground.facility.client.faults.add(SUBMISSION, "latency", delay=11.0)
-    with pytest.raises(ServiceUnavailable):
-        jobs.submit(spec, jobs.reserve("key-1"))
-    handle = find_patiently(jobs, ground, "key-1")
-    assert handle is not None
-    assert isinstance(ended(jobs, spec, handle), Succeeded)
-    assert ground.asked() == 1
+    """The client library gives up after ten, and would submit again."""
+    with late_proxy(ground.facility.url, SUBMISSION, delay=11.0) as (url, seen):
+        site = ground.site.model_copy(update={"api_url": ground.site.api_url.replace(ground.facility.url, url)})
+        jobs = NerscJobs(site, ground.credentials, patience=ground.patience)
+        spec = ground.shell("true")
+        with pytest.raises(ServiceUnavailable, match="ReadTimeout"):
+            jobs.submit(spec, jobs.reserve("key-1"))
+        handle = find_patiently(jobs, ground, "key-1")
+        assert handle is not None
+        assert isinstance(ended(jobs, spec, handle), Succeeded)
+        assert len(seen) == ground.asked() == 1
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -300,6 +303,17 @@ def test_whatever_the_api_answers_instead_is_only_a_doubt(ground: Ground, fault:
     ):
         with pytest.raises(ServiceUnavailable):
             ask()
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_an_api_that_refuses_to_tell_of_a_job_fails_no_job(ground: Ground, status: int) -> None:
+    jobs = ground.jobs()
+    spec = ground.shell("true")
+    handle = jobs.submit(spec, jobs.reserve("key-1"))
+    ground.facility.client.faults.add("GET .*/compute/jobs", status=status)
+    with pytest.raises(ConfigError, match=f"{status}"):
+        jobs.poll(spec, handle)
+    assert isinstance(ended(jobs, spec, handle), Succeeded)
 
 
 def test_a_facility_that_nobody_reaches_is_only_a_doubt(ground: Ground) -> None:

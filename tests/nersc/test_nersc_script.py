@@ -14,7 +14,7 @@ import pytest
 from orchestration.config import Container, NerscSite
 from orchestration.errors import ConfigError, InvalidInput
 from orchestration.jobs import JobSpec, Resources
-from orchestration.nersc.script import BatchScript, job_name, token_of
+from orchestration.nersc.script import BatchScript, job_name, outside, token_of
 from orchestration.remote import Launch
 from orchestration.sandbox.superfacility.local import options
 
@@ -145,6 +145,15 @@ def test_an_image_is_no_option_of_the_engine() -> None:
     assert "podman-hpc run --rm --volume /global/cfs:/alsdata registry/als:1" in script(
         spec(), site(container=container)
     )
+
+
+def test_slurm_and_the_api_call_the_folder_by_the_facilitys_own_name() -> None:
+    volumes = {"/data": "/global/cfs/cdirs/als", "/data/jobs": "/pscratch/sd/a/alsdev/jobs"}
+    inside = site(job_folder="/data/jobs/832", container={"engine": "shifter", "image": "als:1", "volumes": volumes})
+    assert options.read(script(spec(), inside)).text("output") == "/pscratch/sd/a/alsdev/jobs/832/key-1.log"
+    assert outside(inside, "/data/raw") == "/global/cfs/cdirs/als/raw"
+    assert outside(inside, "/data") == "/global/cfs/cdirs/als"
+    assert outside(inside, "/database") == "/database"
 
 
 def test_orders_that_no_command_line_holds_are_refused() -> None:

@@ -1,0 +1,52 @@
+"""Stands before a facility: hands every request on at once, and its answers back; some of them late."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+
+_HOP = {"host", "content-length", "connection", "transfer-encoding"}
+
+
+@contextmanager
+def late_proxy(url: str, match: str, *, delay: float) -> Iterator[tuple[str, list[str]]]:
+    """Its URL, and the requests that matched (``METHOD path``), the first of which is answered `delay` seconds late."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def _relay(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
+            answer = httpx.request(self.command, url + self.path, headers=headers, content=body, timeout=30)
+            line = f"{self.command} {self.path}"
+            if re.search(match, line):
+                seen.append(line)
+                if len(seen) == 1:
+                    time.sleep(delay)
+            with suppress(OSError):  # who asked has gone
+                self.send_response(answer.status_code)
+                self.send_header("Content-Type", answer.headers.get("content-type", ""))
+                self.send_header("Content-Length", str(len(answer.content)))
+                self.end_headers()
+                self.wfile.write(answer.content)
+
+        do_GET = do_POST = do_DELETE = _relay
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", seen
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
