@@ -145,6 +145,7 @@ class FaultMiddleware:
             await self._app(scope, receive, send)
             return
         if rule.delay:
+            receive = await _received(receive)  # so that it is acted upon even if nobody waits any longer
             await asyncio.sleep(rule.delay)
         match rule.kind:
             case FaultKind.LATENCY:
@@ -161,6 +162,18 @@ class FaultMiddleware:
         if scope["type"] != "http" or scope["path"].startswith(CONTROL):
             return None
         return self._faults.take(scope["method"], scope["path"])
+
+
+async def _received(receive: Receive) -> Receive:
+    """Take in the whole request; what gives it out again."""
+    messages = [await receive()]
+    while messages[-1].get("more_body"):
+        messages.append(await receive())
+
+    async def given() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    return given
 
 
 async def _nowhere(_: Message) -> None:

@@ -29,11 +29,22 @@ _RESOURCES = {
     "iris": ("IRIS", "service"),
     "network": ("Network", "service"),
 }
+_PAST: Document = {
+    "start_at": "2026-01-21T06:00:00-08:00",
+    "end_at": "2026-01-21T22:00:00-08:00",
+    "description": "Scheduled Maintenance",
+    "notes": "",
+    "status": "Completed",
+    "swo": "Scheduled",
+    "update_at": "2026-01-21T22:05:00-08:00",
+}
+"""Of the machine: there has always been one."""
 
 
 class Status:
     def __init__(self, store: Store, *, machine: str) -> None:
         self._store = store
+        self._machine = machine
         self._resources = {machine: (machine.capitalize(), "compute")} | _RESOURCES
 
     def routes(self) -> list[Route]:
@@ -116,7 +127,8 @@ class Status:
         return JSONResponse([{"key": key, "value": value} for key, value in targets.items()])
 
     def _outages(self) -> list[Document]:
-        return [document for _, document in self._store.every(_OUTAGE)]
+        past: Document = {"name": self._machine, **_PAST}
+        return [past, *(document for _, document in self._store.every(_OUTAGE))]
 
     def _listed(self, request: Request, rows: list[Document]) -> JSONResponse:
         """The rows of the resource named; a list for each resource where none is."""

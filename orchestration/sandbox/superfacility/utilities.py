@@ -95,11 +95,12 @@ class Utilities:
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > self._limit + _MULTIPART:
             raise Refusal(413, "Request Entity Too Large")
-        file = (await request.form()).get("file")
-        if not isinstance(file, UploadFile):
-            problem: Json = {"loc": ["body", "file"], "msg": "field required", "type": "value_error.missing"}
-            raise Refusal(422, [problem])
-        content = await file.read()
+        async with request.form() as form:
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                problem: Json = {"loc": ["body", "file"], "msg": "field required", "type": "value_error.missing"}
+                raise Refusal(422, [problem])
+            content = await file.read()
         if len(content) > self._limit:
             raise Refusal(413, "Request Entity Too Large")
         return content
