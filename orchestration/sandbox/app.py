@@ -16,8 +16,10 @@ from orchestration.sandbox.control import Control
 from orchestration.sandbox.documents import NotADocument
 from orchestration.sandbox.effects import Effects
 from orchestration.sandbox.faults import FaultMiddleware, Faults
+from orchestration.sandbox.globus import flows
 from orchestration.sandbox.globus.answers import ApiError, error_answer, request_id
 from orchestration.sandbox.globus.facility import Globus
+from orchestration.sandbox.globus.flows import FlowsError
 from orchestration.sandbox.iri.facility import Iri
 from orchestration.sandbox.proxying import AbsoluteForm
 from orchestration.sandbox.scicat import answers as scicat_answers
@@ -112,6 +114,7 @@ def build(settings: Settings) -> Starlette:
             ApiError: error_answer,
             CatalogueError: scicat_answers.error_answer,
             NotADocument: _not_a_document,
+            FlowsError: flows.error_answer,
             Refusal: superfacility_answers.error_answer,
             404: _no_such_route,
         },

@@ -59,6 +59,7 @@ def environment(url: str) -> dict[str, str]:
     return {
         "GLOBUS_SDK_SERVICE_URL_AUTH": f"{url}/auth",
         "GLOBUS_SDK_SERVICE_URL_TRANSFER": f"{url}/transfer",
+        "GLOBUS_SDK_SERVICE_URL_FLOWS": f"{url}/flows",
         "GLOBUS_CLIENT_ID": CLIENT_ID,
         "GLOBUS_CLIENT_SECRET": CLIENT_SECRET,
         "GLOBUS_COMPUTE_SERVICE_URL": f"{url}/compute",

@@ -12,6 +12,7 @@ from orchestration.sandbox.globus.auth import Auth
 from orchestration.sandbox.globus.collections import Collections
 from orchestration.sandbox.globus.endpoints import Endpoints
 from orchestration.sandbox.globus.engine import Engine, Job
+from orchestration.sandbox.globus.flows import Flows
 from orchestration.sandbox.globus.operations import Operations
 from orchestration.sandbox.globus.submission import Submissions
 from orchestration.sandbox.globus.tasks import Tasks
@@ -22,9 +23,10 @@ from orchestration.sandbox.store import Store
 
 
 class Globus:
-    """Auth and Transfer over one store."""
+    """Auth, Transfer and Flows over one store."""
 
     def __init__(self, settings: Settings, store: Store, effects: Effects) -> None:
+        self._store, self._effects = store, effects
         self.tokens = Tokens(store, lifetime=settings.token_lifetime)
         self.collections = Collections(settings.collections, store)
         self.tasks = Tasks(store)
@@ -42,8 +44,9 @@ class Globus:
         transfer = Transfer(self._submissions, self.tasks, self.collections, self.tokens).routes()
         transfer += Operations(self.collections, self.tokens).routes()
         transfer += Endpoints(self.collections, self.tokens).routes()
+        flows = Flows(self.tokens, self._store, self._effects).routes()
         auth = Auth(self.tokens, clients=self._clients).routes()
-        return [Mount("/auth", routes=auth), Mount("/transfer", routes=transfer)]
+        return [Mount("/auth", routes=auth), Mount("/transfer", routes=transfer), Mount("/flows", routes=flows)]
 
     def reset(self) -> None:
         """Stop and forget all tasks and switches; the store is cleared by the caller."""
