@@ -36,7 +36,14 @@ def late_proxy(url: str, match: str, *, delay: float) -> Iterator[tuple[str, lis
                 self.end_headers()
                 self.wfile.write(answer.content)
 
-        do_GET = do_POST = do_DELETE = _relay
+        def do_GET(self) -> None:
+            self._relay()
+
+        def do_POST(self) -> None:
+            self._relay()
+
+        def do_DELETE(self) -> None:
+            self._relay()
 
         def log_message(self, *_: object) -> None:
             pass
