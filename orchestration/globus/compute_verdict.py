@@ -82,7 +82,9 @@ def gone(title: str, task: Task, *, where: str) -> JobFailed:
             next_step="check the endpoint's configuration and its log at the facility, then start the flow again",
         )
     why = f"its worker was lost ({said})" if said else "neither Globus Compute nor the job's folder knows how it ended"
-    return JobLost(f"job {title} was lost: {why}", where=where)
+    return JobLost(
+        f"job {title} was lost: {why}", where=where, next_step="start the flow again; nothing of it runs any more"
+    )
 
 
 def _probe(text: str) -> dict[str, str]:
@@ -101,6 +103,6 @@ def _serves(python: str, needed: str) -> bool:
 
 
 def _last(text: str) -> str:
-    """The last line that says anything."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    """The last line that says anything; the endpoint program draws rules around the texts of errors."""
+    lines = [line.strip() for line in text.splitlines() if any(letter.isalnum() for letter in line)]
     return lines[-1][:500] if lines else ""

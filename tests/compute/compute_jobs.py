@@ -17,7 +17,11 @@ from orchestration.config import ComputeEndpoints, Container, Credentials, Globu
 from orchestration.errors import ServiceUnavailable
 from orchestration.globus.compute import GlobusCompute
 from orchestration.jobs import JobSpec, Output
+from orchestration.ledger import Ledger
+from orchestration.ledger.operation import Operation
 from orchestration.ledger.service import Running, Status
+from orchestration.paths import RelativePath
+from orchestration.policy import Place, Zone
 from orchestration.sandbox.settings import CLIENT_ID, CLIENT_SECRET
 
 CREDENTIALS = Credentials(globus_compute_client_id=CLIENT_ID, globus_compute_client_secret=SecretStr(CLIENT_SECRET))
@@ -71,19 +75,33 @@ class Yard:
         )
 
     def counting(self, *, seconds: float = 0.0) -> JobSpec:
-        """Writes a line to a file each time it is run."""
-        return self.job(
-            f"""
-            import os, time
-            open("runs", "a").write(str(os.getpid()) + "\\n")
-            time.sleep({seconds})
-            """
-        )
+        return self.job(f"{COUNTING}time.sleep({seconds})\n")
 
     def runs(self) -> list[int]:
         """The processes that ran the counting job."""
         path = self.folder / "work" / "runs"
         return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+COUNTING = """
+import os, time
+open("runs", "a").write(str(os.getpid()) + "\\n")
+"""
+"""Writes a line to a file each time it is run."""
+
+
+def job_operation(ledger: Ledger, folder: Path, code: str = COUNTING, *, deadline: float = 60.0) -> Operation[JobSpec]:
+    """The same one each time."""
+    scan = ledger.scans.register(beamline="bl832", path=RelativePath("scan.h5"), fingerprint="1:2")
+    request = JobSpec(
+        executable=sys.executable,
+        arguments=("-S", "-c", code),
+        directory=str(folder / "work"),
+        duration=30.0,
+        name="reconstruct",
+    )
+    place = Place(name="alcf", zone=Zone.EXTERNAL)
+    return Operation(scan=scan, step="reconstruct", request=request, destination=place, deadline=deadline)
 
 
 def wait(

@@ -320,7 +320,7 @@ def test_cancelling_without_a_login_endpoint_is_not_claimed_to_have_worked(yard:
 def test_many_jobs_are_asked_about_in_one_request(yard: Yard) -> None:
     service = yard.service()
     spec = yard.job("pass")
-    items = [(spec, service.submit(spec, service.reserve("key"))) for _ in range(12)]
+    items = [(spec, service.submit(spec, service.reserve("key"))) for _ in range(6)]
     yard.ground.control.faults.add("POST .*/batch_status", "latency", times=0)
     stands = service.poll_many(items)
     (rule,) = yard.ground.control.faults.every()
