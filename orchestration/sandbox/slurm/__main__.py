@@ -16,6 +16,9 @@ from orchestration.sandbox.slurm.cluster import Cluster, Plan
 from orchestration.sandbox.slurm.files import INSIDE
 from orchestration.sandbox.slurm.serving import serving
 
+URL_VARIABLE = "BEAMLINE_SANDBOX_URL"
+"""What a command beside a facility finds that one by, to control it."""
+
 DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 
 
@@ -89,6 +92,7 @@ def serve(directory: Path, argv: tuple[str, ...]) -> None:
     try:
         with serving(cluster) as facility:
             variables = os.environ | facility.environment() | facility.nersc_environment()
+            variables[URL_VARIABLE] = facility.url
             code = subprocess.run(argv, env=variables, check=False).returncode
     finally:
         if not was_running:

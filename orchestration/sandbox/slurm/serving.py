@@ -21,7 +21,8 @@ from orchestration.sandbox.slurm.cluster import Cluster
 from orchestration.sandbox.testing import RunningFacility
 
 START_PATIENCE = 60.0
-ROOTS: tuple[Json, ...] = ("/pscratch", "/global")
+ROOTS: tuple[Json, ...] = ("/",)
+"""As at a real facility, the kernel alone decides which files a user may have."""
 
 
 @contextmanager
