@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from superfacility_lab import COLLECTION, Lab, opened
+from superfacility_lab import COLLECTION, Lab, opened, sign_in
 
 from orchestration.sandbox.settings import Settings
 from orchestration.sandbox.superfacility.settings import SuperfacilitySettings
@@ -20,11 +20,17 @@ def superfacility(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningF
         facility.client.reset()
 
 
+@pytest.fixture(scope="session")
+def open_lab(superfacility: RunningFacility) -> Iterator[Lab]:
+    with opened(superfacility) as found:
+        yield found
+
+
 @pytest.fixture
-def lab(superfacility: RunningFacility) -> Iterator[Lab]:
+def lab(superfacility: RunningFacility, open_lab: Lab) -> Lab:
     """As good as new."""
     superfacility.client.reset()
     for directory in (superfacility.root(COLLECTION), superfacility.settings.state / "superfacility" / "home"):
         shutil.rmtree(directory, ignore_errors=True)
-    with opened(superfacility) as found:
-        yield found
+    sign_in(open_lab)
+    return open_lab

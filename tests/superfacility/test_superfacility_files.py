@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import os
 import time
 
 import httpx
 import pytest
-from superfacility_lab import Lab, SfApiError, until
+from superfacility_lab import Lab, SfApiError, alive, until
 
 LIMIT = 64 * 1024
 
@@ -109,7 +108,7 @@ def test_a_command_is_cancelled_with_its_task(lab: Lab) -> None:
     task.update()
     assert task.status == "CANCELLED"
     pid = int((lab.folder / "pid").read_text())
-    until(lambda: not os.path.exists(f"/proc/{pid}"))
+    until(lambda: not alive(pid))
     assert time.monotonic() - began < 5
     listed = lab.client.get("tasks").json()["tasks"]
     assert [each["status"] for each in listed] == ["cancelled"]

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from superfacility_lab import HEAD, Lab, SfApiError, running_lab, until
+from superfacility_lab import HEAD, Lab, SfApiError, alive, running_lab, until
 
 from orchestration.sandbox.superfacility.local.options import seconds
 from orchestration.sandbox.superfacility.scheduler import EndState
@@ -103,15 +103,8 @@ def test_cancelling_ends_a_job_with_all_that_it_started(lab: Lab) -> None:
     info = lab.ended(job)
     assert (info.state, info.exit) == (f"CANCELLED by {os.getuid()}", "0:0")
     child = int((lab.folder / "child").read_text())
-    until(lambda: not _alive(child))
+    until(lambda: not alive(child))
     assert "CANCELLED AT" in lab.log(job)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
 
 
 def test_a_job_that_does_not_listen_is_killed(lab: Lab) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from superfacility_lab import HEAD, asked, new_client, running_lab, signed, until
+from superfacility_lab import HEAD, alive, asked, new_client, running_lab, signed, until
 
 from orchestration import config
 from orchestration.errors import ConfigError
@@ -62,7 +62,7 @@ def test_a_job_whose_supervisor_was_killed_has_lost_its_node(tmp_path: Path) -> 
         os.kill(json.loads(started.read_text())["pid"], signal.SIGKILL)
         assert lab.ended(job).state == "NODE_FAIL"
         script = int((lab.folder / "pid").read_text())
-        until(lambda: not os.path.exists(f"/proc/{script}"))
+        until(lambda: not alive(script))
 
 
 def test_tokens_knobs_statuses_and_outages_outlive_a_restart_and_open_tasks_fail(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_reset_ends_all_jobs_and_keeps_who_is_registered(tmp_path: Path) -> No
         lab.control.turn(held=True)
         lab.facility.client.reset()
         assert lab.control.jobs() == []
-        until(lambda: not os.path.exists(f"/proc/{(lab.folder / 'pid').read_text().strip()}"))
+        until(lambda: not alive(int((lab.folder / "pid").read_text())))
         with lab.new_client() as client:
             second = client.compute("perlmutter").submit_job(f"{HEAD}true\n").jobid
         assert int(second) > int(first)

@@ -33,20 +33,25 @@ class Credential:
 
     def make(self) -> Document:
         """Write them, unless they are there already; the public half of the key as a JWK, to be registered."""
-        from joserfc.jwk import RSAKey
-
-        from orchestration.sandbox.superfacility import clients
-
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.key_file.exists():
             _write(self.key_file, _new_pem())
         _write(self.id_file, NERSC_CLIENT_ID + "\n")
-        return clients.public_jwk(RSAKey.import_key(self.key_file.read_text()))
+        return _public(self.key_file.read_text())
+
+
+@cache
+def _public(pem: str) -> Document:
+    from joserfc.jwk import RSAKey
+
+    from orchestration.sandbox.superfacility import clients
+
+    return clients.public_jwk(RSAKey.import_key(pem))
 
 
 @cache
 def _new_pem() -> str:
-    """One for all tests of a process: a key takes some tenths of a second."""
+    """One for all facilities of a process: a key takes some tenths of a second."""
     from orchestration.sandbox.superfacility import clients
 
     return clients.private_pem(clients.new_key())
