@@ -1,0 +1,56 @@
+# Gives the credentials of .env to the shell that reads this file, under the names that every Globus tool knows:
+#
+#   source scripts/login_to_globus_and_prefect.sh [FILE]     (.env of this folder, if no file is named)
+#
+# Values are taken as written: nothing in the file is run. It never ends the shell, and prints no secret.
+# For bash and zsh.
+
+_beamline_login() {
+    local file=${1:-.env} line name value count=0 missing=
+    if [ ! -r "$file" ]; then
+        printf 'There is no %s that can be read. Next: copy .env.example to .env and fill it in, or name the file.\n' "$file" >&2
+        return 1
+    fi
+    while IFS= read -r line || [ -n "$line" ]; do
+        line=${line%$'\r'}
+        case $line in
+            '' | '#'*) continue ;;
+            *=*) ;;
+            *) printf 'A line of %s is no NAME=value; it was passed over.\n' "$file" >&2; continue ;;
+        esac
+        name=${line%%=*}
+        value=${line#*=}
+        name=${name#export }
+        case $name in
+            '' | [0-9]* | *[!A-Za-z0-9_]*) printf 'A line of %s has no proper name; it was passed over.\n' "$file" >&2; continue ;;
+        esac
+        [ -n "$value" ] || continue
+        export "$name=$value"
+        count=$((count + 1))
+    done < "$file"
+
+    # The Globus command line, and the Globus Compute SDK, know the client under names of their own.
+    if [ -n "${GLOBUS_CLIENT_ID:-}" ] && [ -n "${GLOBUS_CLIENT_SECRET:-}" ]; then
+        export GLOBUS_CLI_CLIENT_ID=$GLOBUS_CLIENT_ID GLOBUS_CLI_CLIENT_SECRET=$GLOBUS_CLIENT_SECRET
+        export GLOBUS_COMPUTE_CLIENT_ID=${GLOBUS_COMPUTE_CLIENT_ID:-$GLOBUS_CLIENT_ID}
+        export GLOBUS_COMPUTE_CLIENT_SECRET=${GLOBUS_COMPUTE_CLIENT_SECRET:-$GLOBUS_CLIENT_SECRET}
+    else
+        missing=' GLOBUS_CLIENT_ID and GLOBUS_CLIENT_SECRET'
+    fi
+    [ -n "${PREFECT_API_URL:-}" ] || missing="$missing PREFECT_API_URL"
+    printf '%d variables of %s are set.\n' "$count" "$file" >&2
+    if [ -n "$missing" ]; then
+        printf 'Not set:%s. Next: add them to %s, and source this again.\n' "$missing" "$file" >&2
+        return 1
+    fi
+    printf 'Next: beamline doctor\n' >&2
+}
+
+if [ -n "${BASH_VERSION:-}" ] && [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    printf 'This was run, and must be sourced to have an effect: source %s\n' "$0" >&2
+    exit 2
+fi
+_beamline_login "$@"
+_beamline_login_status=$?
+unset -f _beamline_login
+return "$_beamline_login_status"
