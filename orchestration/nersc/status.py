@@ -36,13 +36,16 @@ class NerscStatus:
     _kept: _Kept = field(default_factory=_Kept, init=False, repr=False, compare=False)
 
     def condition(self) -> SiteCondition:
-        """All of it, asked now. UNKNOWN if NERSC does not tell, or does not let this service in: the note says so."""
+        """All of it, asked now. UNKNOWN if NERSC does not tell how its machine is; the note says so.
+
+        Raises:
+            ConfigError: if NERSC does not let this service in.
+        """
         try:
             state, note = self._machine()
-            hours = self._hours()
-        except OrchestrationError as error:
-            return SiteCondition(state=SiteState.UNKNOWN, note=error.what, outages=self._outages())
-        return SiteCondition(state=state, note=note, outages=self._outages(), hours_left=hours)
+        except ServiceUnavailable as error:
+            state, note = SiteState.UNKNOWN, error.what
+        return SiteCondition(state=state, note=note, outages=self._outages(), hours_left=self._hours())
 
     def glance(self) -> SiteCondition:
         """The machine and its outages, as of some seconds ago; without the hours."""

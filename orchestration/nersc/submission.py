@@ -74,7 +74,7 @@ class Submission:
         if found is not None:
             return found
         waited = self.memory.waited("settle", token)
-        if waited < (self.patience.task if on_its_way else self.patience.settle):
+        if waited < max(self.patience.settle, self.patience.task if on_its_way else 0.0):
             raise ServiceUnavailable(
                 "no job of this name is known yet; a submission may still be on its way",
                 retry_after=min(1.0, self.patience.settle),

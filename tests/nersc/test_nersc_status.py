@@ -10,6 +10,7 @@ import pytest
 from nersc_ground import Ground
 
 from orchestration.conditions import Outage, SiteCondition, SiteState
+from orchestration.errors import ConfigError
 from orchestration.nersc.status import NerscStatus
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -90,11 +91,10 @@ def test_a_status_page_that_does_not_answer_says_nothing(ground: Ground, status:
     assert status.trouble() == ""
 
 
-def test_a_site_that_does_not_let_us_in_takes_no_work(ground: Ground, status: NerscStatus) -> None:
+def test_a_site_that_does_not_let_us_in_is_a_setting_to_mend(ground: Ground, status: NerscStatus) -> None:
     ground.control.expire_client("sandboxclient")
-    found = status.condition()
-    assert (found.state, found.takes_work) == (SiteState.UNKNOWN, False)
-    assert "client expired" in found.note
+    with pytest.raises(ConfigError, match="client expired"):
+        status.condition()
 
 
 def test_a_glance_is_kept_for_a_while(ground: Ground) -> None:
