@@ -20,8 +20,9 @@ class Effect:
 
     `kind` is ``transfer`` or ``delete`` (a task accepted), ``copied`` or ``removed`` (one path of it), ``dataset``,
     ``origdatablock``, ``attachment``, ``patch``, ``dataset-delete``, ``task`` (accepted by Globus Compute),
-    ``task-start`` (given to a process), ``job`` (accepted by the Superfacility API) or ``job-start`` (begun by the batch
-    system of this machine). `key` is what the client chose: a submission id, a task group, a pid, a path, a job's name.
+    ``task-start`` (given to a process), ``job`` (accepted by the Superfacility API) or ``job-start`` (begun by the
+    batch system of this machine). `key` is what the client chose: a submission id, a task group, a pid, a path, the
+    name of a job.
     """
 
     kind: str

@@ -91,10 +91,10 @@ class LocalScheduler:
         return Accepted(id=str(job.id), name=job.name)
 
     def queue(self, user: str, query: Query) -> list[JobRow]:
-        return [rows.queue(job, self.person(job.user)) for job in self._found(query) if not job.over]
+        return self._rows([job for job in self._found(query) if not job.over], rows.queue)
 
     def accounting(self, user: str, query: Query) -> list[JobRow]:
-        return [rows.accounting(job, self.person(job.user)) for job in self._found(query)]
+        return self._rows(self._found(query), rows.accounting)
 
     def cancel(self, user: str, job: str) -> None:
         known = self._jobs.get(int(job)) if job.isdecimal() else None
@@ -146,6 +146,10 @@ class LocalScheduler:
             for job in found
             if query.user in {"", job.user} and (not query.partition or job.partition in query.partition.split(","))
         ]
+
+    def _rows(self, found: list[Job], row: Callable[[Job, Person], JobRow]) -> list[JobRow]:
+        people = {user: self.person(user) for user in {job.user for job in found}}
+        return [row(job, people[job.user]) for job in found]
 
     def _text(self, user: str, path: str) -> str:
         """Raises: Refused."""
