@@ -99,7 +99,7 @@ class IriJobs:
             raise ServiceUnavailable(
                 "a job that was perhaps submitted is not shown yet",
                 where=self.client.where,
-                retry_after=self.patience.unknown / 10,
+                retry_after=self.patience.unknown / 5,
             )
         return None
 

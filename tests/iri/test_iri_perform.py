@@ -1,0 +1,214 @@
+"""Whole jobs through the ledger: storms of faults, killed processes, deadlines, a facility that goes down."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from iri_ground import Ground, until
+
+from orchestration.errors import Cancelled, DeadlinePassed, JobFailed
+from orchestration.iri.jobs import IriJobs
+from orchestration.jobs import JobSpec
+from orchestration.ledger import Ledger
+from orchestration.ledger.operation import Operation
+from orchestration.ledger.perform import perform
+from orchestration.ledger.scan import Scan
+from orchestration.paths import RelativePath
+from orchestration.policy import Place, Zone
+
+PLACE = Place(name="iri", zone=Zone.EXTERNAL)
+
+PROGRAM = """
+    import json, os, signal, sys
+    from pathlib import Path
+    from orchestration.config import IriSite
+    from orchestration.iri.jobs import IriJobs, Patience
+    from orchestration.jobs import JobSpec
+    from orchestration.ledger import Ledger
+    from orchestration.ledger.boundary import listening
+    from orchestration.ledger.operation import Operation
+    from orchestration.ledger.perform import perform
+    from orchestration.paths import RelativePath
+    from orchestration.policy import Place, Zone
+    top, kill_at = Path(sys.argv[1]), int(sys.argv[2])
+    count = 0
+
+    def listener(boundary, subject):
+        global count
+        count += 1
+        if count == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    site = IriSite.model_validate_json((top / "site.json").read_text())
+    spec = JobSpec.parse(json.loads((top / "spec.json").read_text()))
+    jobs = IriJobs(site, patience=Patience(unknown=0.3, report=5.0))
+    with Ledger(f"sqlite:///{top}/ledger.sqlite") as ledger, listening(listener):
+        scan = ledger.scans.register(beamline="bl832", path=RelativePath("scan.h5"), fingerprint="1:2")
+        place = Place(name="iri", zone=Zone.EXTERNAL)
+        operation = Operation(scan=scan, step="reconstruct", request=spec, destination=place, deadline=60.0)
+        perform(ledger, operation, jobs)
+"""
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite") as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def scan(ledger: Ledger) -> Scan:
+    return ledger.scans.register(beamline="bl832", path=RelativePath("scan.h5"), fingerprint="1:2")
+
+
+def operation(scan: Scan, spec: JobSpec, *, deadline: float = 60.0) -> Operation[JobSpec]:
+    return Operation(scan=scan, step="reconstruct", request=spec, destination=PLACE, deadline=deadline)
+
+
+def alive(ground: Ground) -> bool:
+    """Whether any job of any test is queued or runs; those of this one are not known by a name here."""
+    return any(row["state"] in {"new", "queued", "held", "active"} for row in ground.control.jobs())
+
+
+@pytest.mark.parametrize("kind", ["lost_answer", "drop", "status"])
+def test_a_job_is_run_once_through_a_storm(ground: Ground, version: int, ledger: Ledger, scan: Scan, kind: str) -> None:
+    before = len(ground.control.jobs())
+    for question in ("GET .*/status/resources", "POST .*/compute/job", "compute/status", "filesystem/view", "/task/"):
+        ground.facility.client.faults.add(f"{question}", kind)
+        ground.facility.client.faults.add(f"{question}", kind, skip=2)
+    jobs = ground.jobs(version)
+
+    done = perform(ledger, operation(scan, ground.spec()), jobs)
+
+    assert (done.evidence["exit_code"], done.already_done) == (0, False)
+    assert perform(ledger, operation(scan, ground.spec()), jobs).already_done
+    assert (len(ground.control.jobs()) - before, ground.runs) == (1, 1)
+
+
+def test_at_its_deadline_the_job_is_cancelled_at_the_facility(
+    ground: Ground, version: int, ledger: Ledger, scan: Scan
+) -> None:
+    jobs, spec = ground.jobs(version), ground.spec("import time; time.sleep(30)")
+    with pytest.raises(DeadlinePassed):
+        perform(ledger, operation(scan, spec, deadline=0.8), jobs)
+    assert not alive(ground)
+
+
+def test_what_is_cancelled_in_the_ledger_is_cancelled_at_the_facility(
+    ground: Ground, version: int, ledger: Ledger, scan: Scan
+) -> None:
+    jobs, spec = ground.jobs(version), ground.spec("import time; time.sleep(30)")
+    wanted = operation(scan, spec)
+
+    def cancel() -> None:
+        until(lambda: ground.runs == 1)
+        ledger.operations.request_cancel(wanted.key)
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    with pytest.raises(Cancelled):
+        perform(ledger, wanted, jobs)
+    thread.join()
+    assert not alive(ground)
+
+
+def test_a_failed_job_is_an_answer_and_the_next_attempt_is_another_job(
+    ground: Ground, ledger: Ledger, scan: Scan
+) -> None:
+    spec = ground.spec("import os, sys; sys.exit(0 if os.path.exists('out') else 3)")
+    with pytest.raises(JobFailed, match="exit code 3"):
+        perform(ledger, operation(scan, spec), ground.jobs(2))
+    (ground.folder / "work" / "out").write_text("x")
+    assert perform(ledger, operation(scan, spec), ground.jobs(2)).record.attempt == 2
+
+
+def test_a_facility_that_is_down_for_a_while_gets_the_job_once(
+    ground: Ground, version: int, ledger: Ledger, scan: Scan
+) -> None:
+    before = len(ground.control.jobs())
+    ground.control.switch("down")
+    timer = threading.Timer(0.7, lambda: ground.control.switch("up"))
+    timer.start()
+    done = perform(ledger, operation(scan, ground.spec()), ground.jobs(version))
+    timer.join()
+    assert done.record.attempt == 1
+    assert (len(ground.control.jobs()) - before, ground.runs) == (1, 1)
+
+
+def run(folder: Path, kill_at: int) -> int:
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(folder), str(kill_at)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=dict(os.environ))
+    if done.returncode > 0:
+        sys.stderr.write(done.stderr)
+    return done.returncode
+
+
+def test_killed_again_and_again_the_job_runs_once(ground: Ground, version: int) -> None:
+    spec = ground.spec("import time; time.sleep(0.2); open('out', 'w').write('x')")
+    (ground.folder / "site.json").write_text(ground.site(version).model_dump_json())
+    (ground.folder / "spec.json").write_text(json.dumps(spec.document()))
+    with Ledger(f"sqlite:///{ground.folder}/ledger.sqlite"):
+        pass  # the schema is there before anybody is killed
+    before = len(ground.control.jobs())
+
+    kill_at, kills = 2, 0
+    while (code := run(ground.folder, kill_at)) != 0:
+        assert code == -signal.SIGKILL
+        kills += 1
+        kill_at += 3
+        assert kills < 9
+
+    assert kills >= 2
+    assert (len(ground.control.jobs()) - before, ground.runs) == (1, 1)
+
+
+def test_killed_while_it_submits_the_job_is_adopted(ground: Ground, version: int) -> None:
+    """The facility has accepted it, and the process dies before it hears of that."""
+    (ground.folder / "site.json").write_text(ground.site(version).model_dump_json())
+    (ground.folder / "spec.json").write_text(json.dumps(ground.spec().document()))
+    with Ledger(f"sqlite:///{ground.folder}/ledger.sqlite"):
+        pass
+    before = len(ground.control.jobs())
+    ground.control.turn(submit_delay=5.0)
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(ground.folder), "0"]
+    with subprocess.Popen(command, env=dict(os.environ)) as process:
+        until(lambda: len(ground.control.jobs()) > before, seconds=20.0)
+        process.kill()
+    ground.control.turn(submit_delay=0.0)
+    time.sleep(0.1)
+    assert run(ground.folder, 0) == 0
+    assert (len(ground.control.jobs()) - before, ground.runs) == (1, 1)
+
+
+def test_many_threads_share_one_client(ground: Ground, ledger: Ledger, scan: Scan) -> None:
+    jobs: IriJobs = ground.jobs(2)
+    specs = [ground.spec(directory=str(ground.folder / f"work{number}")) for number in range(4)]
+    failed: list[BaseException] = []
+
+    def one(number: int) -> None:
+        step = Operation(
+            scan=scan, step=f"reconstruct {number}", request=specs[number], destination=PLACE, deadline=60.0
+        )
+        try:
+            perform(ledger, step, jobs)
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert [(Path(spec.directory) / "out").read_text() for spec in specs] == ["x"] * 4
