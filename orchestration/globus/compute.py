@@ -16,7 +16,7 @@ from orchestration.globus.compute_beginnings import Beginnings
 from orchestration.globus.compute_clients import ComputeClients
 from orchestration.globus.compute_errands import Errands, Sighting, Stop
 from orchestration.globus.compute_tasks import ComputeTasks, Stand, Task
-from orchestration.globus.compute_verdict import PROBE, duplicate, gone, never_began, trouble
+from orchestration.globus.compute_verdict import PROBE, duplicate, gone, never_began, refused, trouble
 from orchestration.jobs import JobSpec
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Json, Progress, Running, Status
 from orchestration.remote import Launch, Times, verdict
@@ -88,8 +88,8 @@ class GlobusCompute:
     def submit(self, request: JobSpec, token: str) -> str:
         """Raises: ServiceUnavailable, with what to do about it, if the endpoint is offline."""
         now = time.time()
-        start_by = now + request.start_within if request.start_within else 0.0
-        launch = Launch(site=self.site, spec=request, token=token, start_by=start_by)
+        patience = request.start_within or self.site.start_within_seconds
+        launch = Launch(site=self.site, spec=request, token=token, start_by=now + patience)
         endpoint = self._endpoint
         order = _order(launch, now)
         self._tasks.require_online(endpoint, name=f"of {self.site.name} for jobs")
@@ -162,6 +162,8 @@ class GlobusCompute:
         if seen is None:
             return Running(progress=Progress(note="its report is being read at the site"))
         if seen.report is None and not giving_up:
+            if seen.started_ago is None and refused(task):
+                return Failed(error=self._gone(request, handle, task), evidence=self._facts(handle))
             if _goes_on(request, task, seen):
                 return Running(progress=Progress(note="its task is not known any more, and it runs"))
             # Before it is given up it is made sure that it does not begin, or go on, behind our back.

@@ -97,6 +97,18 @@ class ComputeClients:
         return globus_sdk.ClientCredentialsAuthorizer(application, [str(ComputeScopes.all)])
 
 
+def answered(answer: globus_sdk.GlobusHTTPResponse, name: str) -> Any:
+    """A field of an answer. Without it nothing was learned, though something may have been done.
+
+    Raises:
+        ServiceUnavailable: if it is not there.
+    """
+    found = answer.data.get(name) if isinstance(answer.data, dict) else None
+    if found is None:
+        raise ServiceUnavailable(f"Globus Compute answered without {name}")
+    return found
+
+
 def translate(error: globus_sdk.GlobusError, *, where: str) -> OrchestrationError:
     """An error of the SDK as one of ours."""
     if isinstance(error, globus_sdk.NetworkError):

@@ -76,14 +76,14 @@ def _report(folder: str) -> Any:
     try:
         with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
             return json.load(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
 def _started(folder: str) -> Any:
     try:
         return max(0.0, time.time() - os.stat(os.path.join(folder, "started.json")).st_mtime)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -91,7 +91,7 @@ def _word(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:
             return file.read(100)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
 
 

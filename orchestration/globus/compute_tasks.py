@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from orchestration.errors import InvalidInput, ServiceUnavailable
-from orchestration.globus.compute_clients import ComputeClients, NotFound
+from orchestration.globus.compute_clients import ComputeClients, NotFound, answered
 from orchestration.ledger.service import Document, Json
 
 REQUEST_LIMIT = 10_000_000
@@ -97,7 +97,7 @@ class ComputeTasks:
             answer = self.clients.call(lambda web: web.v2.get_task_group(group), where=f"task group {group}")
         except NotFound:
             return []
-        rows = sorted(answer["tasks"], key=lambda row: str(row.get("created_at") or ""))
+        rows = sorted(answered(answer, "tasks"), key=lambda row: str(row.get("created_at") or ""))
         return [str(row["id"]) for row in rows]
 
     def read(self, tasks: Iterable[str]) -> dict[str, Task]:
@@ -106,7 +106,7 @@ class ComputeTasks:
         if not wanted:
             return {}
         answer = self.clients.call(lambda web: web.v2.get_task_batch(wanted), where="Globus Compute")
-        found = answer["results"]
+        found = answered(answer, "results")
         return {task: Task.parse(found.get(task)) for task in wanted}
 
     def require_online(self, endpoint: str, *, name: str) -> None:
@@ -123,7 +123,7 @@ class ComputeTasks:
         if known is not None and known[1] and time.monotonic() - known[0] < _HEALTH_SECONDS:
             return True
         answer = self.clients.call(lambda web: web.v2.get_endpoint_status(endpoint), where=f"endpoint {endpoint}")
-        found = str(answer["status"]) == "online"
+        found = str(answered(answer, "status")) == "online"
         self._health[endpoint] = (time.monotonic(), found)
         return found
 
@@ -156,8 +156,7 @@ class ComputeTasks:
                 next_step="pass large things in files of the site, not as arguments or environment",
             )
         answer = self.clients.call(lambda web: web.v3.submit(endpoint, document), where=f"endpoint {endpoint}")
-        found = next(iter(answer["tasks"].values()))
-        return str(found[0])
+        return str(answered(answer, "tasks")[function][0])
 
     def _function(self, name: str) -> str:
         """The id under which the web service knows a function; registered once for each process."""
@@ -165,7 +164,7 @@ class ComputeTasks:
             if name not in self._functions:
                 document = _registration(name)
                 answer = self.clients.call(lambda web: web.v3.register_function(document), where="Globus Compute")
-                self._functions[name] = str(answer["function_uuid"])
+                self._functions[name] = str(answered(answer, "function_uuid"))
             return self._functions[name]
 
 

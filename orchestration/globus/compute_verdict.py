@@ -39,6 +39,11 @@ def never_began(task: Task) -> bool:
     return task.stand is Stand.RETURNED and task.value.get("started") is None and not duplicate(task)
 
 
+def refused(task: Task) -> bool:
+    """Whether the endpoint itself said no, or could not do the first things: no computer was lost."""
+    return task.stand is Stand.RAISED and not any(word in task.error for word in _LOST)
+
+
 def trouble(title: str, task: Task, site: RemoteSite, *, where: str) -> JobFailed:
     """Why the runner could not be run: mostly something about the interpreter there."""
     found = _probe(str(task.value.get("probe") or ""))
@@ -75,7 +80,7 @@ def trouble(title: str, task: Task, site: RemoteSite, *, where: str) -> JobFaile
 def gone(title: str, task: Task, *, where: str) -> JobFailed:
     """The error for a job that left no report and is not running any more."""
     said = _last(task.error)
-    if task.stand is Stand.RAISED and not any(word in task.error for word in _LOST):
+    if refused(task):
         return JobFailed(
             f"job {title} could not be run by the endpoint: {said}",
             where=where,

@@ -364,6 +364,14 @@ def test_an_interpreter_that_does_not_serve_is_told_by_name(yard: Yard, script: 
         raise error
 
 
+def test_a_job_folder_that_cannot_be_made_is_told_by_name(yard: Yard) -> None:
+    (yard.folder / "jobs").write_text("a file")
+    service, spec = yard.service(), yard.job("pass")
+    error = failure(wait(service, spec, service.submit(spec, service.reserve("key"))))
+    assert "could not be run by the endpoint: NotADirectoryError" in str(error)
+    assert not isinstance(error, JobLost)
+
+
 def test_an_interpreter_that_is_not_there_is_told_by_name(yard: Yard) -> None:
     service = yard.service(yard.site(python="/nowhere/python"))
     spec = yard.job("pass")
