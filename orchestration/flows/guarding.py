@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from orchestration.conditions import SiteCondition, SiteState
 from orchestration.config import ComputeSite, SitingPolicy
 from orchestration.errors import (
-    Cancelled,
     JobNotStarted,
     OrchestrationError,
     ServiceUnavailable,
@@ -23,7 +22,9 @@ from orchestration.errors import (
 from orchestration.flows.asking import answers
 from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec
-from orchestration.ledger.operation import Operation
+from orchestration.ledger.attempt import CANCELLING
+from orchestration.ledger.operation import Operation, error_document
+from orchestration.ledger.owner import Owner
 from orchestration.ledger.service import BulkService, CancelAnswer, Failed, Request, Running, Service, Status
 from orchestration.transfers import TransferRequest
 
@@ -142,8 +143,8 @@ class GuardedJobs(_Guarded):
 
     key: str = field(kw_only=True)
     _begun: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
-    _withdrawing: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Handles of jobs whose cancellation was asked for, with the reason: it may be confirmed late."""
+    _written: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    """The reason for which the job was taken back, once that is in the history of the operation."""
 
     def reserve(self, key: str) -> str:
         if trouble := self.guard.watch.trouble():
@@ -172,8 +173,6 @@ class GuardedJobs(_Guarded):
             if (trouble := self._trouble(handle)) and self._shut(self._token(), trouble, handle):
                 return Failed(error=_not_begun(trouble))
             raise
-        if isinstance(status, Failed) and isinstance(status.error, Cancelled) and handle in self._withdrawing:
-            return replace(status, error=_not_begun(self._withdrawing[handle]))
         if not isinstance(status, Running):
             return status
         trouble = self._trouble(handle)
@@ -184,8 +183,7 @@ class GuardedJobs(_Guarded):
     def _withdrawn(self, request: Request, handle: str, status: Running, trouble: str) -> Status:
         """How it stands once it was tried to take it back. A job that may have begun is not cancelled, but asked."""
         if status.queued:
-            self._withdrawing[handle] = trouble
-            answer = self._cancelled(handle)
+            answer = self._cancelled(handle, trouble)
             if answer is CancelAnswer.CANCELLED:
                 return Failed(error=_not_begun(trouble), evidence={"cancel": answer.value})
             if answer is CancelAnswer.ALREADY_FINISHED:
@@ -208,7 +206,8 @@ class GuardedJobs(_Guarded):
     def _trouble(self, handle: str) -> str:
         return "" if handle in self._begun else self.guard.watch.trouble()
 
-    def _cancelled(self, handle: str) -> CancelAnswer:
+    def _cancelled(self, handle: str, trouble: str) -> CancelAnswer:
+        self._write_down(trouble)
         try:
             return self.inner.cancel(handle)
         except OrchestrationError as error:
@@ -219,15 +218,23 @@ class GuardedJobs(_Guarded):
         """Whether the folder of the job proves that it will not begin."""
         if self.guard.shut is None or token is None:
             return False
+        self._write_down(trouble)
         try:
             shut = self.guard.shut(token)
         except OrchestrationError as error:
-            self._withdrawing[handle] = trouble
             self.guard.work.logger.warning("it is not certain that a job will not begin: %s", error.what)
             return False
         if not shut:
             self._begun.add(handle)
         return shut
+
+    def _write_down(self, trouble: str) -> None:
+        """Why the job is cancelled, before it is: whoever reads of its end, perhaps after a crash, is told of this."""
+        rows = self.guard.work.ledger.operations
+        holder = rows.get(self.key).owner  # the claim under which this is called
+        if not self._written and holder is not None:
+            rows.noted(self.key, Owner.parse(holder), CANCELLING, error_document(_not_begun(trouble)))
+            self._written.append(trouble)
 
     def _token(self) -> str | None:
         return self.guard.work.ledger.operations.get(self.key).token

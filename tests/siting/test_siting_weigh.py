@@ -148,7 +148,7 @@ def test_each_site_is_explained_in_a_sentence() -> None:
     assert [candidate.sentence for candidate in choice.candidates] == [
         "alcf: passed over: planned maintenance from 08:30 to 12:00 before the job could end (network)",
         "nersc: chosen: up, queue wait lately 40 s, raw data already there, 1234 h left of its allocation",
-        "local: possible: up, queue wait lately 0 s, raw data to be copied, 90 s at most, nersc would begin 50 s sooner",
+        "local: possible: up, queue wait lately 0 s, raw data to be copied, 90 s at most, nersc would begin 50 s sooner",  # noqa: E501
         "olcf: passed over: down (cooling)",
         "lcrc: possible: unknown (no answer), no job there lately, raw data to be copied, 1 s at most, nersc is up",
         "tacc: left: tacc went down before the job had begun",

@@ -1,0 +1,37 @@
+"""One small world for all tests of this folder: every test takes a scan of its own through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from siting_world import SITING, Place
+
+from orchestration.ledger import Ledger
+from orchestration.sandbox.trials.world import World
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite") as ledger:
+        yield ledger
+
+
+@pytest.fixture(scope="session")
+def one_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with (
+        World(Path(tmp_path_factory.mktemp("siting")) / "world") as world,
+        world.nursery("orchestration.flows.bl832.anywhere") as nursery,
+    ):
+        place = Place(world, nursery)
+        place.deploy()
+        yield place
+
+
+@pytest.fixture
+def place(one_place: Place) -> Iterator[Place]:
+    one_place.calm()
+    one_place.prefer("nersc", "local", **SITING)
+    yield one_place
+    one_place.calm()
