@@ -91,6 +91,8 @@ def _word(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:
             return file.read(100)
+    except IsADirectoryError:
+        return "cancelled"  # as it is made from elsewhere, where a file cannot be written
     except (FileNotFoundError, NotADirectoryError):
         return ""
 

@@ -258,7 +258,8 @@ def _foremost(found: Sequence[IriJob]) -> IriJob:
 def _running(job: IriJob) -> Running:
     note = _NOTES.get(job.state, f"in state {job.said}" if job.said else "its state is not told")
     return Running(
-        progress=Progress(note=f"{note}: {job.message}" if job.message and job.message != job.said else note)
+        progress=Progress(note=f"{note}: {job.message}" if job.message and job.message != job.said else note),
+        queued=job.state in (JobState.NEW, JobState.QUEUED, JobState.HELD),
     )
 
 
