@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestration.sandbox.slurm.cluster import Cluster
-from orchestration.sandbox.slurm.files import HOME, SCRATCH
+from orchestration.sandbox.slurm.files import HOME, SCRATCH, USER_ID
 from orchestration.sandbox.testing import RunningFacility
 
 
@@ -45,6 +46,13 @@ class Lab:
     def scratch(self, name: str) -> Path:
         """A file of the user's scratch directory, as this machine finds it."""
         return self.cluster.files.outside(SCRATCH / name)
+
+    def folder(self, name: str) -> Path:
+        """A folder of the user in their scratch directory."""
+        path = self.scratch(name)
+        path.mkdir(exist_ok=True)
+        os.chown(path, USER_ID, USER_ID)
+        return path
 
     def home(self, name: str) -> Path:
         return self.cluster.files.outside(HOME / name)
