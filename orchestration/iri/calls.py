@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -24,10 +23,8 @@ class Calls:
     """Every method may raise ServiceUnavailable, ConfigError (not let in) and, where it says so, Refused."""
 
     client: IriClient
-    _bulk: bool = field(default=True, init=False)
     _names: bool = field(default=True, init=False)
     _keys: bool = field(default=True, init=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @property
     def idempotent(self) -> bool:
@@ -57,17 +54,11 @@ class Calls:
                 return None
             raise
 
-    def jobs(self, ids: Sequence[str]) -> list[IriJob] | None:
-        """In one request for each thousand; None where the facility has no such list, or none in a bearable time."""
-        if not self._bulk:
-            return None
+    def jobs(self, ids: Sequence[str]) -> list[IriJob]:
+        """Those that it lists, in one request for each thousand. Raises: Refused."""
         found: list[IriJob] = []
         for start in range(0, len(ids), PAGE):
-            try:
-                found += self._list({"jobIds": [*ids[start : start + PAGE]]}, offset=0, spec=False)
-            except Refused:
-                self._bulk = False
-                return None
+            found += self._list({"jobIds": [*ids[start : start + PAGE]]}, offset=0, spec=False)
         return found
 
     def named(self, name: str) -> list[IriJob]:

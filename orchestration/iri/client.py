@@ -147,7 +147,13 @@ class IriClient:
         signed = {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
         try:
             return self._http.request(method, path, params=_words(params), json=body, headers=signed)
-        except httpx.TransportError as error:
+        except httpx.UnsupportedProtocol as error:
+            raise ConfigError(
+                f"{self.site.api_url!r} is no address of a facility",
+                where=self.where,
+                next_step="correct `api_url` of the site: it begins with https://",
+            ) from error
+        except httpx.RequestError as error:
             raise errors.unanswered(error, f"{method} {self._http.base_url}{path}") from error
 
     def _read(self, response: httpx.Response) -> Json:

@@ -78,7 +78,7 @@ def refusal(response: httpx.Response) -> OrchestrationError | Refused:
     return Refused(status, said, where=where, retry_after=retry_after(response))
 
 
-def unanswered(error: httpx.TransportError, where: str) -> Unserved:
+def unanswered(error: httpx.RequestError, where: str) -> Unserved:
     return Unserved(f"the facility does not answer ({str(error) or type(error).__name__})", where=where)
 
 

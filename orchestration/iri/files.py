@@ -7,7 +7,9 @@ import binascii
 import threading
 import time
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
+from orchestration.errors import ServiceUnavailable
 from orchestration.iri import errors
 from orchestration.iri.client import IriClient, an_object
 from orchestration.ledger.service import Document, Json
@@ -35,14 +37,15 @@ class Files:
         """The content; None if it cannot be read, mostly because it is not there.
 
         Raises:
-            StillReading, ServiceUnavailable
+            StillReading, ServiceUnavailable, ConfigError (not let in)
         """
         with self._lock:
             task = self._tasks.get(path)
+        task = task or self._begin(path)
         if task is None:
-            task = self._begin(path)
-            with self._lock:
-                self._tasks[path] = task
+            return None
+        with self._lock:
+            self._tasks[path] = task
         done = self._ended(task)
         with self._lock:
             self._tasks.pop(path, None)
@@ -50,28 +53,42 @@ class Files:
             return None
         return _content(done.get("result"), self.client.where)
 
-    def _begin(self, path: str) -> str:
-        """Text where the facility shows it; not every facility has both operations."""
-        if not self._use_download:
-            try:
-                return self._ask("view", {"path": path, "size": LARGEST})
-            except errors.Refused as refused:
-                if refused.status not in (404, 405, errors.NOT_IMPLEMENTED):
-                    raise refused.translated(f"{path} cannot be read") from refused
-                self._use_download = True
+    def make_directory(self, path: str) -> None:
+        """With those above it; that it is there already is as well.
+
+        Raises:
+            ServiceUnavailable: also if that is not certain yet.
+        """
+        where = f"filesystem/mkdir/{self.client.resource(self.resource)}"
         try:
-            return self._ask("download", {"path": path})
+            self._ended(_task_of(self.client.post(where, {"path": path, "parent": True}), self.client.where))
         except errors.Refused as refused:
-            raise refused.translated(f"{path} cannot be read") from refused
+            raise refused.doubt() from refused
+        except StillReading as slow:
+            raise ServiceUnavailable("a directory is not made yet", where=path) from slow
+
+    def _begin(self, path: str) -> str | None:
+        """The task that reads it: as text where the facility shows that, since not every facility has both."""
+        try:
+            if not self._use_download:
+                return self._ask("view", {"path": path, "size": LARGEST})
+        except errors.Refused as refused:
+            if refused.status not in (404, 405, errors.NOT_IMPLEMENTED):
+                _heed(path, refused)
+                return None
+        try:
+            task = self._ask("download", {"path": path})
+        except errors.Refused as refused:
+            _heed(path, refused)
+            return None
+        self._use_download = True
+        return task
 
     def _ask(self, operation: str, args: dict[str, str | int]) -> str:
         where = f"filesystem/{operation}/{self.client.resource(self.resource)}"
         v1 = self.client.site.version == 1
         found = self.client.get(where, args) if v1 else self.client.post(where, {**args})
-        task = an_object(found, self.client.where).get("task_id")
-        if not isinstance(task, str):
-            raise errors.not_iri(self.client.where)
-        return task
+        return _task_of(found, self.client.where)
 
     def _ended(self, task: str) -> Document | None:
         """The task once it is over; None if the facility has forgotten it."""
@@ -82,13 +99,26 @@ class Files:
             except errors.Refused as refused:
                 if refused.unknown:
                     return None
-                raise refused.translated("a task cannot be asked about") from refused
+                raise refused.doubt() from refused
             if found.get("status") not in ("pending", "active"):
                 return found
             if time.monotonic() + pause > end:
                 raise StillReading
             threading.Event().wait(pause)
             pause = min(0.5, pause * 1.5)
+
+
+def _heed(path: str, refused: errors.Refused) -> None:
+    """Raises ConfigError where this service may not read at all; a file that is not there is refused as well."""
+    if refused.status == HTTPStatus.FORBIDDEN:
+        raise refused.translated(f"{path} cannot be read") from refused
+
+
+def _task_of(found: Json, where: str) -> str:
+    task = an_object(found, where).get("task_id")
+    if not isinstance(task, str):
+        raise errors.not_iri(where)
+    return task
 
 
 def _content(result: Json, where: str) -> bytes:

@@ -7,7 +7,8 @@ The token is the job's name, and in the second version of the API its Idempotenc
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+import posixpath
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import PurePosixPath
@@ -23,8 +24,10 @@ from orchestration.iri.files import Files, StillReading
 from orchestration.iri.memory import Memory
 from orchestration.iri.records import IriJob, JobState
 from orchestration.iri.status import IriStatus
+from orchestration.iri.submission import DUPLICATE, Submission
 from orchestration.jobs import JobSpec
 from orchestration.ledger.service import CancelAnswer, Failed, Progress, Running, Status, Succeeded
+from orchestration.remote import CANCEL_MARKER
 
 _NOTES = {
     JobState.NEW: "accepted",
@@ -32,11 +35,11 @@ _NOTES = {
     JobState.HELD: "held in the queue",
     JobState.ACTIVE: "running",
 }
-_DUPLICATE = 76
-"""Exit code of a second job of the same token, which did nothing: see `orchestration.science.running.report`."""
-
 _ONE_BY_ONE = 50
 """So many of the jobs that a list leaves out are asked about one by one, at a time."""
+
+_LISTLESS_SECONDS = 600.0
+"""So long a list that does not come is not asked for again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,66 +81,15 @@ class IriJobs:
         return f"iri.jobs@{self.site.name}"
 
     def reserve(self, key: str) -> str:
-        token = asking.token_of(key)
-        self._memory.begin("unsent", token)
-        return token
+        return self._submission.reserve(key)
 
     def find(self, request: JobSpec, token: str) -> str | None:
-        """By the job's name. Where a submission made twice would be two jobs, nothing found means nothing until the
-        facility has had time to show a job that it accepted.
-        """
-        if self._memory.began("unsent", token):
-            return None
-        try:
-            found = self._calls.named(token)
-        except Refused as refused:
-            raise refused.doubt() from refused
-        if found:
-            return str(_Handle(job=_foremost(found).id, token=token))
-        doubtful = not self._calls.idempotent or self._memory.began("doubt", token)
-        if doubtful and self._memory.waited("doubt", token) < self.patience.unknown:
-            raise ServiceUnavailable(
-                "a job that was perhaps submitted is not shown yet",
-                where=self.client.where,
-                retry_after=self.patience.unknown / 5,
-            )
-        return None
+        id_ = self._submission.find(request, token)
+        return None if id_ is None else str(_Handle(job=id_, token=token))
 
     def submit(self, request: JobSpec, token: str) -> str:
         """Raises JobFailed for what the facility refuses."""
-        body = asking.document(self.site, asking.launch_of(self.site, request, token))
-        self.client.resource(self.site.resource)  # so that nothing but the submission is in doubt below
-        unsent = self._memory.over("unsent", token)
-        try:
-            job = self._calls.submit(body, token)
-        except Unserved as doubt:
-            if unsent and doubt.status == HTTPStatus.TOO_MANY_REQUESTS:
-                self._memory.begin("unsent", token)
-            elif doubt.status == HTTPStatus.INTERNAL_SERVER_ERROR or not self._calls.idempotent:
-                # Where a facility failed at it, it may have forgotten the key and not the job.
-                self._memory.begin("doubt", token)
-            raise
-        except Refused as refused:
-            known = self._refused(request, token, refused)
-            if known is not None:
-                return known
-            raise refused.translated("the facility refuses the job") from refused
-        return str(_Handle(job=job.id, token=token))
-
-    def _refused(self, request: JobSpec, token: str, refused: Refused) -> str | None:
-        """The handle of the job that there is under this key already; None for a plain no.
-
-        Raises:
-            ServiceUnavailable: if there must be such a job and it is not shown.
-        """
-        if refused.status == 409:
-            raise refused.doubt() from refused
-        if refused.status != 422 or not refused.about_key:
-            return None
-        known = self.find(request, token)
-        if known is None:
-            raise refused.doubt() from refused
-        return known
+        return str(_Handle(job=self._submission.submit(request, token), token=token))
 
     def poll(self, request: JobSpec, handle: str) -> Status:
         job = _Handle.parse(handle)
@@ -148,38 +100,56 @@ class IriJobs:
         handles = [_Handle.parse(handle) for _, handle in items]
         if not handles:
             return {}
-        listed = self._calls.jobs([each.job for each in handles])
-        rows = {row.id: row for row in listed or ()}
-        found = {str(each): _told(rows[each.job]) for each in handles if each.job in rows}
-        absent = [each for each in handles if each.job not in rows]
-        for each in absent if listed is None else absent[:_ONE_BY_ONE]:
-            row = self._job(each)
+        listed = self._listed(handles)
+        found = {str(each): _told(listed[each.job]) for each in handles if each.job in listed}
+        # Those first that were longest not asked about.
+        absent = sorted((str(each) for each in handles if each.job not in listed), key=self._memory.asked)
+        for handle in absent[:_ONE_BY_ONE]:
+            self._memory.begin("asked", handle)
+            row = self._job(_Handle.parse(handle))
             if row is not None:
-                found[str(each)] = _told(row)
-            elif self._memory.waited("absent", str(each)) > self.patience.unknown:
-                found[str(each)] = Failed(error=JobLost("the facility does not know it any more", where=each.job))
+                found[handle] = _told(row)
+            elif self._memory.waited("absent", handle) > self.patience.unknown:
+                found[handle] = Failed(error=JobLost("the facility does not know it any more", where=handle))
         return found
+
+    def _listed(self, handles: Sequence[_Handle]) -> Mapping[str, IriJob]:
+        """Empty where there is no list, or none that comes: some facilities take too long over theirs."""
+        if self._memory.began("listless", "") and self._memory.waited("listless", "") < _LISTLESS_SECONDS:
+            return {}
+        try:
+            return {row.id: row for row in self._calls.jobs([each.job for each in handles])}
+        except Unserved:
+            self._job(handles[0])  # if this is not answered either, it is not the list
+        except Refused:
+            pass  # a condition that this facility does not have
+        self._memory.begin("listless", "")
+        return {}
 
     def cancel(self, handle: str) -> CancelAnswer:
         """All jobs of its token, where there may be more than one. Confirmed once the facility says so itself."""
         job = _Handle.parse(handle)
-        refused = [each for each in self._namesakes(job) if not self._cancelled(each)]
+        accepted = self._cancelled(job.job)
+        if not self._calls.idempotent:
+            self._stop_others(job)
         now = self._job(job)
-        if now is None or not (now.state.over or refused):
+        if now is None or (accepted and not now.state.over):
             return CancelAnswer.UNKNOWN
         if not now.state.over:
             return CancelAnswer.REFUSED
         return CancelAnswer.CANCELLED if now.state is JobState.CANCELED else CancelAnswer.ALREADY_FINISHED
 
-    def _namesakes(self, job: _Handle) -> Iterable[str]:
-        """The job itself, and what else of its name is not over."""
-        if self._calls.idempotent:
-            return (job.job,)
+    def _stop_others(self, job: _Handle) -> None:
+        """What else there is of its name must not begin now. Where that cannot be listed, a marker in the folder of
+        them all keeps them from it.
+        """
         try:
-            others = {each.id for each in self._calls.named(job.token) if not each.state.over}
-        except Refused as refused:
-            raise refused.doubt() from refused
-        return sorted(others | {job.job})
+            others = [each for each in self._calls.named(job.token) if not each.state.over and each.id != job.job]
+        except (ServiceUnavailable, Refused):
+            self._files.make_directory(posixpath.join(self.site.job_folder, job.token, CANCEL_MARKER))
+            return
+        for each in others:
+            self._cancelled(each.id)
 
     def _cancelled(self, id_: str) -> bool:
         """False if the facility refuses it: the job may be over, or not ours."""
@@ -193,7 +163,9 @@ class IriJobs:
         try:
             return self._calls.job(job.job)
         except Refused as refused:
-            raise refused.translated("the facility does not tell how the job is") from refused
+            if refused.status == HTTPStatus.FORBIDDEN:
+                raise refused.translated("the facility does not tell how the job is") from refused
+            raise refused.doubt() from refused  # of the question, and nothing about the job
 
     def _standing(self, request: JobSpec, job: _Handle, now: IriJob | None) -> Status:
         launch = asking.launch_of(self.site, request, job.token)
@@ -215,7 +187,7 @@ class IriJobs:
             return self._settled(job, remains.lost())
         if self._memory.waited("ended", str(job)) < self.patience.report and remains.may_report:
             return Running(progress=Progress(note="it is over; its report is not here yet"))
-        if now.exit_code == _DUPLICATE and self._another(job):
+        if now.exit_code == DUPLICATE and self._another(job):
             return Running(progress=Progress(note="another job of the same name is doing it"))
         return self._settled(job, remains.unreported())
 
@@ -245,14 +217,12 @@ class IriJobs:
         return Calls(client=self.client)
 
     @functools.cached_property
+    def _submission(self) -> Submission:
+        return Submission(calls=self._calls, memory=self._memory, patience=self.patience.unknown)
+
+    @functools.cached_property
     def _files(self) -> Files:
         return Files(client=self.client, resource=self.site.storage or self.site.resource)
-
-
-def _foremost(found: Sequence[IriJob]) -> IriJob:
-    """Of several jobs of one token the one that did, or does, its work: a second one that began ends at once."""
-    worked = [each for each in found if each.exit_code != _DUPLICATE]
-    return next((each for each in worked if each.state is not JobState.CANCELED), (worked or found)[0])
 
 
 def _running(job: IriJob) -> Running:

@@ -30,6 +30,11 @@ class Memory:
         with self._lock:
             return (what, whose) in self._began
 
+    def asked(self, whose: str) -> float:
+        """When it was last asked about, by the same clock; before everything if it never was."""
+        with self._lock:
+            return self._began.get(("asked", whose), float("-inf"))
+
     def over(self, what: str, whose: str) -> bool:
         """Whether it had begun; it is over now."""
         with self._lock:

@@ -7,15 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
-from iri_ground import QUICK, Ground, ended, until
+from iri_ground import QUICK, Ground, ended, failure, until
 
 from orchestration.config import Credentials
-from orchestration.errors import ConfigError, ServiceUnavailable
+from orchestration.errors import Cancelled, ConfigError, ServiceUnavailable
 from orchestration.iri.auth import EnvironmentToken, GlobusToken
 from orchestration.iri.client import IriClient
 from orchestration.iri.jobs import IriJobs
 from orchestration.jobs import JobSpec
-from orchestration.ledger.service import Running, Succeeded
+from orchestration.ledger.service import CancelAnswer, Running, Succeeded
 from orchestration.sandbox.iri.settings import TOKEN
 
 SUBMIT = "POST /iri/.*compute/job"
@@ -157,6 +157,67 @@ def test_a_job_that_is_not_shown_yet_is_running(ground: Ground, version: int) ->
     handle = jobs.submit(spec, ground.token(jobs))
     status = jobs.poll(spec, handle)
     assert isinstance(status, Running)
+    assert isinstance(ended(jobs, spec, handle), Succeeded)
+
+
+def test_with_keys_a_list_that_does_not_come_is_not_needed(ground: Ground) -> None:
+    jobs, spec = ground.jobs(2), ground.spec()
+    token, other = ground.token(jobs), ground.token(jobs) + "b"
+    lose(ground, jobs, spec, token)
+    lose(ground, jobs, spec, other, "drop")
+    ground.facility.client.faults.add("POST .*/compute/status", times=0)
+    for each in (token, other):
+        handle = ground.jobs(2).find(spec, each)
+        assert handle is not None
+        assert jobs.submit(spec, each) == handle
+    assert ground.submitted() == 2
+
+
+def test_without_keys_a_list_that_does_not_come_leaves_it_open(ground: Ground) -> None:
+    jobs, spec = ground.jobs(1), ground.spec()
+    token = ground.token(jobs)
+    lose(ground, jobs, spec, token)
+    ground.facility.client.faults.add("POST .*/compute/status", times=3)
+    for _ in range(3):
+        with pytest.raises(ServiceUnavailable, match="injected"):
+            jobs.find(spec, token)
+    assert found(jobs, spec, token) is not None
+
+
+def test_jobs_are_told_one_by_one_where_a_list_does_not_come(ground: Ground, version: int) -> None:
+    jobs, spec = ground.jobs(version), ground.spec()
+    handle = jobs.submit(spec, ground.token(jobs))
+    ground.facility.client.faults.add("POST .*/compute/status", "drop", times=0)
+    until(lambda: isinstance(jobs.poll_many([(spec, handle)])[handle], Succeeded))
+    ground.facility.client.faults.add("GET .*/compute/status")
+    with pytest.raises(ServiceUnavailable):
+        jobs.poll_many([(spec, handle)])
+
+
+def test_without_a_list_a_marker_keeps_a_second_job_of_the_name_from_beginning(ground: Ground) -> None:
+    jobs, spec = ground.jobs(1), ground.spec()
+    token = ground.token(jobs)
+    ground.control.hold()
+    first, second = jobs.submit(spec, token), jobs.submit(spec, token)
+    ground.facility.client.faults.add("POST .*/compute/status", times=0)
+    until(lambda: jobs.cancel(first) is CancelAnswer.CANCELLED)
+    ground.facility.client.faults.clear()
+    ground.control.hold(held=False)
+    assert isinstance(failure(ended(jobs, spec, second)).error, Cancelled)
+    assert (ground.runs, ground.alive()) == (0, [])
+
+
+def test_an_odd_answer_about_a_job_says_nothing_about_the_job(ground: Ground) -> None:
+    jobs, spec = ground.jobs(2), ground.spec()
+    handle = jobs.submit(spec, ground.token(jobs))
+    ground.facility.client.faults.add("GET .*/compute/status", status=400)
+    with pytest.raises(ServiceUnavailable):
+        jobs.poll(spec, handle)
+    ground.facility.client.faults.add("GET .*/compute/status", status=403)
+    with pytest.raises(ConfigError, match="may not do that"):
+        jobs.poll(spec, handle)
+    for status in (400, 404):
+        ground.facility.client.faults.add("filesystem/view", status=status)
     assert isinstance(ended(jobs, spec, handle), Succeeded)
 
 

@@ -1,0 +1,118 @@
+"""Submitting a job so that it is one job, and finding what was submitted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from orchestration.errors import ServiceUnavailable
+from orchestration.iri import request as asking
+from orchestration.iri.calls import Calls
+from orchestration.iri.errors import Refused, Unserved
+from orchestration.iri.memory import Memory
+from orchestration.iri.records import IriJob, JobState
+from orchestration.jobs import JobSpec
+
+DUPLICATE = 76
+"""Exit code of a second job of the same token, which did nothing: see `orchestration.science.running.report`."""
+
+_FRESH_SECONDS = 20 * 3600.0
+"""Facilities remember keys for a day, unless they say otherwise; this is well within."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """`patience` is how many seconds a facility may not show a job that it has accepted."""
+
+    calls: Calls
+    memory: Memory
+    patience: float
+
+    def reserve(self, key: str) -> str:
+        token = asking.token_of(key)
+        self.memory.begin("unsent", token)
+        return token
+
+    def find(self, request: JobSpec, token: str) -> str | None:
+        """The identifier of the job of this token, by its name; None if there is none.
+
+        Where a submission made twice would be two jobs, nothing found means nothing until the facility has had time to
+        show a job that it accepted. Where its lists cannot be had, but the key says it too, the key is asked: that is
+        to submit again, which makes the job if there was none.
+        """
+        if self.memory.began("unsent", token):
+            return None
+        try:
+            found = self.calls.named(token)
+        except (ServiceUnavailable, Refused) as trouble:
+            return self._by_key(request, token, trouble)
+        if found:
+            return foremost(found).id
+        doubtful = not self.calls.idempotent or self.memory.began("doubt", token)
+        if doubtful and self.memory.waited("doubt", token) < self.patience:
+            raise ServiceUnavailable(
+                "a job that was perhaps submitted is not shown yet",
+                where=self.calls.client.where,
+                retry_after=self.patience / 5,
+            )
+        return None
+
+    def _by_key(self, request: JobSpec, token: str, trouble: ServiceUnavailable | Refused) -> str | None:
+        asked = asking.asked_at(token)
+        fresh = asked is not None and time.time() - asked < _FRESH_SECONDS
+        if not self.calls.idempotent or not fresh or self.memory.began("doubt", token):
+            raise (trouble.doubt() if isinstance(trouble, Refused) else trouble)
+        try:
+            return self._send(request, token).id
+        except Refused as refused:
+            if refused.status == HTTPStatus.CONFLICT or refused.about_key:
+                raise refused.doubt() from refused
+            return None  # so there is nothing under this key: it would have answered with that
+
+    def submit(self, request: JobSpec, token: str) -> str:
+        """The identifier of the job.
+
+        Raises:
+            JobFailed: for what the facility refuses.
+        """
+        try:
+            return self._send(request, token).id
+        except Refused as refused:
+            if refused.status == HTTPStatus.CONFLICT:
+                raise refused.doubt() from refused
+            if refused.status == HTTPStatus.UNPROCESSABLE_ENTITY and refused.about_key:
+                return self._other(token, refused)
+            raise refused.translated("the facility refuses the job") from refused
+
+    def _other(self, token: str, refused: Refused) -> str:
+        """The job that there is under this key, which was asked for in other words: by other settings, mostly."""
+        try:
+            found = self.calls.named(token)
+        except Refused as second:
+            raise second.doubt() from second
+        if not found:
+            raise refused.doubt() from refused
+        return foremost(found).id
+
+    def _send(self, request: JobSpec, token: str) -> IriJob:
+        site = self.calls.client.site
+        body = asking.document(site, asking.launch_of(site, request, token))
+        self.calls.client.resource(site.resource)  # so that nothing but the submission is in doubt below
+        unsent = self.memory.over("unsent", token)
+        try:
+            return self.calls.submit(body, token)
+        except Unserved as doubt:
+            if unsent and doubt.status == HTTPStatus.TOO_MANY_REQUESTS:
+                self.memory.begin("unsent", token)
+            elif doubt.status == HTTPStatus.INTERNAL_SERVER_ERROR or not self.calls.idempotent:
+                # Where a facility failed at it, it may have forgotten the key and not the job.
+                self.memory.begin("doubt", token)
+            raise
+
+
+def foremost(found: Sequence[IriJob]) -> IriJob:
+    """Of several jobs of one token the one that did, or does, its work: a second one that began ends at once."""
+    worked = [each for each in found if each.exit_code != DUPLICATE]
+    return next((each for each in worked if each.state is not JobState.CANCELED), (worked or found)[0])
