@@ -59,6 +59,13 @@ class Place:
         part.write_text(yaml.safe_dump(document, sort_keys=False))
         part.replace(path)
 
+    def endpoints(self, *names: str, online: bool | None = None, held: bool | None = None) -> None:
+        """Switch the endpoints of ALCF that the settings call so."""
+        variables = {"compute": "GLOBUS_COMPUTE_ENDPOINT", "non_compute": "GLOBUS_COMPUTE_LOGIN_ENDPOINT"}
+        for name in names:
+            identifier = self.world.environment[variables[name]]
+            self.world.facility.compute.switch(identifier, online=online, held=held)
+
     def scan(self) -> str:
         """A scan that has been moved to the beamline's server; its path."""
         file_path = self.world.scan(f"siting{next(_numbers):03}x{uuid.uuid4().hex[:6]}.h5")

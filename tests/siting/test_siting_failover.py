@@ -90,6 +90,7 @@ def test_down_during_the_copy(place: Place) -> None:
     assert "before the data was there" in place.said(scan, "nersc")
 
 
+@pytest.mark.slow
 def test_down_when_the_job_is_submitted(place: Place) -> None:
     scan = place.scan()
     place.world.facility.faults.add(f"POST {NERSC}compute/jobs", FaultKind.DROP, times=0)
@@ -139,6 +140,7 @@ def test_down_while_the_job_is_queued_and_its_cancellation_is_confirmed(place: P
     assert place.began(scan) == 1
 
 
+@pytest.mark.slow
 def test_silent_while_the_job_is_queued(place: Place) -> None:
     scan = place.scan()
     held(place)
@@ -152,6 +154,7 @@ def test_silent_while_the_job_is_queued(place: Place) -> None:
     assert place.began(scan) == 1
 
 
+@pytest.mark.slow
 def test_without_a_proof_the_job_stays_where_it_is_until_the_site_answers(place: Place) -> None:
     """Neither NERSC nor its collection answers: nothing is certain, and nothing is begun a second time."""
     scan = place.scan()
@@ -168,6 +171,7 @@ def test_without_a_proof_the_job_stays_where_it_is_until_the_site_answers(place:
     done_once_at(place, scan, *place.chosen(scan))
 
 
+@pytest.mark.slow
 def test_a_pinned_run_waits_for_its_site(place: Place) -> None:
     scan = place.scan()
     held(place)
@@ -183,6 +187,7 @@ def test_a_pinned_run_waits_for_its_site(place: Place) -> None:
     assert place.said(scan, "local") == "local: passed over: the run is pinned to nersc"
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_reconstruction_go_to_one_site_even_if_it_goes_down(place: Place) -> None:
     scan = place.scan()
     held(place)
@@ -197,6 +202,7 @@ def test_two_runs_of_one_reconstruction_go_to_one_site_even_if_it_goes_down(plac
     assert place.began(scan) == 1
 
 
+@pytest.mark.slow
 def test_no_site_at_all_is_an_answer_that_names_each(place: Place) -> None:
     scan = place.scan()
     place.prefer("nersc")
@@ -206,6 +212,38 @@ def test_no_site_at_all_is_an_answer_that_names_each(place: Place) -> None:
     assert "nersc: passed over: down" in str(ended.error)
     assert place.chosen(scan) == [""]
     assert place.began(scan) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "offline", [["compute"], ["compute", "non_compute"]], ids=["its login endpoint cancels it", "its folder proves it"]
+)
+def test_an_endpoint_of_globus_compute_goes_offline_while_the_job_is_queued(place: Place, offline: list[str]) -> None:
+    place.prefer("alcf", "nersc")
+    scan = place.scan()
+    place.endpoints("compute", held=True)
+    run = place.start(scan)
+    wait_for(lambda: "submitted" in place.events(scan, "reconstruct at alcf"))
+    place.endpoints(*offline, online=False)
+    with in_time():
+        assert run.wait().completed
+    done_once_at(place, scan, "alcf", "nersc")
+    assert "alcf went down (its Globus Compute endpoint is offline)" in place.said(scan, "alcf")
+    place.endpoints("compute", "non_compute", online=True, held=False)
+    tasks = place.world.facility.compute.tasks
+    wait_for(lambda: all(str(task["status"]) in {"success", "failed"} for task in tasks()))
+    assert place.began(scan) == 1
+
+
+@pytest.mark.slow
+def test_both_facilities_down_means_this_machine(place: Place) -> None:
+    place.prefer("nersc", "alcf", "local")
+    scan = place.scan()
+    place.endpoints("compute", online=False)
+    place.world.facility.superfacility.begin_maintenance()
+    assert place.run(scan).completed
+    done_once_at(place, scan, "local")
+    assert "its Globus Compute endpoint is offline" in place.said(scan, "alcf")
 
 
 @pytest.mark.slow
