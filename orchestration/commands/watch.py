@@ -21,7 +21,8 @@ _LINES = "%(asctime)s %(levelname)s %(message)s"
 
 @click.command(short_help="Wait in the place of suspended runs.")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="A file to make once it watches.")
-def watch(ready_file: Path | None) -> None:
+@click.option("--verbose", is_flag=True, help="Tell of each question to a service, too.")
+def watch(ready_file: Path | None, *, verbose: bool) -> None:
     """Wait for what suspended runs wait for, and let each go on when that has ended. Runs until it is told to stop.
 
     A run of a deployment that has waited for some minutes gives its process up if such a watcher lives. One is enough;
@@ -32,7 +33,7 @@ def watch(ready_file: Path | None) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    _log_to_terminal()
+    _log_to_terminal(logging.DEBUG if verbose else logging.INFO)
     with (
         closing(Services(settings)) as services,
         Ledger(settings.ledger.url, lease_seconds=settings.ledger.lease_seconds) as ledger,
@@ -40,13 +41,13 @@ def watch(ready_file: Path | None) -> None:
         Watcher(ledger, services, began=lambda: _tell(ready_file)).run(stop)
 
 
-def _log_to_terminal() -> None:
+def _log_to_terminal(level: int) -> None:
     own = logging.getLogger("orchestration")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(_LINES))
     own.addHandler(handler)
     own.propagate = False  # Prefect would write the same a second time
-    own.setLevel(logging.INFO)
+    own.setLevel(level)
 
 
 def _tell(ready_file: Path | None) -> None:

@@ -205,6 +205,7 @@ class Watcher:
             site.unanswered()
             raise
         else:
+            logger.debug("asked %s about %d operations: %d ended", name, len(records), len(polled.ended))
             site.answered()
             self._progress.update(polled.progress)
             self._ended.update(polled.ended)
