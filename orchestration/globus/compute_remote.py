@@ -44,7 +44,7 @@ def run_job(order: dict[str, Any]) -> dict[str, Any]:
         return {"report": found, "submitted": order["submitted"]}
     os.makedirs(folder, exist_ok=True)
     log = os.path.join(folder, "runner.log")
-    words = [sys.executable, "-c", _TETHER, str(os.getpid()), *order["words"]]
+    words = [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *order["words"]]
     with open(log, "ab") as output:
         done = subprocess.run(
             words, input=order["input"].encode(), stdout=output, stderr=output, check=False, cwd=folder
