@@ -150,6 +150,14 @@ def test_a_running_job_can_be_made_to_end_in_any_state(lab: Lab, state: EndState
     assert lab.machine.job(job).state == state
 
 
+def test_a_job_can_be_ended_at_any_moment_of_its_beginning(lab: Lab) -> None:
+    for number in range(10):
+        job = lab.submit("exec sleep 60")
+        time.sleep(number * 0.005)
+        lab.control.end_job(job, "NODE_FAIL" if number % 2 else "CANCELLED")
+        assert lab.ended(job).state.split()[0] in {"NODE_FAIL", "CANCELLED"}
+
+
 def test_a_pending_job_can_be_made_to_end_too(lab: Lab) -> None:
     lab.control.turn(held=True)
     job = lab.submit("true")

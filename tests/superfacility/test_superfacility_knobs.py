@@ -96,6 +96,15 @@ def test_a_job_can_be_in_no_list_for_a_while_after_its_end(lab: Lab) -> None:
     assert job.complete(timeout=5) == "COMPLETED"
 
 
+def test_a_job_can_be_forgotten_though_it_runs(lab: Lab) -> None:
+    job, other = lab.submit("sleep 60"), lab.submit("sleep 60")
+    lab.running(job)
+    lab.control.forget_job(job)
+    assert rows(lab, job, sacct=False) == rows(lab, job, sacct=True) == []
+    assert rows(lab, other, sacct=True)[0]["jobid"] == other
+    assert lab.state(job) == "RUNNING"
+
+
 @pytest.mark.parametrize("state", ["NODE_FAIL", "DEADLINE", "BOOT_FAIL"])
 def test_the_client_waits_for_ever_for_states_that_it_does_not_take_for_an_end(lab: Lab, state: str) -> None:
     job = lab.machine.submit_job(f"{HEAD}sleep 60\n")

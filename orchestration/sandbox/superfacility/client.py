@@ -133,6 +133,10 @@ class SuperfacilityClient:
         """Make a job that is pending or runs end in this state."""
         self._sent(f"jobs/{job_id}/end", {"state": EndState(state).value})
 
+    def forget_job(self, job_id: str) -> None:
+        """Show a job in no answer of the API any more; `jobs` here still knows it."""
+        self._sent(f"jobs/{job_id}/forget", {})
+
     def _sent(self, path: str, body: Document) -> Document:
         answer = self._http.post(f"{BASE}/{path}", json=body)
         if answer.is_client_error:

@@ -132,9 +132,9 @@ class Compute:
         return {"status": "OK", "output": found, "error": None}
 
     def _shown(self, row: JobRow, *, sacct: bool) -> bool:
-        """Whether the lags let it be seen already."""
+        """Whether the knobs let it be seen now."""
         knobs, now = self._board.now, time.time()
-        if row.submitted + knobs.hidden > now:
+        if row.submitted + knobs.hidden > now or row.fields.get("jobid") in knobs.forgotten:
             return False
         if not sacct or not knobs.sacct_lag:
             return True

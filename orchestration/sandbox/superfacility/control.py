@@ -30,13 +30,16 @@ class Control:
         tokens: Tokens,
         scheduler: Scheduler,
         machine: str,
+        user: str,
     ) -> None:
+        """`user` is whose commands show all jobs."""
         self._board = board
         self._status = status
         self._clients = clients
         self._tokens = tokens
         self._scheduler = scheduler
         self._machine = machine
+        self._user = user
 
     def routes(self) -> list[Route]:
         return [
@@ -52,6 +55,7 @@ class Control:
             Route(f"{BASE}/clients/{{id}}/expire", self.expire_client, methods=["POST"]),
             Route(f"{BASE}/jobs", self.list_jobs),
             Route(f"{BASE}/jobs/{{id}}/end", self.end_job, methods=["POST"]),
+            Route(f"{BASE}/jobs/{{id}}/forget", self.forget_job, methods=["POST"]),
         ]
 
     async def show_knobs(self, request: Request) -> JSONResponse:
@@ -60,11 +64,12 @@ class Control:
     async def turn_knobs(self, request: Request) -> JSONResponse:
         changes = await documents.received(request)
         try:
-            knobs = self._board.turn(changes)
-            await run_in_threadpool(self._scheduler.hold, knobs.held)
-        except (ValueError, Unsupported) as error:
+            knobs = self._board.now.turned(changes)
+            if "held" in changes:
+                await run_in_threadpool(self._scheduler.hold, knobs.held)
+        except (ValueError, Refused, Unsupported) as error:
             return _refused(str(error))
-        return JSONResponse(knobs.document())
+        return JSONResponse(self._board.turn(changes).document())
 
     async def set_status(self, request: Request) -> JSONResponse:
         name = request.path_params["name"]
@@ -123,7 +128,7 @@ class Control:
 
     async def list_jobs(self, request: Request) -> JSONResponse:
         """As sacct says it now, without any lag."""
-        rows = await run_in_threadpool(self._scheduler.accounting, "", Query())
+        rows = await run_in_threadpool(self._scheduler.accounting, self._user, Query())
         return JSONResponse({"jobs": [dict(row.fields) for row in rows]})
 
     async def end_job(self, request: Request) -> JSONResponse:
@@ -134,6 +139,9 @@ class Control:
         except (ValueError, Refused, Unsupported) as error:
             return _refused(str(error))
         return JSONResponse({"id": request.path_params["id"], "state": state.value})
+
+    async def forget_job(self, request: Request) -> JSONResponse:
+        return JSONResponse(self._board.forget(request.path_params["id"]).document())
 
 
 def _refused(why: str) -> JSONResponse:

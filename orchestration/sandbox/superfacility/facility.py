@@ -21,7 +21,7 @@ from orchestration.sandbox.superfacility.local.scheduler import LocalScheduler
 from orchestration.sandbox.superfacility.oidc import TokenEndpoint
 from orchestration.sandbox.superfacility.places import API, OIDC
 from orchestration.sandbox.superfacility.scheduler import Scheduler
-from orchestration.sandbox.superfacility.settings import SuperfacilitySettings
+from orchestration.sandbox.superfacility.settings import USER, SuperfacilitySettings
 from orchestration.sandbox.superfacility.status import Status
 from orchestration.sandbox.superfacility.tasks import Tasks
 from orchestration.sandbox.superfacility.tokens import Tokens
@@ -101,6 +101,7 @@ class Superfacility:
             tokens=self.tokens,
             scheduler=self.scheduler,
             machine=settings.machine,
+            user=settings.clients[0].user if settings.clients else USER,
         )
 
     def routes(self) -> list[BaseRoute]:
@@ -119,7 +120,8 @@ class Superfacility:
         self.tasks.open()
         self._transfers.open()
         self.scheduler.open()
-        self.scheduler.hold(self.board.now.held)
+        if self.board.now.held:
+            self.scheduler.hold(held=True)
 
     async def close(self) -> None:
         """Let go; the jobs live on."""
@@ -130,6 +132,8 @@ class Superfacility:
         """End all jobs and forget everything; the store is cleared by the caller."""
         self.tasks.reset()
         self.scheduler.reset()
+        if self.board.now.held:
+            self.scheduler.hold(held=False)
         self.board.reset()
 
     def _lifetime(self) -> int:

@@ -34,7 +34,8 @@ class Knobs:
     `submit_delay` lies between taking a submission and giving it to the batch system. A job is shown by no query for
     `hidden` after its submission, and not by sacct until `sacct_lag` after it left squeue (0: at once, and before).
     While `held`, no job begins. The next `failing_tasks` tasks fail with `task_error`, before they do anything, or
-    afterwards where `failing_late`. `hours_left` overrides what is left of projects, by their names.
+    afterwards where `failing_late`. `forgotten` jobs are shown by no query any more, though they may run. `hours_left`
+    overrides what is left of projects, by their names.
     """
 
     submit_delay: float = 0.0
@@ -47,10 +48,11 @@ class Knobs:
     failing_tasks: int = 0
     failing_late: bool = False
     task_error: str = ""
+    forgotten: tuple[str, ...] = ()
     hours_left: dict[str, float] = field(default_factory=dict)
 
     def document(self) -> Document:
-        return cast(Document, asdict(self))
+        return cast(Document, asdict(self) | {"forgotten": list(self.forgotten)})
 
     def turned(self, changes: Document) -> Knobs:
         """With the knobs that are named in `changes`. Raises: ValueError on one that does not exist."""
@@ -71,6 +73,7 @@ class Knobs:
             failing_tasks=documents.whole(found, "failing_tasks"),
             failing_late=documents.flag(found, "failing_late"),
             task_error=documents.text(found, "task_error"),
+            forgotten=tuple(documents.strings(found, "forgotten")),
             hours_left={name: documents.number(hours, name) for name in hours},
         )
 
@@ -91,6 +94,11 @@ class Board:
         """Raises: ValueError on a knob that does not exist, or cannot be turned so."""
         with self._lock:
             self._keep(self._knobs.turned(changes))
+            return self._knobs
+
+    def forget(self, job: str) -> Knobs:
+        with self._lock:
+            self._keep(replace(self._knobs, forgotten=(*self._knobs.forgotten, job)))
             return self._knobs
 
     def take_failure(self) -> Knobs | None:

@@ -123,7 +123,7 @@ class Status:
         return JSONResponse([{"date": "2026-01-15", "change": "A stand-in on this machine."}])
 
     async def config(self, request: Request) -> JSONResponse:
-        targets = {"compute.targets": "perlmutter", "utilities.targets": "perlmutter,dtns,dtn01"}
+        targets = {"compute.targets": self._machine, "utilities.targets": f"{self._machine},dtns,dtn01"}
         return JSONResponse([{"key": key, "value": value} for key, value in targets.items()])
 
     def _outages(self) -> list[Document]:

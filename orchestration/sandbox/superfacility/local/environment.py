@@ -28,7 +28,6 @@ def login(person: Person, *, path: str, extra: Mapping[str, str]) -> dict[str, s
         "LOGNAME": person.name,
         "SHELL": "/bin/bash",
         "LANG": "C.UTF-8",
-        "NERSC_HOST": "perlmutter",
         **extra,
         **marked,
     }

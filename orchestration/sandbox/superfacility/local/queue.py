@@ -144,7 +144,11 @@ class Queue:
 
     def _launch(self, job: Job) -> None:
         """Start a supervisor. Where one of before lives, the new one only waits for its end."""
-        child = launch(self.folder(job))
+        try:
+            child = launch(self.folder(job))
+        except OSError:
+            self._keep_end(job, State.BOOT_FAIL, at=time.time())
+            return
         name = f"job {job.id}"
         threading.Thread(target=lambda: self._over(job.id, child.wait()), name=name, daemon=True).start()
 

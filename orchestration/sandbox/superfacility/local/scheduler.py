@@ -160,7 +160,8 @@ class LocalScheduler:
 
     def _login(self, person: Person) -> dict[str, str]:
         path = f"{self._folder / 'bin'}:{self._settings.path}"
-        return environment.login(person, path=path, extra=self._settings.environment)
+        extra = {"NERSC_HOST": self._settings.machine, **self._settings.environment}
+        return environment.login(person, path=path, extra=extra)
 
 
 def _group(gid: int) -> Group:

@@ -117,9 +117,13 @@ class Supervisor:
             self._leave("FAILED", 0, _UNWRITABLE)
             return
         self._log = err
+        # Both ends close when the script is run: before, the child has neither its own group nor its mark.
+        become, becoming = os.pipe()
         pid = os.fork()
         if pid == 0:
             self._become(out, err)
+        os.close(becoming)
+        os.read(become, 1)
         state, code, number = self._watch(pid)
         self._leave(state, code, number)
 
