@@ -19,20 +19,25 @@ from orchestration.sandbox.testing import RunningFacility, endpoint_environment
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _PIDFILE = "daemon.pid"
+_CONFIG = "heartbeat_period: 5\nemail: beamline@localhost\n"
 _BEGUN = b"Core Endpoint begins"
 _TITLES = "SPT_NOENV"
 """Set, it keeps the program from writing its title over the environment of its process, where the mark is."""
 
 
 class EndpointProgram:
-    """One endpoint, laid out from the files for ``local``; `url` is the facility's, `venv` where the program is.
+    """One endpoint, laid out from the files for `site`; `url` is the facility's, `venv` where the program is.
 
     Its processes, and those of all its tasks, carry a mark by which they are found when they must end.
     """
 
-    def __init__(self, *, url: str, venv: Path, directory: Path, kind: str, values: Mapping[str, str]) -> None:
+    def __init__(
+        self, *, url: str, venv: Path, directory: Path, kind: str, values: Mapping[str, str], site: str = "local"
+    ) -> None:
         given = {"BEAMLINE_SCIENCE": str(venv), **values}
-        self.endpoint = layout.lay_out("local", kind, directory, given, venv=venv)
+        self.endpoint = layout.lay_out(site, kind, directory, given, venv=venv)
+        # A real site's own is slow to tell that it is there, and cannot be run by root.
+        (self.endpoint.folder / "config.yaml").write_text(_CONFIG)
         self._mark = {processes.MARK: str(self.endpoint.folder), _TITLES: "1"}
         # As root the program gives the processes of tasks nothing but the values of the site.
         with (self.endpoint.folder / layout.ENVIRONMENT).open("a") as file:
@@ -116,14 +121,18 @@ def running_endpoint(
     venv: Path,
     kind: str = "compute",
     values: Mapping[str, str] | None = None,
+    site: str = "local",
 ) -> Iterator[EndpointProgram]:
     """The real program, online at `facility` until the context ends; its `id` is what a client submits to.
 
     `venv` is what scripts/install_compute_endpoint.sh made, `kind` is ``compute`` (worker processes) or
     ``non_compute`` (threads); `values` replace entries of ``user_environment.yaml``, such as ``BEAMLINE_SCIENCE``.
+    Another `site` than ``local`` needs the commands of its batch system on the ``PATH`` among them.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    program = EndpointProgram(url=facility.url, venv=venv, directory=directory, kind=kind, values=values or {})
+    program = EndpointProgram(
+        url=facility.url, venv=venv, directory=directory, kind=kind, values=values or {}, site=site
+    )
     program.start()
     try:
         yield program
