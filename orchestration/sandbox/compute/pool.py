@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Protocol
 
 from orchestration.ledger.service import Document
-from orchestration.local.processes import ProcessIdentity
 from orchestration.sandbox import documents
 from orchestration.sandbox.compute.messages import Result
 from orchestration.sandbox.compute.processes import Worker, gone, kill, reap
 from orchestration.sandbox.compute.worker import RESULT_SUFFIX
+from orchestration.sandbox.processes import Process
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Pool:
         self._listener = listener
         self._workers: list[Worker] = []
         self._starting: dict[str, asyncio.Task[None]] = {}
-        self._adopted: dict[str, tuple[ProcessIdentity, asyncio.Task[None]]] = {}
+        self._adopted: dict[str, tuple[Process, asyncio.Task[None]]] = {}
         self._retirement: asyncio.TimerHandle | None = None
 
     @property
@@ -61,7 +61,7 @@ class Pool:
         busy = sum(1 for worker in self._workers if worker.task)
         return self._size - busy - len(self._adopted)
 
-    def run(self, order: Order) -> ProcessIdentity:
+    def run(self, order: Order) -> Process:
         """Give it to a process; returns which. Call only while `free` is positive."""
         worker = next((one for one in self._workers if not one.task), None) or self._start()
         path = self._path(order.task)
@@ -75,11 +75,11 @@ class Pool:
         }
         path.write_text(json.dumps(document), encoding="utf-8")
         worker.order(order.task, path)
-        return worker.identity
+        return worker.process
 
-    def adopt(self, task: str, identity: ProcessIdentity) -> None:
+    def adopt(self, task: str, process: Process) -> None:
         """Wait for a task that was given to a process before the facility was restarted."""
-        self._adopted[task] = (identity, asyncio.create_task(self._watch(task, identity)))
+        self._adopted[task] = (process, asyncio.create_task(self._watch(task, process)))
 
     def kill(self, task: str) -> bool:
         """End the process that runs a task; returns whether there is one."""
@@ -106,8 +106,8 @@ class Pool:
                 worker.kill()
             worker.abandon()
         if now:
-            for identity, _ in adopted.values():
-                kill(identity)
+            for process, _ in adopted.values():
+                kill(process)
             await gone([worker.pid for worker in workers])
         await asyncio.sleep(0)  # the pipes are closed in the loop's next round
 
@@ -145,9 +145,9 @@ class Pool:
         self._listener.ended(result)
         self._listener.room(self._endpoint)
 
-    async def _watch(self, task: str, identity: ProcessIdentity) -> None:
+    async def _watch(self, task: str, process: Process) -> None:
         path = self._path(task).with_suffix(RESULT_SUFFIX)
-        while ProcessIdentity.of(identity.pid) == identity and not path.exists():
+        while process.alive and not path.exists():
             await asyncio.sleep(_WATCH_SECONDS)
             reap()
         del self._adopted[task]

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import orchestration
-from orchestration.local.processes import ProcessIdentity
+from orchestration.sandbox.processes import MARK, Process
 
-_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "LD_LIBRARY_PATH", MARK)
 """All that a task sees of the facility's environment: an endpoint is another machine."""
 
 _unreaped: set[int] = set()
@@ -30,10 +30,7 @@ class Worker(asyncio.Protocol):
         self.task = ""
         """What it is at; empty while it waits."""
         self.pid, self._orders, self._reports = _spawn(log)
-        identity = ProcessIdentity.of(self.pid)
-        if identity is None:
-            raise RuntimeError("a process of the pool ended at once")
-        self.identity = identity
+        self.process = Process.of(self.pid) or Process(pid=self.pid, started="ended at once")
 
     async def connect(self) -> None:
         loop = asyncio.get_running_loop()
@@ -57,7 +54,7 @@ class Worker(asyncio.Protocol):
             self._transport.close()
 
     def kill(self) -> None:
-        kill(self.identity)
+        kill(self.process)
 
     def data_received(self, data: bytes) -> None:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
@@ -77,9 +74,9 @@ async def gone(pids: Iterable[int]) -> None:
         await asyncio.sleep(0.01)
 
 
-def kill(leader: ProcessIdentity) -> None:
+def kill(leader: Process) -> None:
     """End a process of the pool with all that came of it, as when a node is lost."""
-    if ProcessIdentity.of(leader.pid) == leader:
+    if leader.alive:
         for pid in (leader.pid, *_descendants(leader.pid)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

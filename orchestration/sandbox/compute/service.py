@@ -14,7 +14,6 @@ from pathlib import Path
 from pamqp.commands import Basic
 
 from orchestration.ledger.service import Document
-from orchestration.local.processes import ProcessIdentity
 from orchestration.sandbox import documents
 from orchestration.sandbox.compute import messages
 from orchestration.sandbox.compute.book import Book
@@ -27,6 +26,7 @@ from orchestration.sandbox.compute.records import Endpoint, EndpointKind, Group,
 from orchestration.sandbox.compute.settings import ComputeSettings
 from orchestration.sandbox.compute.submission import Submission
 from orchestration.sandbox.effects import Effects
+from orchestration.sandbox.processes import Process
 from orchestration.sandbox.store import Store
 
 logger = logging.getLogger(__name__)
@@ -218,13 +218,8 @@ class ComputeService:
             self.hand_out(endpoint)
 
     def _adopt(self, task: Task) -> None:
-        worker = task.worker
-        identity = ProcessIdentity(
-            pid=documents.whole(worker, "pid"),
-            started=documents.whole(worker, "started"),
-            boot=documents.text(worker, "boot"),
-        )
-        self._pools[task.endpoint].adopt(task.id, identity)
+        process = Process(pid=documents.whole(task.worker, "pid"), started=documents.text(task.worker, "started"))
+        self._pools[task.endpoint].adopt(task.id, process)
 
     def _accept(self, submission: Submission, function: str, payload: str, user: str) -> str:
         known = self.book.functions[function]
@@ -249,8 +244,8 @@ class ComputeService:
         order = Order(
             task=task.id, endpoint=task.endpoint, buffer=self.book.payload(task), serializers=task.serializers
         )
-        identity = self._pools[task.endpoint].run(order)
-        task.worker = {"pid": identity.pid, "started": identity.started, "boot": identity.boot}
+        process = self._pools[task.endpoint].run(order)
+        task.worker = {"pid": process.pid, "started": process.started}
         task.stage = Stage.RUNNING
         self.book.keep_task(task)
         self._started(task)
