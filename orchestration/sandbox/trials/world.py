@@ -8,11 +8,12 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 import h5py
 import numpy as np
@@ -83,11 +84,23 @@ _FLOWS = {
 }
 
 
-class World:
-    """Everything that the flows of 8.3.2 talk to, in one directory. Reconstructions are done by `trials.program`."""
+Serve: TypeAlias = Callable[[Layout], AbstractContextManager[str]]
+"""Serves a facility, as the files of the layout say, and yields its URL; it may change those files before."""
 
-    def __init__(self, directory: Path) -> None:
+
+class World:
+    """Everything that the flows of 8.3.2 talk to, in one directory.
+
+    Reconstructions are done by `trials.program`, unless they are to be `real`. `serve` is for a facility of another
+    kind than a process of this machine.
+    """
+
+    def __init__(self, directory: Path, *, real: bool = False, serve: Serve | None = None) -> None:
         self.layout = Layout.at(directory)
+        self._real = real
+        self._serve = serve
+        self._served = ExitStack()
+        self._elsewhere = ""
         self._components: dict[str, Process] = {}
         self._ports = {"facility": _free_port(), "prefect": _free_port()}
         self.facility = SandboxClient(self.facility_url)
@@ -96,12 +109,15 @@ class World:
 
     def __enter__(self) -> Self:
         self.layout.create()
-        blueprint.write(self.layout, write_project(self.layout.root / "site"))
+        blueprint.write(self.layout, None if self._real else write_project(self.layout.root / "site"))
         rows = yaml.safe_load(self.layout.facility_file.read_text())
         self.layout.facility_file.write_text(yaml.safe_dump({**rows, "retry": FACILITY_RETRY_SECONDS}))
         try:
+            if self._serve is not None:
+                self._elsewhere = self._served.enter_context(self._serve(self.layout))
+                self.facility = SandboxClient(self._elsewhere)
             blueprint.write_environment(self.layout, self.environment)
-            self.start("facility", "prefect")
+            self.start(*(["prefect"] if self._elsewhere else ["facility", "prefect"]))
         except BaseException:
             self.close()
             raise
@@ -114,6 +130,7 @@ class World:
 
     def close(self) -> None:
         self.facility.close()
+        self._served.close()
         processes.stop(list(self._components.values()), patience=2.0)
         processes.kill_marked(str(self.layout.root))
 
@@ -158,7 +175,7 @@ class World:
 
     @property
     def facility_url(self) -> str:
-        return f"http://127.0.0.1:{self._ports['facility']}"
+        return self._elsewhere or f"http://127.0.0.1:{self._ports['facility']}"
 
     @property
     def environment(self) -> dict[str, str]:
