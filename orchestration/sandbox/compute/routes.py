@@ -57,7 +57,8 @@ class ComputeRoutes:
         if request.query_params.get("service") != "all":
             return JSONResponse(_VERSION)
         # The recorded answer of the real service has another name for the last; the SDK reads this one.
-        return JSONResponse({"api": _VERSION, "min_sdk_version": _OLDEST_CLIENT, "min_ep_version": _OLDEST_CLIENT})
+        oldest = {"min_sdk_version": _OLDEST_CLIENT, "min_ep_version": _OLDEST_CLIENT}
+        return JSONResponse({"api": _VERSION, **oldest, "git_sha": "0" * 40})
 
     async def result_queue(self, request: Request) -> Response:
         self._who(request)

@@ -153,7 +153,10 @@ class ComputeService:
             return
         task.stage = Stage.FAILED if result.error_code else Stage.SUCCESS
         task.completed = time.time()
-        states = {documents.text(each, "state"): each.get("timestamp") for each in result.transitions}
+        # They come in nanoseconds and are told in seconds.
+        states: Document = {
+            documents.text(each, "state"): documents.number(each, "timestamp") / 1e9 for each in result.transitions
+        }
         task.details = (result.details or {}) | {"task_transitions": states}
         self.book.keep_result(task, result)
         self._announce(task, result)
