@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import threading
@@ -22,7 +23,8 @@ _LINES = "%(asctime)s %(levelname)s %(message)s"
 @click.command(short_help="Wait in the place of suspended runs.")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="A file to make once it watches.")
 @click.option("--verbose", is_flag=True, help="Tell of each question to a service, too.")
-def watch(ready_file: Path | None, *, verbose: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object at the end.")
+def watch(ready_file: Path | None, *, verbose: bool, as_json: bool) -> None:
     """Wait for what suspended runs wait for, and let each go on when that has ended. Runs until it is told to stop.
 
     A run of a deployment that has waited for some minutes gives its process up if such a watcher lives. One is enough;
@@ -34,11 +36,20 @@ def watch(ready_file: Path | None, *, verbose: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     _log_to_terminal(logging.DEBUG if verbose else logging.INFO)
+
+    def began() -> None:
+        click.echo("watching", err=True)
+        if ready_file is not None:
+            ready_file.touch()
+
     with (
         closing(Services(settings)) as services,
         Ledger(settings.ledger.url, lease_seconds=settings.ledger.lease_seconds) as ledger,
     ):
-        Watcher(ledger, services, began=lambda: _tell(ready_file)).run(stop)
+        watcher = Watcher(ledger, services, began=began)
+        watcher.run(stop)
+    if as_json:
+        click.echo(json.dumps({"resumed": watcher.resumed}))
 
 
 def _log_to_terminal(level: int) -> None:
@@ -48,9 +59,3 @@ def _log_to_terminal(level: int) -> None:
     own.addHandler(handler)
     own.propagate = False  # Prefect would write the same a second time
     own.setLevel(level)
-
-
-def _tell(ready_file: Path | None) -> None:
-    click.echo("watching")
-    if ready_file is not None:
-        ready_file.touch()

@@ -103,6 +103,8 @@ class Watcher:
     notice: Callable[[str], None] = lambda run_id: None
     began: Callable[[], None] = lambda: None
     owner: Owner = field(default_factory=Owner.here)
+    resumed: int = 0
+    """How many runs it has let go on."""
     _subjects: dict[str, Subject] = field(default_factory=dict)
     _sites: dict[str, Watch] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
@@ -248,6 +250,7 @@ class Watcher:
         resumed = self.prefect.resume(run_id)
         self._resumed_at[run_id] = time.monotonic()
         if resumed:
+            self.resumed += 1
             logger.info("run %s goes on", run_id)
             self.notice(run_id)
 
