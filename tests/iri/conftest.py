@@ -30,6 +30,8 @@ def ground(facility: RunningFacility, monkeypatch: pytest.MonkeyPatch, tmp_path:
     yield found
     found.close()
     facility.client.faults.clear()
+    if not found.steered and not found.used:
+        return
     facility.client.iri.turn(
         unseen_polls=0,
         submit_delay=0.0,

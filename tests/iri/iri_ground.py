@@ -40,10 +40,13 @@ class Ground:
 
     facility: RunningFacility
     folder: Path
+    steered: bool = False
+    """Whether the test changed how the facility behaves."""
     _open: list[IriJobs] = field(default_factory=list)
 
     @property
     def control(self) -> Control:
+        self.steered = True
         return self.facility.client.iri
 
     def site(self, version: int, **changes: Any) -> IriSite:
@@ -65,6 +68,11 @@ class Ground:
         made = IriJobs(self.site(version, **changes), patience=patience)
         self._open.append(made)
         return made
+
+    @property
+    def used(self) -> bool:
+        """Whether there may be jobs of the test."""
+        return bool(self._open)
 
     def close(self) -> None:
         for each in self._open:
@@ -93,7 +101,7 @@ class Ground:
         return len(self.mine())
 
     def mine(self) -> list[dict[str, Any]]:
-        return [dict(row) for row in self.control.jobs() if self.folder.name in str(row["name"])]
+        return [dict(row) for row in self.facility.client.iri.jobs() if self.folder.name in str(row["name"])]
 
     def token(self, jobs: IriJobs) -> str:
         """A token that tells this test's jobs from those of others."""
@@ -119,4 +127,4 @@ def failure(status: Status) -> Failed:
 
 def http(facility: RunningFacility, version: int, **options: Any) -> httpx.Client:
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    return httpx.Client(base_url=f"{facility.url}/iri/api/v{version}", headers=headers, timeout=30.0, **options)
+    return httpx.Client(base_url=f"{facility.url}/iri/api/v{version}", headers=headers, verify=False, **options)

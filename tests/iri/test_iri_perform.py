@@ -28,6 +28,9 @@ from orchestration.policy import Place, Zone
 
 PLACE = Place(name="iri", zone=Zone.EXTERNAL)
 
+BOTH = pytest.mark.parametrize("version", [pytest.param(1, marks=pytest.mark.slow), 2])
+"""The first version by the long part of the tests."""
+
 PROGRAM = """
     import json, os, signal, sys
     from pathlib import Path
@@ -80,7 +83,7 @@ def alive(ground: Ground) -> bool:
     return any(row["state"] in {"new", "queued", "held", "active"} for row in ground.control.jobs())
 
 
-@pytest.mark.parametrize(("version", "kind"), [(1, "lost_answer"), (2, "lost_answer"), (2, "drop"), (2, "status")])
+@pytest.mark.parametrize(("version", "kind"), [(1, "lost_answer"), (2, "drop"), (2, "status")])
 def test_a_job_is_run_once_through_a_storm(ground: Ground, version: int, ledger: Ledger, scan: Scan, kind: str) -> None:
     before = len(ground.control.jobs())
     for question in ("POST .*/compute/job", "compute/status", "filesystem/view", "/task/"):
@@ -94,6 +97,7 @@ def test_a_job_is_run_once_through_a_storm(ground: Ground, version: int, ledger:
     assert (len(ground.control.jobs()) - before, ground.runs) == (1, 1)
 
 
+@BOTH
 def test_at_its_deadline_the_job_is_cancelled_at_the_facility(
     ground: Ground, version: int, ledger: Ledger, scan: Scan
 ) -> None:
@@ -103,6 +107,7 @@ def test_at_its_deadline_the_job_is_cancelled_at_the_facility(
     assert not alive(ground)
 
 
+@BOTH
 def test_what_is_cancelled_in_the_ledger_is_cancelled_at_the_facility(
     ground: Ground, version: int, ledger: Ledger, scan: Scan
 ) -> None:
@@ -131,6 +136,7 @@ def test_a_failed_job_is_an_answer_and_the_next_attempt_is_another_job(
     assert perform(ledger, operation(scan, spec), ground.jobs(2)).record.attempt == 2
 
 
+@BOTH
 def test_a_facility_that_is_down_for_a_while_gets_the_job_once(
     ground: Ground, version: int, ledger: Ledger, scan: Scan
 ) -> None:
@@ -152,6 +158,7 @@ def run(folder: Path, kill_at: int) -> int:
     return done.returncode
 
 
+@pytest.mark.parametrize("version", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_again_and_again_the_job_runs_once(ground: Ground, version: int) -> None:
     spec = ground.spec("import time; time.sleep(0.2); open('out', 'w').write('x')")
     (ground.folder / "site.json").write_text(ground.site(version).model_dump_json())
@@ -171,6 +178,7 @@ def test_killed_again_and_again_the_job_runs_once(ground: Ground, version: int) 
     assert (len(ground.control.jobs()) - before, ground.runs) == (1, 1)
 
 
+@BOTH
 def test_killed_while_it_submits_the_job_is_adopted(ground: Ground, version: int) -> None:
     """The facility has accepted it, and the process dies before it hears of that."""
     (ground.folder / "site.json").write_text(ground.site(version).model_dump_json())
