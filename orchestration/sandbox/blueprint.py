@@ -20,6 +20,7 @@ from orchestration import config
 from orchestration.errors import ConfigError
 from orchestration.ledger.service import Document, Json
 from orchestration.sandbox import testing
+from orchestration.sandbox.iri.settings import COMPUTE
 from orchestration.sandbox.layout import Layout
 from orchestration.sandbox.processes import MARK
 from orchestration.sandbox.superfacility.credentials import NERSC_CLIENT_ID, Credential
@@ -27,7 +28,7 @@ from orchestration.sandbox.superfacility.credentials import NERSC_CLIENT_ID, Cre
 POLL_SECONDS = 0.1
 """A facility of one's own may be asked often."""
 
-_PRIVATE = ("PREFECT_", "GLOBUS_", "SCICAT_", "BEAMLINE_", "PATH_NERSC_", "SFAPI_")
+_PRIVATE = ("PREFECT_", "GLOBUS_", "SCICAT_", "BEAMLINE_", "PATH_NERSC_", "SFAPI_", "IRI_")
 """What begins so in the caller's environment may lead to, or open, the real services: it does not go into a sandbox."""
 
 
@@ -59,7 +60,11 @@ def write(layout: Layout, project_file: Path | None = None) -> None:
     sites = _sites(settings, layout, collections)
     for folder in (*mounts.values(), *(Path(site["job_folder"]) for site in sites.values())):
         folder.mkdir(parents=True, exist_ok=True)
-    facility: Document = {"collections": rows, "superfacility": _superfacility(settings, layout)}
+    facility: Document = {
+        "collections": rows,
+        "superfacility": _superfacility(settings, layout),
+        "iri": _iri(settings, layout),
+    }
     _write(layout.facility_file, yaml.safe_dump(facility, sort_keys=False))
     _write(layout.config_file, _moved(source, mounts, sites))
 
@@ -157,6 +162,8 @@ def _sites(settings: config.Settings, layout: Layout, collections: list[Collecti
         inside = posixpath.relpath(site.job_folder, site.root)
         python = site.python if Path(site.python).is_file() else sys.executable
         found[name] = {"root": str(root), "job_folder": str(root / inside.lstrip("./")), "python": python}
+        if isinstance(site, config.IriSite):
+            found[name] |= {"resource": COMPUTE, "storage": ""}
     return found
 
 
@@ -172,6 +179,14 @@ def _superfacility(settings: config.Settings, layout: Layout) -> Document:
         "roots": [str(layout.endpoints)],
         "environment": {"PYTHONPATH": sources},
     }
+
+
+def _iri(settings: config.Settings, layout: Layout) -> Document:
+    """The allocations of all sites that are asked for by the IRI API."""
+    sites = [site for site in settings.compute_sites.values() if isinstance(site, config.IriSite)]
+    names = dict.fromkeys(name for site in sites for name in (site.account, site.project) if name)
+    sources = str(Path(__file__).resolve().parents[2])
+    return {"accounts": [*names], "roots": [str(layout.endpoints)], "environment": {"PYTHONPATH": sources}}
 
 
 def _moved(source: Path, mounts: Mapping[str, Path], sites: Mapping[str, Mapping[str, str]]) -> str:

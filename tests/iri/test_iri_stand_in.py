@@ -10,10 +10,17 @@ from typing import Any
 
 import httpx
 import pytest
-from iri_ground import CLUSTER, Ground, http, until
+import yaml
+from iri_ground import CLUSTER, Ground, ended, http, until
 
+from orchestration import config
+from orchestration.iri.jobs import IriJobs
+from orchestration.jobs import JobSpec
+from orchestration.ledger.service import Succeeded
+from orchestration.sandbox import blueprint
 from orchestration.sandbox.iri.settings import IriSettings
-from orchestration.sandbox.settings import Settings
+from orchestration.sandbox.layout import Layout
+from orchestration.sandbox.settings import Settings, load
 from orchestration.sandbox.testing import running_facility
 
 JOB = f"compute/job/{CLUSTER}"
@@ -156,6 +163,41 @@ def test_everything_outlives_a_restart(tmp_path: Path) -> None:
         facility.client.reset()
         assert client.get(one).status_code == 404
         assert client.get(f"status/resources/{CLUSTER}").json()["current_status"] == "up"
+
+
+def test_a_sandbox_leads_the_sites_of_the_settings_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `beamline sandbox up` does: the project's settings, with another facility."""
+    project = yaml.safe_load(blueprint.project_config().read_text())
+    project["compute_sites"]["polaris"] = {
+        "kind": "iri",
+        "api_url": "${IRI_API_URL:-https://api.alcf.anl.gov}",
+        "version": 1,
+        "resource": "Polaris",
+        "storage": "Eagle",
+        "raw_endpoint": "alcf832_raw",
+        "scratch_endpoint": "alcf832_scratch",
+        "root": "/eagle/IRIBeta/als",
+        "job_folder": "/eagle/IRIBeta/als/data/jobs",
+        "account": "IRIBeta",
+    }
+    own = tmp_path / "config.yml"
+    own.write_text(yaml.safe_dump(project))
+    layout = Layout.at(tmp_path / "sandbox")
+    layout.root.mkdir()
+    blueprint.write(layout, own)
+    facility_settings = load(layout.facility_file, state=tmp_path / "state")
+    with running_facility(tmp_path / "state", facility_settings.collections, settings=facility_settings) as facility:
+        for name, value in facility.environment().items():
+            monkeypatch.setenv(name, value)
+        written, problems = config.inspect(layout.config_file)
+        assert written is not None, problems
+        site = written.site("polaris")
+        assert isinstance(site, config.IriSite)
+        jobs = IriJobs(site)
+        spec = JobSpec(executable="/bin/true", directory=f"{site.root}/work", duration=10.0)
+        assert isinstance(ended(jobs, spec, jobs.submit(spec, jobs.reserve("key"))), Succeeded)
+        assert jobs.status.condition().hours_left is not None
+        jobs.close()
 
 
 def test_a_wrong_knob_is_refused(ground: Ground) -> None:

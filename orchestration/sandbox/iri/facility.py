@@ -189,6 +189,7 @@ def _batch_system(settings: IriSettings) -> SuperfacilitySettings:
         slots=settings.slots,
         grace=settings.grace,
         path=settings.path,
+        environment=settings.environment,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestration.ledger.service import Document
@@ -19,7 +20,8 @@ class IriSettings:
     """Times are in seconds.
 
     `token` is accepted beside those of the Globus stand-in. `roots` are the directories that the file operations may
-    touch; none named: the facility's own directory and those of its collections. `slots` jobs run at once.
+    touch; none named: the facility's own directory and those of its collections. `slots` jobs run at once, with
+    `environment` added to theirs.
     """
 
     token: str = TOKEN
@@ -31,6 +33,7 @@ class IriSettings:
     grace: float = 2.0
     idempotency_seconds: float = 86_400.0
     path: str = "/usr/local/bin:/usr/bin:/bin"
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse(row: Document, *, state: Path) -> IriSettings:
@@ -46,4 +49,5 @@ def parse(row: Document, *, state: Path) -> IriSettings:
         grace=documents.number(row, "grace", plain.grace),
         idempotency_seconds=documents.number(row, "idempotency_seconds", plain.idempotency_seconds),
         path=documents.text(row, "path", plain.path),
+        environment={name: str(value) for name, value in documents.object_at(row, "environment").items()},
     )
