@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from orchestration.conditions import SiteCondition, SiteState
 from orchestration.config import ComputeSite, SitingPolicy
@@ -30,8 +30,19 @@ from orchestration.transfers import TransferRequest
 
 T = TypeVar("T")
 
-Shut = Callable[[str], bool]
-"""Given a job's token: is it certain that it has not begun, and never will? Raises OrchestrationError if unknown."""
+
+class Gate(Protocol):
+    """The beginning of the jobs of a site, as `orchestration.globus.fence.Fence` sees it. Both may raise
+    OrchestrationError for what cannot be told now.
+    """
+
+    def begun(self, token: str) -> bool:
+        """Whether the job of this token has begun, or is over."""
+        ...
+
+    def shut(self, token: str) -> None:
+        """Return once it is certain that it has not begun, and never will."""
+        ...
 
 
 @dataclass(kw_only=True)
@@ -85,7 +96,7 @@ class Guard:
     work: Work
     site: ComputeSite
     watch: Watch
-    shut: Shut | None
+    gate: Gate | None = None
     job: str | None = None
     """Key of the operation of the job, once it was come to."""
 
@@ -96,7 +107,7 @@ class Guard:
             kind = BulkGuardedJobs if isinstance(service, BulkService) else GuardedJobs
             return kind(service, guard=self, key=operation.key)
         if isinstance(request, TransferRequest) and request.destination.name == self.site.raw_endpoint and not self.job:
-            return GuardedCopy(service, guard=self)
+            return GuardedCopy(service, guard=self, key=operation.key)
         return service
 
 
@@ -104,6 +115,9 @@ class Guard:
 class _Guarded:
     inner: Service[Any]
     guard: Guard = field(kw_only=True)
+    key: str = field(kw_only=True)
+    _written: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    """The reason for which the work was taken back, once that is in the history of the operation."""
 
     @property
     def name(self) -> str:
@@ -118,6 +132,14 @@ class _Guarded:
     def cancel(self, handle: str) -> CancelAnswer:
         return self.inner.cancel(handle)
 
+    def _write_down(self, reason: OrchestrationError) -> None:
+        """Why it is cancelled, before it is: whoever reads of its end, perhaps after a crash, is told of this."""
+        rows = self.guard.work.ledger.operations
+        holder = rows.get(self.key).owner  # the claim under which this is called
+        if not self._written and holder is not None:
+            rows.noted(self.key, Owner.parse(holder), CANCELLING, error_document(reason))
+            self._written.append(reason.what)
+
 
 class GuardedCopy(_Guarded):
     """The copy of the data to a site: of no use there if the site is down."""
@@ -131,9 +153,10 @@ class GuardedCopy(_Guarded):
         status = self.inner.poll(request, handle)
         if not isinstance(status, Running):
             return status
-        trouble = self.guard.watch.trouble()
-        if trouble and self.inner.cancel(handle) is CancelAnswer.CANCELLED:
-            return Failed(error=_given_up(trouble))
+        if trouble := self.guard.watch.trouble():
+            self._write_down(_given_up(trouble))
+            if self.inner.cancel(handle) is CancelAnswer.CANCELLED:
+                return Failed(error=_given_up(trouble))
         return replace(status, needs_care=True)
 
 
@@ -141,10 +164,8 @@ class GuardedCopy(_Guarded):
 class GuardedJobs(_Guarded):
     """The jobs of a site."""
 
-    key: str = field(kw_only=True)
     _begun: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
-    _written: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
-    """The reason for which the job was taken back, once that is in the history of the operation."""
+    """Handles of jobs whose folder shows that they have begun."""
 
     def reserve(self, key: str) -> str:
         if trouble := self.guard.watch.trouble():
@@ -181,7 +202,9 @@ class GuardedJobs(_Guarded):
         return self._withdrawn(request, handle, status, trouble)
 
     def _withdrawn(self, request: Request, handle: str, status: Running, trouble: str) -> Status:
-        """How it stands once it was tried to take it back. A job that may have begun is not cancelled, but asked."""
+        """How it stands once it was tried to take it back. A job that may have begun is not cancelled."""
+        if not status.queued and not status.needs_care:
+            return status  # the site knows, and says that it has begun
         if status.queued:
             answer = self._cancelled(handle, trouble)
             if answer is CancelAnswer.CANCELLED:
@@ -207,7 +230,7 @@ class GuardedJobs(_Guarded):
         return "" if handle in self._begun else self.guard.watch.trouble()
 
     def _cancelled(self, handle: str, trouble: str) -> CancelAnswer:
-        self._write_down(trouble)
+        self._write_down(_not_begun(trouble))
         try:
             return self.inner.cancel(handle)
         except OrchestrationError as error:
@@ -215,26 +238,19 @@ class GuardedJobs(_Guarded):
             return CancelAnswer.UNKNOWN
 
     def _shut(self, token: str | None, trouble: str, handle: str = "") -> bool:
-        """Whether the folder of the job proves that it will not begin."""
-        if self.guard.shut is None or token is None:
+        """Whether the folder of the job proves that it will not begin. One that has begun is left alone."""
+        if self.guard.gate is None or token is None:
             return False
-        self._write_down(trouble)
         try:
-            shut = self.guard.shut(token)
+            if self.guard.gate.begun(token):
+                self._begun.add(handle)
+                return False
+            self._write_down(_not_begun(trouble))
+            self.guard.gate.shut(token)
         except OrchestrationError as error:
             self.guard.work.logger.warning("it is not certain that a job will not begin: %s", error.what)
             return False
-        if not shut:
-            self._begun.add(handle)
-        return shut
-
-    def _write_down(self, trouble: str) -> None:
-        """Why the job is cancelled, before it is: whoever reads of its end, perhaps after a crash, is told of this."""
-        rows = self.guard.work.ledger.operations
-        holder = rows.get(self.key).owner  # the claim under which this is called
-        if not self._written and holder is not None:
-            rows.noted(self.key, Owner.parse(holder), CANCELLING, error_document(_not_begun(trouble)))
-            self._written.append(trouble)
+        return True
 
     def _token(self) -> str | None:
         return self.guard.work.ledger.operations.get(self.key).token

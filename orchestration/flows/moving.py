@@ -24,7 +24,7 @@ from orchestration.errors import (
     TransferFailed,
 )
 from orchestration.flows.choosing import Piece, choose
-from orchestration.flows.guarding import Guard, Watch
+from orchestration.flows.guarding import Gate, Guard, Watch
 from orchestration.flows.prospects import condition
 from orchestration.flows.work import Work
 from orchestration.ledger.operation import OperationState
@@ -89,12 +89,12 @@ def movable(work: Work, guard: Guard, error: OperationFailed) -> bool:
 
 def _guard(work: Work, site: ComputeSite) -> Guard:
     watch = Watch(site=site.name, policy=work.settings.siting, ask=partial(condition, work, site))
-    return Guard(work=work, site=site, watch=watch, shut=_shut(work, site))
+    return Guard(work=work, site=site, watch=watch, gate=_gate(work, site))
 
 
-def _shut(work: Work, site: ComputeSite) -> Callable[[str], bool] | None:
+def _gate(work: Work, site: ComputeSite) -> Gate | None:
     """By the folders of its jobs, where those are on a collection of Globus."""
     if not isinstance(site, RemoteSite):
         return None
     endpoint = work.settings.endpoint(site.scratch_endpoint)
-    return None if endpoint.uuid is None else work.services.fence(site, endpoint).shut
+    return None if endpoint.uuid is None else work.services.fence(site, endpoint)

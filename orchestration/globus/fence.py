@@ -25,25 +25,29 @@ class Fence:
     site: RemoteSite
     endpoint: Endpoint
 
-    def shut(self, token: str) -> bool:
-        """Whether the job of this token has not begun, and now never will; False if it has begun.
-
-        One that is seen to have begun is left alone.
+    def begun(self, token: str) -> bool:
+        """Whether the job of this token has begun, or is over.
 
         Raises:
-            OrchestrationError: if that cannot be told; the marker may be there. It may be asked again.
+            OrchestrationError: if that cannot be told; it may be asked again.
+        """
+        return self._stands(posixpath.join(self._folder(token), STARTED))
+
+    def shut(self, token: str) -> None:
+        """Return once it is certain that the job of this token has not begun, and never will.
+
+        Raises:
+            OrchestrationError: if it is not; the marker may be there, and stops a job that had begun. It may be asked
+                again.
         """
         folder = self._folder(token)
-        if self._stands(posixpath.join(folder, STARTED)):
-            return False
         marker = posixpath.join(folder, CANCEL_MARKER)
         for path in (posixpath.dirname(folder), folder, marker):
             self._make(path)
         if not self._stands(marker):
             raise OperationFailed(f"no cancel marker could be made at {marker}", where=self.endpoint.name)
-        if self._stands(posixpath.join(folder, STARTED)):
+        if self.begun(token):
             raise OperationFailed("the job was beginning at that moment, and ends by itself", where=self.endpoint.name)
-        return True
 
     def _folder(self, token: str) -> str:
         """On the collection, of which jobs see more than the collection shows."""
