@@ -106,8 +106,6 @@ def test_a_token_ends(lab: Lab) -> None:
     lab.control.turn(token_lifetime=1)
     token = asked(lab, signed(lab)).json()["access_token"]
     with lab.new_client(client_id=None, secret=None, access_token=token) as client:
-        assert client.user().name == "alsdev"
-        lab.control.turn(token_lifetime=600)
         time.sleep(1.05)
         with pytest.raises(httpx.HTTPStatusError, match="401"):
             client.user()

@@ -80,14 +80,14 @@ def test_maintenance_may_answer_with_an_error_that_the_client_takes_for_an_empty
 
 
 def test_a_job_can_be_unknown_for_a_while_after_its_submission(lab: Lab) -> None:
-    lab.control.turn(hidden=0.4)
+    lab.control.turn(hidden=0.8)
     job = lab.submit("sleep 60")
     assert rows(lab, job, sacct=False) == rows(lab, job, sacct=True) == []
     assert until(lambda: rows(lab, job, sacct=False))[0]["state"] == "RUNNING"
 
 
 def test_a_job_can_be_in_no_list_for_a_while_after_its_end(lab: Lab) -> None:
-    lab.control.turn(sacct_lag=0.5)
+    lab.control.turn(sacct_lag=1.0)
     job = lab.machine.submit_job(f"{HEAD}#SBATCH -o /dev/null\ntrue\n")
     lab.ended(job.jobid)
     with pytest.raises(SfApiError, match="Job not found"):
@@ -117,7 +117,7 @@ def test_the_client_waits_for_ever_for_states_that_it_does_not_take_for_an_end(l
 
 
 def test_submission_can_take_its_time(lab: Lab) -> None:
-    lab.control.turn(submit_delay=0.3)
+    lab.control.turn(submit_delay=0.8)
     answer = lab.client.post("compute/jobs/perlmutter", {"job": f"{HEAD}true\n", "isPath": False}).json()
     assert lab.client.get(f"tasks/{answer['task_id']}").json() == {
         "id": answer["task_id"],
@@ -146,6 +146,14 @@ def test_a_submission_whose_answer_is_lost_was_made(lab: Lab) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
         lab.submit("true")
     until(lambda: len(lab.facility.client.effects("job")) == 1)
+
+
+def test_a_submission_that_is_dropped_was_not_made(lab: Lab) -> None:
+    lab.facility.client.faults.add("POST .*/compute/jobs/", "drop")
+    with pytest.raises(httpx.RemoteProtocolError):
+        lab.submit("true")
+    assert lab.submit("true", "-J second")
+    assert [effect.key for effect in lab.facility.client.effects("job")] == ["second"]
 
 
 def test_a_submission_whose_answer_is_late_is_made_twice_by_the_client(lab: Lab) -> None:

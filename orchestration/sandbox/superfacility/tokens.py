@@ -31,6 +31,7 @@ class Token:
 class Tokens:
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._looked = 0.0
 
     def issue(self, user: str, client: str, *, lifetime: float) -> Token:
         token = Token(secret=secrets.token_urlsafe(48), user=user, client=client, expires=time.time() + lifetime)
@@ -63,8 +64,14 @@ class Tokens:
 
     def first_use(self, assertion: str, *, expires: float) -> bool:
         """Whether a client assertion of this id was never seen before; remembers it until it expires."""
-        now = time.time()
+        self._forget_expired(time.time())
+        return self._store.add(_ASSERTION, assertion, {"expires": expires})
+
+    def _forget_expired(self, now: float) -> None:
+        """Assertions that would be refused for their age; looked for once a minute."""
+        if now - self._looked < 60.0:
+            return
+        self._looked = now
         for key, document in self._store.every(_ASSERTION):
             if documents.number(document, "expires") < now:
                 self._store.remove(_ASSERTION, key)
-        return self._store.add(_ASSERTION, assertion, {"expires": expires})
