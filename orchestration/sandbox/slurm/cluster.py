@@ -97,7 +97,7 @@ class Cluster:
         self._daemon("slurmctld")
         for node in NODES:
             self._daemon("slurmd", "-N", node)
-        self._wait(self._all_idle, "the nodes did not become idle", "slurmctld.log")
+        self._wait(self._all_there, "the nodes did not report", "slurmctld.log")
         done("nodes")
 
     def _start_munge(self) -> None:
@@ -136,12 +136,12 @@ class Cluster:
         listing = ("sacctmgr", "-n", "list", "cluster")
         self._wait(self._answers(lambda: self.command(listing)), "slurmdbd did not answer", "slurmdbd.log")
 
-    def _all_idle(self) -> bool:
+    def _all_there(self) -> bool:
         try:
             states = self.command(("sinfo", "-h", "-N", "-p", "shared", "-o", "%T")).split()
         except OperationFailed:
             return False
-        return states == ["idle"] * len(NODES)
+        return len(states) == len(NODES) and not any(_absent(state) for state in states)
 
     def _daemon(self, *argv: str) -> None:
         """Start what goes into the background by itself."""
@@ -274,3 +274,8 @@ class Cluster:
         with self.files.lock.open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             yield
+
+
+def _absent(state: str) -> bool:
+    """Of a node: a star marks those that do not answer. One that is busy with jobs of before is there."""
+    return state.endswith("*") or state.startswith(("down", "unknown"))

@@ -10,14 +10,18 @@ inside as outside: then its program runs directly.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 WITH_VALUE = {
     *("-v", "--volume", "-e", "--env", "-w", "--workdir", "--name", "--mount", "--user", "-u", "--entrypoint"),
@@ -26,6 +30,7 @@ WITH_VALUE = {
 }
 SYSTEM = ("usr", "etc", "opt", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "var", "sys")
 NOTHING_TO_DO = ("pull", "migrate", "images", "rmi", "rmsqi")
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 REFUSED = 125
 """The exit code of podman for its own errors, apart from those of the program in the container."""
 
@@ -100,7 +105,8 @@ def image_called(name: str) -> Image:
 
 
 def sandboxed(run: Run, image: Image) -> list[str]:
-    words = ["bwrap", "--die-with-parent", "--unshare-user", "--uid", "0", "--gid", "0", "--clearenv", "--tmpfs", "/"]
+    words = ["bwrap", "--die-with-parent", "--unshare-pid", "--as-pid-1", "--unshare-user", "--uid", "0", "--gid", "0"]
+    words += ["--clearenv", "--tmpfs", "/"]
     for path in (Path("/", name) for name in SYSTEM):
         if path.is_symlink():
             words += ["--symlink", os.readlink(path), str(path)]
@@ -115,8 +121,7 @@ def sandboxed(run: Run, image: Image) -> list[str]:
     for name, value in environment(run, image).items():
         words += ["--setenv", name, value]
     where = run.directory or "/"
-    # bwrap must outlive the signal that ends the job, for its end would kill the program before it can tidy up.
-    return [*words, "--dir", where, "--chdir", where, "--", "env", "--default-signal=TERM,INT", "--", *run.command]
+    return [*words, "--dir", where, "--chdir", where, "--", *run.command]
 
 
 def environment(run: Run, image: Image) -> dict[str, str]:
@@ -124,20 +129,54 @@ def environment(run: Run, image: Image) -> dict[str, str]:
     return {"PATH": search, "HOME": "/root", "container": "podman", **dict(image.environment), **run.environment}
 
 
-def execute(run: Run, image: Image) -> None:
-    """Become the program in its container. Raises: Refusal."""
+def execute(run: Run, image: Image) -> int:
+    """The exit code of the program in its container. Raises: Refusal."""
     if not run.command:
         raise Refusal("no command specified in command line or image")
-    if shutil.which("bwrap"):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        words = sandboxed(run, image)
-        os.execvp(words[0], words)  # noqa: S606
+    if not shutil.which("bwrap"):
+        directly(run, image)
+    return contained(sandboxed(run, image))
+
+
+def directly(run: Run, image: Image) -> NoReturn:
+    """Become the program, in no container. Raises: Refusal."""
     elsewhere = [target for source, target, _ in run.volumes if source != os.path.realpath(target)]
     if elsewhere:
         raise Refusal(f"without bubblewrap nothing can be mounted at {', '.join(elsewhere)}: install bubblewrap")
     os.chdir(run.directory or "/")
     os.execvpe(run.command[0], run.command, environment(run, image))  # noqa: S606
+
+
+def contained(words: list[str]) -> int:
+    """Run bwrap, and pass on to its program what this process is told: Slurm tells nobody but its own children.
+
+    The program is the first of its namespace, as in podman: one without a handler of its own ignores a SIGTERM, and
+    everything that it has started ends with it.
+    """
+    arriving: list[int] = []
+    program: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        if not program:
+            arriving.append(number)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(program[0], number)
+
+    for number in FORWARDED:
+        signal.signal(number, pass_on)
+    reading, writing = os.pipe()
+    told = [words[0], "--info-fd", str(writing), *words[1:]]
+    child = subprocess.Popen(told, pass_fds=[writing], process_group=0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        text = answer.read()
+    if text:
+        program.append(int(json.loads(text)["child-pid"]))
+    for early in arriving:
+        pass_on(early, None)
+    code = child.wait()
+    return code if code >= 0 else 128 - code
 
 
 def main(words: list[str]) -> int:
@@ -147,7 +186,7 @@ def main(words: list[str]) -> int:
         if not words or words[0] != "run":
             raise Refusal(f"unrecognized command `podman-hpc {' '.join(words[:1])}`")
         run = parse(words[1:])
-        execute(run, image_called(run.image))
+        return execute(run, image_called(run.image))
     except Refusal as refusal:
         sys.stderr.write(f"Error: {refusal}\n")
         return REFUSED
@@ -156,7 +195,6 @@ def main(words: list[str]) -> int:
             f"Error: crun: executable file `{error.filename}` not found in $PATH: No such file or directory\n"
         )
         return 127
-    return 0
 
 
 if __name__ == "__main__":
