@@ -28,8 +28,8 @@ class ClientKey:
     """Who this service is at NERSC; the key is never part of a text form."""
 
     client_id: str
-    secret: Jwk | str = field(repr=False)
-    """A JWK, or the text of a PEM file: what the client library signs its assertions with."""
+    secret: RSAKey = field(repr=False)
+    """What the client library signs its assertions with; read once, which takes longer than many signatures."""
 
 
 def read_client_key(credentials: Credentials) -> ClientKey:
@@ -52,17 +52,13 @@ def read_client_key(credentials: Credentials) -> ClientKey:
     return ClientKey(client_id=client_id, secret=_secret(key_path))
 
 
-def _secret(path: Path) -> Jwk | str:
+def _secret(path: Path) -> RSAKey:
     where = f"PATH_NERSC_PRI_KEY, {path}"
     text = _text(path, "PATH_NERSC_PRI_KEY")
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise ConfigError("others may read the private key", where=where, next_step=f"run: chmod 600 {path}")
-    if pem := _PEM.search(text):
-        _check(pem.group(), where)
-        return pem.group() + "\n"
-    jwk = _jwk(text, where)
-    _check(jwk, where)
-    return jwk
+    pem = _PEM.search(text)
+    return _imported(pem.group() + "\n" if pem else _jwk(text, where), where)
 
 
 def _jwk(text: str, where: str) -> Jwk:
@@ -79,13 +75,14 @@ def _jwk(text: str, where: str) -> Jwk:
     return inner
 
 
-def _check(key: Jwk | str, where: str) -> None:
+def _imported(key: Jwk | str, where: str) -> RSAKey:
     try:
-        private = RSAKey.import_key(key).is_private
+        found = RSAKey.import_key(key)
     except (JoseError, ValueError, TypeError, KeyError) as error:
         raise _no_key(f"it cannot be read as an RSA key ({type(error).__name__})", where) from None
-    if not private:
+    if not found.is_private:
         raise _no_key("it holds only the public half", where)
+    return found
 
 
 def _no_key(why: str, where: str) -> ConfigError:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from orchestration.config import Credentials, NerscSite
-from orchestration.nersc.auth import ClientKey, read_client_key
+from orchestration.nersc.auth import read_client_key
 from orchestration.nersc.errors import foreign, is_oauth, status_of, translate
 
 if TYPE_CHECKING:
@@ -78,11 +78,10 @@ class Clients:
 
     site: NerscSite
     credentials: Credentials | None = None
-    _key: list[ClientKey] = field(default_factory=list, init=False, repr=False, compare=False)
     _threads: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
 
     def call(self, ask: Callable[[Verbs], T], *, where: str = "") -> T:
-        """What `ask` gives; asked again, once, where the token was refused: what is refused was not done.
+        """What `ask` gives; asked again, once, where this service was not let in: what is refused was not done.
 
         Raises:
             OrchestrationError: what `translate` makes of the library's errors.
@@ -102,8 +101,9 @@ class Clients:
         try:
             return ask(client)
         except foreign() as error:
-            if status_of(error) != 401 or self.credentials is None:
+            if self.credentials is None or not (status_of(error) == 401 or is_oauth(error)):
                 raise
+        # Also with what its files hold now: a client that may submit jobs ends after two days.
         self._discard()
         return ask(self._client())
 
@@ -121,7 +121,5 @@ class Clients:
         urls = {"api_base_url": self.site.api_url.rstrip("/"), "token_url": self.site.token_url}
         if self.credentials is None:
             return _once_client()(**urls)
-        if not self._key:
-            self._key.append(read_client_key(self.credentials))
-        key = self._key[0]
+        key = read_client_key(self.credentials)
         return _once_client()(client_id=key.client_id, secret=key.secret, **urls)

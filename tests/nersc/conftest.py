@@ -18,7 +18,7 @@ from orchestration.sandbox.testing import RunningFacility, running_facility
 def nersc_facility(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFacility]:
     state = tmp_path_factory.mktemp("nersc")
     collections = [CollectionSettings(name="pscratch", root=state / "pscratch")]
-    settings = Settings(state=state, retry=0.05, superfacility=SuperfacilitySettings(slots=16, grace=0.5))
+    settings = Settings(state=state, retry=0.05, superfacility=SuperfacilitySettings(slots=16, grace=1.5))
     with running_facility(state / "state", collections, settings=settings) as running:
         yield running
 

@@ -39,7 +39,7 @@ def credentials(tmp_path: Path, key: str, *, identifier: str = "abcdefghijklm\n"
 def test_a_key_is_read_in_every_form_that_nersc_gives(tmp_path: Path, key: str) -> None:
     found = read_client_key(credentials(tmp_path, key))
     assert found.client_id == "abcdefghijklm"
-    assert RSAKey.import_key(found.secret).as_dict(private=True)["d"] == PRIVATE["d"]
+    assert found.secret.as_dict(private=True)["d"] == PRIVATE["d"]
 
 
 def test_the_line_end_after_an_identifier_is_no_part_of_it(tmp_path: Path) -> None:

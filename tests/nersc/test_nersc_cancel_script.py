@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
+import io
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -12,28 +14,37 @@ from nersc_ground import Ground
 
 ROOT = Path(__file__).parents[2]
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
 
 
 @pytest.fixture
-def run(ground: Ground) -> Run:
-    def start(*words: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-        found = ground.facility.nersc_environment() | {
-            "PATH": "/usr/bin:/bin",
-            "SFAPI_API_URL": ground.site.api_url,
-            "SFAPI_TOKEN_URL": ground.site.token_url,
-            "BEAMLINE_ENV_FILE": "",
-        }
-        return subprocess.run(
-            [sys.executable, ROOT / "scripts/cancel_sfapi_job.py", "--config", ROOT / "config.yml", *words],
-            env=found,
-            cwd=ground.folder,
-            input=answer,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+def run(ground: Ground, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    words = ground.facility.nersc_environment() | {"BEAMLINE_ENV_FILE": ""}
+    for name, value in words.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(ground.folder)
+    path = ROOT / "scripts" / "cancel_sfapi_job.py"
+    found = spec_from_file_location("cancel_sfapi_job", path)
+    assert found is not None
+    assert found.loader is not None
+    module = module_from_spec(found)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    found.loader.exec_module(module)
+
+    def start(*asked: str, answer: str = "") -> Done:
+        monkeypatch.setattr(sys, "argv", [str(path), "--config", str(ROOT / "config.yml"), *asked])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        code = module.main()
+        said = capsys.readouterr()
+        return Done(code, said.out, said.err)
 
     return start
 

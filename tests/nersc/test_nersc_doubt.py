@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from joserfc.jwk import RSAKey
 from late_proxy import late_proxy
 from nersc_ground import Ground, ended, until
 
@@ -23,6 +24,7 @@ from orchestration.errors import ConfigError, JobLost, ServiceUnavailable
 from orchestration.ledger.service import CancelAnswer, Failed, Running, Succeeded
 from orchestration.nersc.client import Clients
 from orchestration.nersc.jobs import NerscJobs
+from orchestration.sandbox.superfacility.clients import new_key, private_pem, public_jwk
 
 SUBMISSION = "POST .*/compute/jobs/"
 
@@ -171,7 +173,6 @@ def test_why_a_job_was_stopped_is_waited_for(ground: Ground) -> None:
     handle = jobs.submit(spec, jobs.reserve("key-1"))
     until(lambda: (ground.folder / "work" / "begun").exists())
     ground.control.end_job(handle.partition(" ")[0], "PREEMPTED")
-    until(lambda: (ground.folder / "jobs" / "key-1" / "report.json").exists())
     status = ended(jobs, spec, handle)
     assert isinstance(status, Failed)
     assert type(status.error).__name__ == "JobPreempted"
@@ -242,6 +243,26 @@ def test_a_client_whose_time_has_passed_is_to_be_made_anew(ground: Ground) -> No
     ground.control.expire_client("sandboxclient")
     with pytest.raises(ConfigError, match=r"client expired.*iris\.nersc\.gov"):
         jobs.submit(ground.shell("true"), jobs.reserve("key-1"))
+
+
+def test_a_client_that_was_made_anew_is_used_without_a_restart(ground: Ground, tmp_path: Path) -> None:
+    id_path, key_path = ground.credentials.path_nersc_client_id, ground.credentials.path_nersc_pri_key
+    assert id_path is not None
+    assert key_path is not None
+    mine = Credentials(
+        path_nersc_client_id=Path(shutil.copy(id_path, tmp_path)),
+        path_nersc_pri_key=Path(shutil.copy(key_path, tmp_path)),
+    )
+    jobs = NerscJobs(ground.site, mine, patience=ground.patience)
+    spec = ground.shell("sleep 1")
+    handle = jobs.submit(spec, jobs.reserve("key-1"))
+    ground.control.expire_client("sandboxclient")
+    ground.control.revoke_tokens()
+    key = new_key()
+    ground.control.register("another_clien", public_jwk(key))
+    (tmp_path / id_path.name).write_text("another_clien\n")
+    (tmp_path / key_path.name).write_text(private_pem(key))
+    assert isinstance(ended(jobs, spec, handle), Succeeded)
 
 
 @pytest.mark.parametrize("kind", ["unavailable", "error", "null"])
@@ -336,8 +357,6 @@ def test_a_folder_that_cannot_be_made_is_a_setting_to_mend(ground: Ground) -> No
 
 @pytest.mark.parametrize("form", ["pem", "jwk", "client library"])
 def test_nersc_takes_the_key_in_every_form(ground: Ground, tmp_path: Path, form: str) -> None:
-    from joserfc.jwk import RSAKey
-
     assert ground.credentials.path_nersc_pri_key is not None
     pem = ground.credentials.path_nersc_pri_key.read_text()
     jwk = RSAKey.import_key(pem).as_dict(private=True)
@@ -357,6 +376,7 @@ from orchestration.config import NerscSite, credentials
 from orchestration.errors import ServiceUnavailable
 from orchestration.jobs import JobSpec
 from orchestration.nersc.jobs import NerscJobs
+from orchestration.sandbox.superfacility.clients import new_key, private_pem, public_jwk
 from orchestration.nersc.errors import foreign
 assert httpx2.HTTPError is not httpx.HTTPError
 jobs = NerscJobs(NerscSite.model_validate_json(sys.argv[1]), credentials())

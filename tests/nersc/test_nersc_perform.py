@@ -21,10 +21,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield ledger
 
 
-@pytest.mark.parametrize("kind", ["lost_answer", "status"])
-def test_a_job_is_run_once_through_a_storm(ground: Ground, ledger: Ledger, kind: str) -> None:
+def test_a_job_is_run_once_through_a_storm(ground: Ground, ledger: Ledger) -> None:
     for question in ("POST .*/compute/jobs", "GET .*/compute/jobs", "GET .*/tasks", "GET .*/download", "POST .*/token"):
-        ground.facility.client.faults.add(question, kind)
+        ground.facility.client.faults.add(question, "lost_answer")
     done = perform(ledger, job_operation(ledger, ground.folder), ground.jobs())
     assert (ground.folder / "work" / "runs.txt").read_text() == "run\n"
     assert ground.asked() == 1
@@ -32,10 +31,7 @@ def test_a_job_is_run_once_through_a_storm(ground: Ground, ledger: Ledger, kind:
     assert perform(ledger, job_operation(ledger, ground.folder), ground.jobs()).already_done
 
 
-@pytest.mark.parametrize(
-    ("when", "delay"),
-    [("before-submit", 0.0), ("accepted", 0.0), ("accepted", 1.0), ("after-submit", 0.0), ("in-wait", 0.0)],
-)
+@pytest.mark.parametrize(("when", "delay"), [("accepted", 0.0), ("accepted", 1.0), ("after-submit", 0.0)])
 def test_a_process_killed_anywhere_doubles_nothing(ground: Ground, ledger: Ledger, when: str, delay: float) -> None:
     """Also where the API sits on the submission, while the next process already looks for it."""
     ground.control.turn(submit_delay=delay)

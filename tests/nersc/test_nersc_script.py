@@ -100,29 +100,40 @@ def test_no_job_asks_for_more_time_than_the_queue_gives() -> None:
     assert options.read(script(spec(duration=10.0), limit)).text("time") == "3"
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_name_arrives_as_it_is_and_does_nothing_else(tmp_path: Path, name: str) -> None:
-    wanted = [name, f"x{name}", name * 2]
-    directory = tmp_path / f"d{name.replace('/', '_')}"
-    program = "import json, os, sys; open('seen', 'w').write(json.dumps([sys.argv[1:], os.environ['WORD']]))"
-    job = spec(
-        executable=sys.executable,
-        arguments=("-c", program, *wanted),
-        directory=str(directory),
-        environment={"WORD": name},
-        name=name,
-    )
-    text = script(job, site(job_folder=str(tmp_path / "jobs")))
+def run_by_bash(tmp_path: Path, job: JobSpec) -> None:
+    found = site(job_folder=str(tmp_path / "jobs"))
+    text = script(job, found)
     (tmp_path / "jobs").mkdir()
-    plain = script(
-        replace(job, arguments=(), directory="/tmp", environment={}, name=""), site(job_folder=str(tmp_path / "jobs"))
-    )
-    assert options.read(text) == options.read(plain)
-
+    plain = replace(job, arguments=(), directory="/tmp", environment={}, name="")
+    assert options.read(text) == options.read(script(plain, found))
     subprocess.run(["bash", "-s"], input=text, text=True, cwd=tmp_path, check=True, capture_output=True, timeout=60)
 
-    assert json.loads((directory / "seen").read_text()) == [wanted, name]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["jobs", directory.name])
+
+def test_hostile_words_arrive_as_they_are_and_do_nothing_else(tmp_path: Path) -> None:
+    program = "import json, os, sys; open('seen', 'w').write(json.dumps([sys.argv[1:], os.environ['WORD']]))"
+    everything = "".join(HOSTILE)
+    job = JobSpec(
+        executable=sys.executable,
+        arguments=("-c", program, *HOSTILE, *(f"x{name}" for name in HOSTILE), everything),
+        directory=str(tmp_path / "work"),
+        duration=60.0,
+        environment={"WORD": everything},
+        name=everything,
+    )
+    run_by_bash(tmp_path, job)
+    assert json.loads((tmp_path / "work" / "seen").read_text()) == [list(job.arguments[2:]), everything]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["jobs", "work"]
+
+
+@pytest.mark.parametrize("name", ["it's", "$(touch pwned)", "\n#SBATCH --qos=premium\n", "-rf", "*"])
+def test_a_program_of_a_hostile_name_in_a_folder_of_that_name_is_run(tmp_path: Path, name: str) -> None:
+    program = tmp_path / "bin" / f"{name}.sh"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\ntouch seen\n")
+    program.chmod(0o755)
+    run_by_bash(tmp_path, spec(executable=str(program), directory=str(tmp_path / name)))
+    assert (tmp_path / name / "seen").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["bin", "jobs", name])
 
 
 @pytest.mark.parametrize("value", ["a b", "x\n#SBATCH --qos=premium", "$(id)", "a'b", 'a"b', "a#b", "a;b", "\\"])

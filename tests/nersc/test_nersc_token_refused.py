@@ -12,7 +12,8 @@ from orchestration.errors import ServiceUnavailable
 def test_a_refusal_in_place_of_a_token_is_forgotten(ground: Ground, status: int) -> None:
     jobs = ground.jobs()
     spec = ground.shell("true")
-    ground.facility.client.faults.add(r"POST /nersc/oidc", "status", status=status)
+    ground.facility.client.faults.add(r"POST /nersc/oidc", "status", status=status, times=0)
     with pytest.raises(ServiceUnavailable):
         jobs.submit(spec, jobs.reserve("key-1"))
+    ground.facility.client.faults.clear()
     assert jobs.submit(spec, "key-1")
