@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from orchestration.ledger import Ledger
 from orchestration.ledger.scan import Scan
 from orchestration.paths import RelativePath
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))  # sandbox_hall
 
 
 @pytest.fixture

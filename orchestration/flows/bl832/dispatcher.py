@@ -8,6 +8,7 @@ from functools import partial
 from prefect import flow
 
 from orchestration.errors import (
+    Cancelled,
     ConfigError,
     InvalidInput,
     OperationFailed,
@@ -130,7 +131,8 @@ def _report(work: Work, scan: Scan, branches: list[Branch]) -> Document:
     failed = [branch for branch in branches if branch.error is not None]
     if failed:
         first = failed[0].error
-        raise RunFailed(
+        kind = Cancelled if all(isinstance(branch.error, Cancelled) for branch in failed) else RunFailed
+        raise kind(
             "; ".join(f"{branch.deployment}: {branch.error.what if branch.error else ''}" for branch in failed),
             where=scan.path.text,
             next_step=first.next_step if first else "",
