@@ -50,6 +50,9 @@ BATCH = 20
 
 GIVEN_UP = "gave up"
 
+STORMS = 0.2
+"""Of the runs that are disturbed."""
+
 JOB_ROUTES = (r"POST /nersc/", r"/nersc/.*/compute/", r"/nersc/.*/tasks/", r"POST /compute/", r"/compute/")
 """Requests about jobs, on which the hand of chance lies a little heavier."""
 
@@ -64,6 +67,8 @@ class Trial:
     file_path: str = ""
     kills: int = 0
     faults: int = 0
+    repeated: bool = False
+    """Whether a request was sent twice on the way."""
     story: list[str] = field(default_factory=list)
     complaints: list[tuple[str, str]] = field(default_factory=list)
 
@@ -111,6 +116,7 @@ class Chaos:
             trial.tell(f"{flow}: to be {kill}")
         if disturbed:
             self._add_faults(trial)
+            self._storm(trial)
         child = self._nursery.start(TARGETS[flow], {"file_path": trial.file_path}, kill=kill)
         if disturbed and chance.random() < 0.35:
             threading.Event().wait(chance.uniform(0.05, 1.0))
@@ -124,7 +130,8 @@ class Chaos:
     def _add_faults(self, trial: Trial) -> None:
         chance = trial.random
         for _ in range(chance.choice((0, 0, 1, 1, 2, 3))):
-            kind = chance.choice(("lost_answer", "lost_answer", "drop", "status", "latency"))
+            kind = chance.choice(("lost_answer", "lost_answer", "drop", "status", "latency", "repeat"))
+            trial.repeated |= kind == "repeat"
             status = chance.choice((429, 502, 503, 504))
             rule = self._world.facility.faults.add(
                 chance.choice(
@@ -139,6 +146,14 @@ class Chaos:
             )
             trial.faults += 1
             trial.tell(f"fault: {kind} of {rule.match!r} after {rule.skip}, {rule.times} times ({status})")
+
+    def _storm(self, trial: Trial) -> None:
+        """One request in ten fails, for as long as the run lasts."""
+        if trial.random.random() < STORMS:
+            status = trial.random.choice((500, 502, 503, 504))
+            self._world.facility.faults.add(".*", "status", status=status, times=0, chance=0.1)
+            trial.faults += 1
+            trial.tell(f"one request in ten is answered {status}")
 
     def _disturb(self, trial: Trial, kill: Callable[[], None]) -> None:
         chance = trial.random
@@ -162,7 +177,7 @@ class Chaos:
 def judge(world: World, trials: Sequence[Trial]) -> None:
     audit = Audit(world)
     for trial in trials:
-        found = audit.complaints(trial.file_path, flows=trial.flows)
+        found = audit.complaints(trial.file_path, flows=trial.flows, repeated=trial.repeated)
         trial.complaints += [(complaint.fault, complaint.text) for complaint in found]
 
 

@@ -28,6 +28,7 @@ class FaultsClient:
         delay: float = 0.0,
         times: int = 1,
         skip: int = 0,
+        chance: float = 1.0,
     ) -> FaultRule:
         """Let requests fail whose ``METHOD path`` matches; `FaultRule` says what the rest means."""
         rule = FaultRule(
@@ -38,6 +39,7 @@ class FaultsClient:
             delay=delay,
             times=times,
             skip=skip,
+            chance=chance,
         )
         return FaultRule.parse(_sent(self._http, "faults", rule.document()))
 

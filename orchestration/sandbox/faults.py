@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import random
 import re
 import threading
 import uuid
@@ -30,6 +31,8 @@ class FaultKind(enum.StrEnum):
     """Acts, then closes the connection without an answer."""
     DROP = "drop"
     """Closes the connection without acting."""
+    REPEAT = "repeat"
+    """Acts twice and answers once, as when something on the way has sent the request again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,8 @@ class FaultRule:
 
     `match` is a regular expression searched in ``METHOD path``. The first `skip` matching requests pass unharmed,
     the next `times` fail (0: all that follow). `delay` (seconds) comes before whatever `kind` does.
-    `retry_after` (seconds) becomes the header of a ``status`` fault.
+    `retry_after` (seconds) becomes the header of a ``status`` fault. With a `chance` below 1, a request that would
+    fail does so with that probability.
     """
 
     match: str
@@ -48,6 +52,7 @@ class FaultRule:
     delay: float = 0.0
     times: int = 1
     skip: int = 0
+    chance: float = 1.0
     id: str = ""
     hits: int = 0
 
@@ -71,6 +76,7 @@ class FaultRule:
             "delay": self.delay,
             "times": self.times,
             "skip": self.skip,
+            "chance": self.chance,
             "hits": self.hits,
         }
 
@@ -86,6 +92,7 @@ class FaultRule:
             delay=documents.number(document, "delay"),
             times=documents.whole(document, "times", 1),
             skip=documents.whole(document, "skip"),
+            chance=documents.number(document, "chance", 1.0),
             id=documents.text(document, "id"),
             hits=documents.whole(document, "hits"),
         )
@@ -123,6 +130,8 @@ class Faults:
                 if rule.skip > 0:
                     self._keep(replace(rule, skip=rule.skip - 1))
                     continue
+                if rule.chance < 1.0 and random.random() >= rule.chance:  # noqa: S311 -- chance, no secret
+                    continue
                 self._keep(replace(rule, hits=rule.hits + 1))
                 return rule
         return None
@@ -157,6 +166,10 @@ class FaultMiddleware:
                 await connections.close(scope, receive)
             case FaultKind.DROP:
                 await connections.close(scope, receive)
+            case FaultKind.REPEAT:
+                body = await _whole(receive)
+                await self._app(dict(scope), _again(body, receive), _nowhere)
+                await self._app(scope, _again(body, receive), send)
 
     def _rule(self, scope: Scope) -> FaultRule | None:
         if scope["type"] != "http" or scope["path"].startswith(CONTROL):
@@ -174,6 +187,26 @@ async def _received(receive: Receive) -> Receive:
         return messages.pop(0) if messages else await receive()
 
     return given
+
+
+async def _whole(receive: Receive) -> bytes:
+    """The body of a request."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    return body
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """The request's body once more; after it whatever comes on the connection."""
+    rest = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def received() -> Message:
+        message = next(rest, None)
+        return await receive() if message is None else message
+
+    return received
 
 
 async def _nowhere(_: Message) -> None:

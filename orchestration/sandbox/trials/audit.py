@@ -34,6 +34,9 @@ SITES = {LOCAL_FLOW: "local", NERSC_FLOW: "nersc", ALCF_FLOW: "alcf"}
 _SUBMISSIONS = {"globus.transfer": "transfer", "nersc.jobs": "job", "iri.jobs": "job", "globus.compute": "task"}
 """What a facility calls the work that it accepted, by the service that asked for it."""
 
+_RUN_ONCE = ("job", "task")
+"""What may be accepted twice without being done twice: the first to begin keeps the other from it."""
+
 
 Place: TypeAlias = tuple[str, RelativePath]
 """A path below an endpoint."""
@@ -63,14 +66,18 @@ class Audit:
         self._effects: Sequence[Effect] = world.facility.effects()
         self._calendar = list(_calendar(world.prefect_url))
 
-    def complaints(self, file_path: str, *, flows: Sequence[str]) -> list[Complaint]:
-        """Everything that is wrong with one scan."""
+    def complaints(self, file_path: str, *, flows: Sequence[str], repeated: bool = False) -> list[Complaint]:
+        """Everything that is wrong with one scan.
+
+        `repeated`: requests were sent twice on the way. The facility may then have accepted a job twice, of which
+        only one may have run; everything else must have happened once all the same.
+        """
         with self._world.ledger() as ledger:
             scan = ledger.scans.find(self._settings.beamline(BEAMLINE).relative(file_path).text)
             expected = Counter(self._expected(scan, flows))
             found = self._found(scan)
             complaints = [*_compared(expected, found)]
-            complaints += [Complaint(Fault.UNTRUTH, text) for text in self._untruths(ledger, scan, flows)]
+            complaints += [Complaint(Fault.UNTRUTH, text) for text in self._untruths(ledger, scan, flows, repeated)]
             return complaints
 
     # ----- what was done --------------------------------------------------------------------------------------------
@@ -144,21 +151,21 @@ class Audit:
 
     # ----- what is said of it ---------------------------------------------------------------------------------------
 
-    def _untruths(self, ledger: Ledger, scan: Scan, flows: Sequence[str]) -> Iterator[str]:
+    def _untruths(self, ledger: Ledger, scan: Scan, flows: Sequence[str], repeated: bool) -> Iterator[str]:
         last = {run.flow: run for run in ledger.runs.of_scan(scan.id)}
         for flow in flows:
             state = last[flow].state if flow in last else None
             if state is not RunState.COMPLETED:
                 yield f"the last run of {flow} is {state}"
         for operation in ledger.operations.of_scan(scan.id):
-            yield from self._untrue_operation(operation)
+            yield from self._untrue_operation(operation, repeated=repeated)
         copies = ledger.copies.of_scan(scan.id)
         if not copies:
             yield "the ledger knows no copy"
         for copy in copies:
             yield from self._untrue_copy(copy)
 
-    def _untrue_operation(self, operation: OperationRecord) -> Iterator[str]:
+    def _untrue_operation(self, operation: OperationRecord, *, repeated: bool) -> Iterator[str]:
         if operation.state is not OperationState.SUCCEEDED:
             yield f"{operation.step} is {operation.state}: {operation.error}"
         if operation.owner is not None:
@@ -167,7 +174,8 @@ class Audit:
         if kind is None:
             return
         done = [each.id for each in self._effects if each.kind == kind and str(operation.token) in each.key]
-        if len(done) != 1 or done[0] not in str(operation.handle):
+        mine = [id_ for id_ in done if id_ in str(operation.handle)]
+        if len(mine) != 1 or (len(done) != 1 and not (repeated and kind in _RUN_ONCE)):
             yield f"{operation.step} has handle {operation.handle}, and the facility has {done}"
 
     def _untrue_copy(self, copy: CopyRecord) -> Iterator[str]:
