@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +35,7 @@ class Queue:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._held = False
+        self._supervisors: dict[int, subprocess.Popen[bytes]] = {}
 
     def open(self) -> None:
         """Go on with the jobs of before."""
@@ -56,6 +59,8 @@ class Queue:
         with self._lock:
             job = make(self._jobs.next_id())
             folder = self.folder(job)
+            if folder.exists():  # of a job of before a reset, which ended too late to be removed with it
+                shutil.rmtree(folder)
             folder.mkdir(parents=True)
             supervise.write(str(folder), supervise.ORDERS, orders(job, folder)._asdict())
             self._jobs.keep(job)
@@ -83,11 +88,13 @@ class Queue:
     def reset(self) -> None:
         """End all and forget them."""
         with self._lock:
-            running = [Running(self.folder(job)) for job in self._jobs.present() if job.state is State.RUNNING]
+            running = [job for job in self._jobs.present() if job.state is State.RUNNING]
             self._jobs.forget_all()
             self._held = False
-            for one in running:
-                one.kill()
+            for job in running:
+                supervisor = self._supervisors.get(job.id)
+                alive = supervisor is not None and supervisor.returncode is None
+                Running(self.folder(job)).kill(supervisor.pid if supervisor and alive else None)
 
     def folder(self, job: Job) -> Path:
         return self._folder / str(job.id)
@@ -149,12 +156,14 @@ class Queue:
         except OSError:
             self._keep_end(job, State.BOOT_FAIL, at=time.time())
             return
-        name = f"job {job.id}"
-        threading.Thread(target=lambda: self._over(job.id, child.wait()), name=name, daemon=True).start()
+        self._supervisors[job.id] = child
+        threading.Thread(target=self._attend, args=(job.id, child), name=f"job {job.id}", daemon=True).start()
 
-    def _over(self, job_id: int, _: int) -> None:
-        """A supervisor has ended."""
+    def _attend(self, job_id: int, supervisor: subprocess.Popen[bytes]) -> None:
+        """Wait for the end of a supervisor, and note what it left."""
+        supervisor.wait()
         with self._lock:
+            self._supervisors.pop(job_id, None)
             job = self._jobs.get(job_id)
             if self._closing or job is None or job.over:
                 return

@@ -39,8 +39,11 @@ class Running:
             supervise.write(str(self.folder), supervise.END, {"state": state, "by": by})
         self._signal(signal.SIGUSR1)
 
-    def kill(self) -> None:
-        """At once, with its supervisors."""
+    def kill(self, supervisor: int | None) -> None:
+        """At once, with whoever looks after it, also one that has hardly begun (by the process given)."""
+        if supervisor is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(supervisor, signal.SIGKILL)
         self._signal(signal.SIGKILL)
         supervise.kill_marked(str(self.folder))
 
