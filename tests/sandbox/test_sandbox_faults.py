@@ -71,6 +71,21 @@ def test_a_fault_can_begin_later_last_for_ever_and_be_cleared(lab: Lab) -> None:
     assert answered()
 
 
+def test_a_repeated_request_acts_twice_and_is_answered_once(lab: Lab) -> None:
+    lab.facility.client.faults.add("POST /transfer/v0.10/operation/endpoint/.*/mkdir", FaultKind.REPEAT)
+    with pytest.raises(globus_sdk.TransferAPIError) as caught:
+        lab.transfer.operation_mkdir(lab.source, "/made")
+    assert "Exists" in str(caught.value.code)
+    assert (lab.facility.root("beamline") / "made").is_dir()
+
+
+def test_a_chance_lets_some_requests_pass(lab: Lab) -> None:
+    lab.facility.client.faults.add("nothing_there", status=503, times=0, chance=0.5)
+    answers = [httpx.get(f"{lab.facility.url}/nothing_there").status_code for _ in range(60)]
+    assert 5 < answers.count(503) < 55
+    assert set(answers) == {404, 503}
+
+
 def test_expired_tokens_are_refused_everywhere(lab: Lab) -> None:
     assert lab.facility.client.expire_tokens() == 1
     with pytest.raises(globus_sdk.TransferAPIError) as caught:
