@@ -69,6 +69,7 @@ class GlobusCompute:
     cancel_patience: float = 4.0
     _tasks: ComputeTasks = field(init=False, repr=False, compare=False)
     _lost: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _unknown: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         clients = ComputeClients(self.credentials, self.site.service_url or None)
@@ -164,9 +165,10 @@ class GlobusCompute:
         if seen.report is None and not giving_up:
             if seen.started_ago is None and refused(task):
                 return Failed(error=self._gone(request, handle, task), evidence=self._facts(handle))
-            if _goes_on(request, task, seen):
-                return Running(progress=Progress(note="its task is not known any more, and it runs"))
+            if _goes_on(request, task, seen) or self._too_new(handle, task, seen):
+                return Running(progress=Progress(note="its task is not known to Globus Compute"))
             # Before it is given up it is made sure that it does not begin, or go on, behind our back.
+            self._unknown.pop(str(handle), None)
             self._lost[str(handle)] = time.monotonic()
             seen = self._look(handle, stop=Stop.LOST) or seen
         if seen.report is not None:
@@ -178,6 +180,13 @@ class GlobusCompute:
             return Running(progress=Progress(note="its worker was lost, and it is being stopped"))
         del self._lost[str(handle)]
         return Failed(error=self._gone(request, handle, task), evidence=self._facts(handle))
+
+    def _too_new(self, handle: Handle, task: Task, seen: Sighting) -> bool:
+        """Whether the web service, which does not know the task, may only not know it yet."""
+        if task.stand is not Stand.UNKNOWN or seen.started_ago is not None:
+            return False
+        first = self._unknown.setdefault(str(handle), time.monotonic())
+        return time.monotonic() - first < self.lost_patience
 
     def _look(self, handle: Handle, *, stop: Stop) -> Sighting | None:
         return self._errands.look(self._folder(handle), stop=stop, patience=_LOOK_PATIENCE)
@@ -212,6 +221,7 @@ class GlobusCompute:
             "account": request.account,
             "constraint": request.constraint,
             "reservation": request.reservation,
+            "nodes": request.resources.nodes if request.resources.nodes > 1 else None,
         }
         return {**self.site.options, **{name: value for name, value in named.items() if value}}
 
