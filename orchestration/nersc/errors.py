@@ -37,7 +37,7 @@ def foreign() -> tuple[type[Exception], ...]:
     base: Any = importlib.import_module("authlib.common.errors")
     sfapi: Any = importlib.import_module("sfapi_client.exceptions")
     http: list[type[Exception]] = [kind for module in _http_modules() for kind in (module.HTTPError, module.InvalidURL)]
-    return (*http, base.AuthlibBaseError, sfapi.SfApiError, json.JSONDecodeError)
+    return (*http, base.AuthlibBaseError, sfapi.SfApiError, json.JSONDecodeError, UnicodeDecodeError)
 
 
 def status_of(error: Exception) -> int | None:
@@ -55,7 +55,7 @@ def translate(error: Exception, *, where: str) -> OrchestrationError:
         return _answered(error, status, where)
     if is_oauth(error):
         return _unproven(error, where)
-    if isinstance(error, json.JSONDecodeError):
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return ServiceUnavailable("the Superfacility API answered what is not JSON", where=where)
     kind = Unsent if _is_unconnected(error) else ServiceUnavailable
     return kind(f"the Superfacility API does not answer ({type(error).__name__})", where=where)
