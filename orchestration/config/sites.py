@@ -162,6 +162,10 @@ class IriSite(RemoteSite):
         default="", description="Resource with the file system of the job folder; `resource` if left out."
     )
     project: str = Field(default="", description="Project whose allocation is looked at; the account if left out.")
+    options: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="`custom_attributes` of each job, as the facility's scheduler wants them: `filesystems: eagle`.",
+    )
     token_variable: str = Field(default="IRI_API_TOKEN", description="Environment variable with the access token.")
     globus_scope: str = Field(
         default="",

@@ -9,7 +9,7 @@ import time
 
 from orchestration.config import IriSite
 from orchestration.jobs import JobSpec, Resources
-from orchestration.ledger.service import Document
+from orchestration.ledger.service import Document, Json
 from orchestration.remote import Launch
 
 MARGIN_SECONDS = 60
@@ -72,5 +72,5 @@ def _attributes(site: IriSite, spec: JobSpec) -> Document:
         "reservation_id": spec.reservation or site.reservation,
     }
     constraint = spec.constraint or site.constraint
-    custom: Document = {"custom_attributes": {"constraint": constraint}} if constraint else {}
-    return {name: value for name, value in named.items() if value} | custom
+    custom = dict[str, Json](site.options) | ({"constraint": constraint} if constraint else {})
+    return {name: value for name, value in {**named, "custom_attributes": custom}.items() if value}

@@ -171,7 +171,8 @@ def test_facilities_say_in_different_ways_that_they_know_no_job(status: int, det
 
 
 def test_the_same_token_always_makes_the_same_request(ground: Ground) -> None:
-    site, spec = ground.site(2), ground.spec(start_within=60.0, queue="debug", reservation="beam", constraint="gpu")
+    site = ground.site(2, options={"filesystems": "eagle"})
+    spec = ground.spec(start_within=60.0, queue="debug", reservation="beam", constraint="gpu")
     token = request.token_of("key-1")
     first, second = (request.document(site, request.launch_of(site, spec, token)) for _ in range(2))
     assert first == second
@@ -181,7 +182,7 @@ def test_the_same_token_always_makes_the_same_request(ground: Ground) -> None:
         "queue_name": "debug",
         "account": "als",
         "reservation_id": "beam",
-        "custom_attributes": {"constraint": "gpu"},
+        "custom_attributes": {"filesystems": "eagle", "constraint": "gpu"},
     }
     asked = request.asked_at(token)
     assert asked is not None
