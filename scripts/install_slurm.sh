@@ -7,13 +7,16 @@ packages=(slurm-wlm munge slurmdbd slurm-wlm-mysql-plugin mariadb-server-core ma
 
 stop() { echo "install_slurm.sh: $*" >&2; exit 1; }
 
+command -v apt-get >/dev/null && command -v dpkg-query >/dev/null ||
+  stop "this is no Debian (apt-get was not found): install Slurm with slurmdbd and MariaDB yourself"
+
 missing=()
 for package in "${packages[@]}"; do
-  dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
-done 2>/dev/null || true
+  [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+    missing+=("$package")
+done
 [ ${#missing[@]} -gt 0 ] || { echo "Slurm is installed: $(slurmctld -V)"; exit 0; }
 
-command -v apt-get >/dev/null || stop "this is no Debian (apt-get was not found): install Slurm with slurmdbd and MariaDB yourself"
 [ "$(id -u)" -eq 0 ] || stop "only root can install packages: run it as root, or with sudo"
 
 # Debian would start a controller without settings, and fail. A policy of the machine's own is left alone.

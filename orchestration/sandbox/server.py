@@ -18,6 +18,7 @@ from orchestration.sandbox import settings as facility_settings
 from orchestration.sandbox.app import build
 from orchestration.sandbox.connections import TrackedProtocol
 from orchestration.sandbox.settings import Settings
+from orchestration.sandbox.slurm.scheduler import SlurmScheduler
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -72,7 +73,10 @@ def _settings(config: Path | None, state: Path) -> Settings:
     if config is None:
         return Settings(state=state)
     try:
-        return facility_settings.load(config, state=state)
+        settings = facility_settings.load(config, state=state)
+        if settings.superfacility.scheduler == "slurm":
+            SlurmScheduler(settings.superfacility).open()  # before anything begins, which this would end untidily
+        return settings
     except ConfigError as error:
         raise click.ClickException(error.sentence) from error
 
