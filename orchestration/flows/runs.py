@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -17,7 +17,13 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterIdempotencyKey
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterIdempotencyKey,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Scheduled
@@ -182,9 +188,14 @@ class PrefectSchedule(PrefectRun):
         return Running() if run.state is None else _on_calendar(run, run.state, request)
 
 
-def read_runs(client: SyncPrefectClient, run_ids: Sequence[str]) -> list[FlowRun]:
-    """Those of at most RUNS_AT_ONCE runs that Prefect has."""
-    among = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(run_id) for run_id in run_ids]))
+def read_runs(
+    client: SyncPrefectClient, run_ids: Sequence[str], *, states: Collection[StateType] | None = None
+) -> list[FlowRun]:
+    """Those of these runs that Prefect has, in these states (in any, if left out); at most RUNS_AT_ONCE."""
+    among = FlowRunFilter(
+        id=FlowRunFilterId(any_=[UUID(run_id) for run_id in run_ids]),
+        state=None if states is None else FlowRunFilterState(type=FlowRunFilterStateType(any_=sorted(states))),
+    )
     return client.read_flow_runs(flow_run_filter=among, limit=RUNS_AT_ONCE)
 
 

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State, StateType
 from orchestration.errors import Cancelled, RunFailed
 from orchestration.flows.cancelling import cancel_run
 from orchestration.flows.services import Services
-from orchestration.flows.suspending import SuspendedRuns
+from orchestration.flows.suspending import ASLEEP, SuspendedRuns
 from orchestration.ledger import Ledger
 from orchestration.ledger.runs import RunRecord, RunState
 
@@ -20,22 +20,30 @@ logger = logging.getLogger(__name__)
 BEGINNING = timedelta(seconds=180)
 """In which a process that was started for a run has told the ledger so, or is dead."""
 
-_SUSPENDED = {StateType.PAUSED, StateType.SCHEDULED}
 _STARTING = {StateType.PENDING, StateType.RUNNING, StateType.CANCELLING}
 
 
-def look_at_runs(ledger: Ledger, prefect: SuspendedRuns, runs: Sequence[RunRecord]) -> list[RunRecord]:
+def look_at_runs(
+    ledger: Ledger, prefect: SuspendedRuns, runs: Sequence[RunRecord], *, thorough: bool
+) -> list[RunRecord]:
     """Close those of these waiting runs that will never go on, and return those that somebody cancelled.
+
+    That a run was deleted is seen only by a `thorough` look, which costs Prefect's server more.
 
     Raises:
         ServiceUnavailable: if Prefect does not answer.
     """
-    known = prefect.states([run.id for run in runs])
+    ids = [run.id for run in runs]
+    known = prefect.states(ids) if thorough else prefect.moved(ids)
+    if thorough and len(runs) > 1 and not known:
+        logger.error("this Prefect server has none of %d suspended runs: is PREFECT_API_URL right?", len(runs))
+        return []
     for run in runs:
         state = known.get(run.id)
         if state is None:
-            _close_deleted(ledger, run)
-        elif state.type not in {*_SUSPENDED, StateType.CANCELLED} and not (state.type in _STARTING and _young(state)):
+            if thorough:
+                _close_deleted(ledger, run)
+        elif state.type not in {*ASLEEP, StateType.CANCELLED} and not (state.type in _STARTING and _young(state)):
             logger.warning("%s %s is %s in Prefect, and has no process", run.flow, run.id, state.name)
             ledger.runs.lost(run.id)  # from here on like any other run that died: `reconcile`
     return [run for run in runs if (state := known.get(run.id)) is not None and state.type is StateType.CANCELLED]

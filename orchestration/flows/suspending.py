@@ -38,6 +38,12 @@ SETTLING_SECONDS = 5.0
 """For so long, at least, a process waits for anything: it has cost that much to start."""
 
 
+ASLEEP = frozenset({StateType.PAUSED, StateType.SCHEDULED})
+"""Of a run without a process: suspended, or resumed and not yet taken up by a worker."""
+
+_IDS_AT_ONCE = 1000
+
+
 @dataclass
 class Suspension:
     """Whether one run may leave, and its leaving."""
@@ -125,4 +131,17 @@ class SuspendedRuns:
         with prefect_server() as client:
             return {
                 str(run.id): run.state for some in batched(run_ids, RUNS_AT_ONCE) for run in read_runs(client, some)
+            }
+
+    def moved(self, run_ids: Sequence[str]) -> Mapping[str, State | None]:
+        """Those that are neither suspended nor about to be started: few, and cheap to ask for.
+
+        Raises:
+            ServiceUnavailable: if Prefect does not answer.
+        """
+        with prefect_server() as client:
+            return {
+                str(run.id): run.state
+                for some in batched(run_ids, _IDS_AT_ONCE)
+                for run in read_runs(client, some, states=set(StateType) - ASLEEP)
             }

@@ -37,6 +37,9 @@ TURN_SECONDS = 0.5
 LOOK_SECONDS = 5.0
 """Between two looks at how Prefect has the suspended runs: somebody may have cancelled one there."""
 
+LOOK_WELL_SECONDS = 120.0
+"""Between two looks that see what was deleted, too."""
+
 TAKE_UP_SECONDS = 60.0
 """In which a worker should have taken up a run that was resumed; after that it is asked again."""
 
@@ -115,6 +118,7 @@ class Watcher:
     _resumed_at: dict[str, float] = field(default_factory=dict)
     _cancelled: Sequence[RunRecord] = ()
     _looked_at: float = float("-inf")
+    _looked_well_at: float = float("-inf")
     _beat_at: float = float("-inf")
     _mine: frozenset[str] = frozenset()
     _shared: frozenset[str] = frozenset()
@@ -265,7 +269,10 @@ class Watcher:
             self._do(pools.asking, RUNS, partial(self._look_now, picture), prefect)
 
     def _look_now(self, picture: Picture) -> None:
-        self._cancelled = look_at_runs(self.ledger, self.prefect, picture.runs)
+        thorough = time.monotonic() - self._looked_well_at >= LOOK_WELL_SECONDS
+        self._cancelled = look_at_runs(self.ledger, self.prefect, picture.runs, thorough=thorough)
+        if thorough:
+            self._looked_well_at = time.monotonic()
 
     def _close(self, run: RunRecord) -> None:
         if close_cancelled(self.ledger, self.services, run):

@@ -26,6 +26,7 @@ from orchestration.ledger.scan import Scan
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "TURN_SECONDS", 0.02)
     monkeypatch.setattr(watching, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(watching, "LOOK_WELL_SECONDS", 0.3)
     monkeypatch.setattr(watching, "LEASE_SECONDS", 0.3)
     monkeypatch.setattr(watching, "PROGRESS_SECONDS", 0.05)
     monkeypatch.setattr("orchestration.ledger.cancel.CONFIRM_SECONDS", 0.3)
@@ -235,6 +236,18 @@ def test_a_run_that_was_deleted_in_prefect_is_closed_and_its_job_left_alone(ledg
     assert record is not None
     assert "was deleted while it waited" in str(record.error)
     assert not site.cancels
+
+
+def test_a_server_that_knows_none_of_the_runs_is_taken_for_the_wrong_one(
+    ledger: Ledger, scan: Scan, caplog: pytest.LogCaptureFixture
+) -> None:
+    site, prefect = BulkSite(), RememberedRuns()
+    for run in ("one", "two"):
+        waiting_run(ledger, prefect, scan, site, run)
+    prefect.known.clear()
+    with watching_over(ledger, prefect, site):
+        wait_until(lambda: "is PREFECT_API_URL right?" in caplog.text)
+    assert {run.id for run in ledger.runs.waiting()} == {"one", "two"}
 
 
 def test_a_run_whose_new_process_died_before_it_could_say_so_is_dead(ledger: Ledger, scan: Scan) -> None:

@@ -16,7 +16,7 @@ from orchestration.conditions import SiteCondition, SiteState
 from orchestration.config import Settings, SitingPolicy
 from orchestration.errors import Cancelled, JobFailed, ServiceUnavailable
 from orchestration.flows.services import Services
-from orchestration.flows.suspending import SuspendedRuns
+from orchestration.flows.suspending import ASLEEP, SuspendedRuns
 from orchestration.jobs import JobSpec
 from orchestration.ledger import Ledger
 from orchestration.ledger.operation import Operation
@@ -140,6 +140,9 @@ class RememberedRuns(SuspendedRuns):
     def states(self, run_ids: Sequence[str]) -> Mapping[str, State | None]:
         self._speak()
         return {run_id: self.known[run_id] for run_id in run_ids if run_id in self.known}
+
+    def moved(self, run_ids: Sequence[str]) -> Mapping[str, State | None]:
+        return {run_id: state for run_id, state in self.states(run_ids).items() if state and state.type not in ASLEEP}
 
     def cancel(self, run_id: str) -> None:
         """As a person does it in the pages."""
