@@ -48,11 +48,14 @@ def released(place: Place) -> None:
     wait_for(lambda: all(job.over for job in facility.superfacility.jobs()))
 
 
+@pytest.mark.slow
 def test_a_scan_goes_to_the_preferred_site_and_asked_for_again_is_not_done_again(place: Place) -> None:
     scan = place.scan()
     assert place.run(scan).completed
     done_once_at(place, scan, "nersc")
     assert place.said(scan, "nersc").startswith("nersc: chosen: up, ")
+    with place.world.ledger() as ledger:
+        assert ledger.queues.of("nersc.jobs@nersc", seconds=3600.0, most=5).wait is not None
     assert place.run(scan).completed
     done_once_at(place, scan, "nersc")
 
@@ -66,6 +69,7 @@ def test_down_before_the_choice(place: Place) -> None:
     assert place.said(scan, "nersc").startswith("nersc: passed over: down")
 
 
+@pytest.mark.slow
 def test_down_between_the_choice_and_the_copy(place: Place) -> None:
     scan = place.scan()
     place.world.facility.faults.add("GET .*/submission_id", FaultKind.LATENCY, delay=2.0)
@@ -78,6 +82,7 @@ def test_down_between_the_choice_and_the_copy(place: Place) -> None:
     assert place.said(scan, "nersc").startswith("nersc: left: nersc went down")
 
 
+@pytest.mark.slow
 def test_down_during_the_copy(place: Place) -> None:
     scan = place.scan()
     place.world.facility.collections.set(place.collection("nersc832_alsdev_pscratch_raw"), bandwidth=500.0)
@@ -231,7 +236,7 @@ def test_an_endpoint_of_globus_compute_goes_offline_while_the_job_is_queued(plac
     assert "alcf went down (its Globus Compute endpoint is offline)" in place.said(scan, "alcf")
     place.endpoints("compute", "non_compute", online=True, held=False)
     tasks = place.world.facility.compute.tasks
-    wait_for(lambda: all(str(task["status"]) in {"success", "failed"} for task in tasks()))
+    wait_for(lambda: all(str(task["stage"]) in {"success", "failed"} for task in tasks()))
     assert place.began(scan) == 1
 
 

@@ -192,7 +192,7 @@ def sites(draw: st.DrawFn) -> Sequence[Prospect]:
     ]
 
 
-choices = settings(max_examples=300, deadline=None)
+choices = settings(max_examples=150, deadline=None)
 
 
 @choices
