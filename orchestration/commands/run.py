@@ -131,9 +131,11 @@ def reconcile(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report))
         return
-    dead = report["dead_runs"]
+    dead, resumed = report["dead_runs"], report["resumed_runs"]
     if not dead:
         click.echo("No run has died.")
+    for run_id in resumed if isinstance(resumed, list) else ():
+        click.echo(f"run {run_id} goes on: what it waited for has ended")
     for each in dead if isinstance(dead, list) else ():
         if isinstance(each, dict):
             click.echo(f"{each['flow']} {each['run']}: {each['action']}")
