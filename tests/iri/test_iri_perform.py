@@ -23,6 +23,7 @@ from orchestration.ledger import Ledger
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.perform import perform
 from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import PollSchedule
 from orchestration.paths import RelativePath
 from orchestration.policy import Place, Zone
 
@@ -94,6 +95,30 @@ def test_a_job_is_run_once_through_a_storm(ground: Ground, version: int, ledger:
 
     assert (done.evidence["exit_code"], done.already_done) == (0, False)
     assert perform(ledger, operation(scan, ground.spec()), jobs).already_done
+    assert (len(ground.control.jobs()) - before, ground.runs) == (1, 1)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_request_that_arrives_twice_runs_once(ground: Ground, version: int, ledger: Ledger, scan: Scan) -> None:
+    """Without keys these are two jobs, of which the second does nothing."""
+    before = len(ground.control.jobs())
+    ground.facility.client.faults.add(".*", "repeat", times=0)
+    done = perform(ledger, operation(scan, ground.spec()), ground.jobs(version))
+    assert done.evidence["exit_code"] == 0
+    assert len(ground.control.jobs()) - before == (2 if version == 1 else 1)
+    assert ground.runs == 1
+
+
+@BOTH
+def test_a_job_is_run_once_where_every_third_request_fails(
+    ground: Ground, version: int, ledger: Ledger, scan: Scan
+) -> None:
+    before = len(ground.control.jobs())
+    for kind in ("status", "drop", "lost_answer"):
+        ground.facility.client.faults.add("/iri/", kind, times=0, chance=0.12)
+    schedule = PollSchedule(first=0.2)
+    done = perform(ledger, operation(scan, ground.spec()), ground.jobs(version), schedule=schedule)
+    assert done.evidence["exit_code"] == 0
     assert (len(ground.control.jobs()) - before, ground.runs) == (1, 1)
 
 
