@@ -15,8 +15,9 @@ from compute_ground import Ground, compute_client, eventually, executor
 from globus_compute_sdk import Client
 from globus_compute_sdk.errors import TaskExecutionFailed
 
+from orchestration.errors import ConfigError
 from orchestration.sandbox.compute.settings import ComputeSettings, InlineEndpoint, endpoint_id
-from orchestration.sandbox.settings import Settings
+from orchestration.sandbox.settings import Settings, load
 from orchestration.sandbox.testing import RunningFacility, running_facility
 
 NO_DETAILS = pytest.mark.filterwarnings(r"ignore:\s*Environment differences detected")
@@ -262,3 +263,13 @@ def test_a_reset_ends_what_runs_and_forgets_it(
         client = led(facility, monkeypatch)
         task = client.run(1, 1, endpoint_id=Ground.compute, function_id=client.register_function(add))
         assert result(client, task) == 2
+
+
+def test_its_endpoints_can_be_set(tmp_path: Path) -> None:
+    path = tmp_path / "facility.yml"
+    path.write_text("compute: {endpoints: [{name: polaris, workers: 3}], result_lifetime: 60}")
+    compute = load(path, state=tmp_path).compute
+    assert compute == ComputeSettings(endpoints=(InlineEndpoint(name="polaris", workers=3),), result_lifetime=60.0)
+    path.write_text("compute: {endpoints: [{name: polaris, workers: 0}]}")
+    with pytest.raises(ConfigError, match="at least one worker"):
+        load(path, state=tmp_path)
