@@ -35,9 +35,6 @@ class Page(Query):
     offset: Annotated[int, Field(ge=0)] = 0
     limit: Annotated[int, Field(ge=0, le=1000)] = 100
 
-    def of(self, rows: list[M]) -> list[M]:
-        return rows[self.offset : self.offset + self.limit]
-
 
 class Body(BaseModel):
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
