@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tarfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,8 +28,13 @@ def restore(files: Files) -> bool:
     snapshot = _snapshot()
     if not snapshot.is_file():
         return False
-    with tarfile.open(snapshot) as archive:
-        archive.extractall(files.root, filter="fully_trusted")  # noqa: S202 -- written by `keep`, in a cache of our own
+    try:
+        with tarfile.open(snapshot) as archive:
+            archive.extractall(files.root, filter="fully_trusted")  # noqa: S202 -- from `keep`, in a cache of our own
+    except (tarfile.TarError, EOFError, zlib.error):  # damaged: worth no more than none
+        snapshot.unlink(missing_ok=True)
+        shutil.rmtree(files.database, ignore_errors=True)
+        return False
     return True
 
 

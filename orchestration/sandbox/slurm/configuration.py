@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import socket
 import stat
 from dataclasses import dataclass
@@ -34,27 +35,27 @@ class Ports:
 
 
 PORTS = 2 + len(NODES)
+_CHOICE = range(20_000, 32_000)
+"""Below the ports that the kernel gives to connections: none of those can take one before its daemon does."""
 
 
 def free_ports(wishes: tuple[int, ...]) -> tuple[int, ...]:
-    """Those wished for where nobody listens on them, else any others. All are held until all are chosen."""
-    held: list[socket.socket] = []
-    try:
-        held.extend(_bound(wish) for wish in (*wishes, *[0] * PORTS)[:PORTS])
-        return tuple(int(one.getsockname()[1]) for one in held)
-    finally:
-        for one in held:
-            one.close()
+    """Those wished for where nobody listens on them, else any others."""
+    found: dict[int, None] = {}
+    for port in (*wishes, *random.sample(_CHOICE, len(_CHOICE))):
+        if len(found) < PORTS and _is_free(port):
+            found[port] = None
+    return tuple(found)
 
 
-def _bound(wish: int) -> socket.socket:
-    holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        holder.bind(("127.0.0.1", wish))
-    except OSError:
-        holder.bind(("127.0.0.1", 0))
-    return holder
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def write(files: Files, ports: Ports, *, groups: bool) -> None:
@@ -112,7 +113,7 @@ ReturnToService=2
 SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
-DefMemPerCPU=100
+DefMemPerCPU=1900
 GresTypes=gpu
 SchedulerType=sched/backfill
 # Without, a job waits up to three seconds for its turn even when the machine is empty.

@@ -26,16 +26,19 @@ ROOTS: tuple[Json, ...] = ("/",)
 
 
 @contextmanager
-def serving(cluster: Cluster, settings: Document | None = None, *, port: int = 0) -> Iterator[RunningFacility]:
+def serving(
+    cluster: Cluster, settings: Document | None = None, *, port: int = 0, name: str = "facility"
+) -> Iterator[RunningFacility]:
     """Serve a facility until the context ends; its jobs live on. The cluster must run.
 
     `settings` is what a settings file of a facility holds. The roots of collections may be directories of the cluster,
     such as ``/global/cfs/cdirs/als``, and of the machine around it. The batch system is Slurm whatever they say.
+    `name` tells several facilities of one cluster apart; the same again is the same one, restarted.
 
     Raises:
         OperationFailed: if it does not start, with the end of its log.
     """
-    state = cluster.files.root / "facility"
+    state = cluster.files.root / name
     state.mkdir(exist_ok=True)
     config = state / "settings.json"
     config.write_text(json.dumps(_with_slurm(settings or {})))
@@ -53,7 +56,7 @@ def _with_slurm(settings: Document) -> Document:
 
 
 def _start(cluster: Cluster, config: Path, *, state: Path, port: int) -> tuple[Process, str]:
-    ready, log = state / "ready.json", cluster.files.logs / "facility.log"
+    ready, log = state / "ready.json", cluster.files.logs / f"{state.name}.log"
     ready.unlink(missing_ok=True)
     argv = [sys.executable, "-m", "orchestration.sandbox.server", "--state", str(state), "--config", str(config)]
     server = processes.start(
