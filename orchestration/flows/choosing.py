@@ -49,7 +49,7 @@ def choose(
     """
     known = work.ledger.decisions.newest(piece.subject)
     left = left or {}
-    if known is not None and known.site not in left and not (pin and known.site != pin) and _holds(work, piece, known):
+    if known is not None and known.site not in left and _holds(work, piece, known):
         work.logger.info("%s: at %s, as it was decided before", piece.step, known.site)
         return known
     names = list(dict.fromkeys([*candidates, *([pin] if pin else [])]))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from siting_world import SITING, Place
+from siting_world import SITING, Place, write_project_with_iri
 
 from orchestration.ledger import Ledger
 from orchestration.sandbox.trials.world import World
@@ -20,8 +21,12 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @pytest.fixture(scope="session")
 def one_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orchestration.sandbox.trials.world.write_project", write_project_with_iri)
+        world = World(Path(tmp_path_factory.mktemp("siting")) / "world")
+        world.__enter__()
     with (
-        World(Path(tmp_path_factory.mktemp("siting")) / "world") as world,
+        closing(world),
         world.nursery("orchestration.flows.bl832.anywhere") as nursery,
     ):
         place = Place(world, nursery)

@@ -17,7 +17,7 @@ from orchestration.ledger.overview import Overview, overview
 from orchestration.ledger.service import Json
 from orchestration.sandbox.trials.kills import Ended, Kill
 from orchestration.sandbox.trials.nursery import Child, Nursery
-from orchestration.sandbox.trials.world import BEAMLINE, DELETIONS, World
+from orchestration.sandbox.trials.world import BEAMLINE, DELETIONS, World, write_project
 
 ANY = "orchestration.flows.bl832.anywhere:any_recon_flow"
 NEW_FILE = "orchestration.flows.bl832.move:process_new_832_file_flow"
@@ -44,6 +44,9 @@ class Place:
         facility.superfacility.end_maintenance()
         facility.superfacility.clear_outages()
         facility.superfacility.turn(held=False, submit_delay=0.0)
+        facility.superfacility.set_status("active", notes=[])
+        facility.iri.all_up()
+        facility.iri.hold(held=False)
         for endpoint in facility.compute.endpoints():
             facility.compute.switch(str(endpoint["id"]), online=True, held=False)
         for collection in facility.collections.every():
@@ -66,10 +69,11 @@ class Place:
             identifier = self.world.environment[variables[name]]
             self.world.facility.compute.switch(identifier, online=online, held=held)
 
-    def scan(self) -> str:
+    def scan(self, *, controlled: bool = False) -> str:
         """A scan that has been moved to the beamline's server; its path."""
         file_path = self.world.scan(f"siting{next(_numbers):03}x{uuid.uuid4().hex[:6]}.h5")
-        moved = self.nursery.run(NEW_FILE, {"file_path": file_path, "send_to_nersc": False})
+        arguments: dict[str, Json] = {"file_path": file_path, "is_export_control": controlled, "send_to_nersc": False}
+        moved = self.nursery.run(NEW_FILE, arguments)
         assert moved.completed, moved
         return file_path
 
@@ -111,6 +115,22 @@ class Place:
 
     def collection(self, endpoint: str) -> str:
         return str(self.world.settings().endpoint(endpoint).require_uuid())
+
+
+def write_project_with_iri(folder: Path) -> Path:
+    """The project's settings for trials, and NERSC once more by the IRI API, as a site ``iri``."""
+    path = write_project(folder)
+    document = yaml.safe_load(path.read_text())
+    nersc = document["compute_sites"]["nersc"]
+    shared = ("raw_endpoint", "scratch_endpoint", "job_folder", "python", "account", "cores")
+    document["compute_sites"]["iri"] = {
+        **{key: nersc[key] for key in shared},
+        "kind": "iri",
+        "api_url": "${IRI_API_URL:-http://127.0.0.1:9}",
+        "resource": "cluster",
+    }
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path
 
 
 def wait_for(true: Callable[[], object], *, seconds: float = 60.0) -> None:

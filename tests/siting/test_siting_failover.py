@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from siting_world import Place, wait_for
 
 from orchestration.sandbox.faults import FaultKind
+from orchestration.sandbox.superfacility.scheduler import EndState
 
 NERSC = "/nersc/api/v1.2/"
 """Of the Superfacility API: its status, and everything else."""
@@ -237,6 +239,75 @@ def test_an_endpoint_of_globus_compute_goes_offline_while_the_job_is_queued(plac
     place.endpoints("compute", "non_compute", online=True, held=False)
     tasks = place.world.facility.compute.tasks
     wait_for(lambda: all(str(task["stage"]) in {"success", "failed"} for task in tasks()))
+    assert place.began(scan) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("silent", [False, True], ids=["it says that it is down", "it says nothing"])
+def test_a_facility_with_the_iri_api_goes_down_while_the_job_is_queued(place: Place, *, silent: bool) -> None:
+    place.prefer("iri", "local")
+    scan = place.scan()
+    iri = place.world.facility.iri
+    iri.hold()
+    run = place.start(scan)
+    wait_for(lambda: "submitted" in place.events(scan, "reconstruct at iri"))
+    if silent:
+        place.world.facility.faults.add(" /iri/", FaultKind.DROP, times=0)
+    else:
+        iri.switch("down")
+    with in_time():
+        assert run.wait().completed
+    done_once_at(place, scan, "iri", "local")
+    place.calm()
+    wait_for(lambda: all(job["state"] not in {"PENDING", "RUNNING"} for job in iri.jobs()))
+    assert place.began(scan) == 1
+
+
+@pytest.mark.slow
+def test_planned_maintenance_and_used_up_hours_are_reasons_to_go_elsewhere(place: Place) -> None:
+    place.prefer("nersc", "iri", "local")
+    soon = datetime.now(UTC) + timedelta(minutes=5)
+    place.world.facility.superfacility.turn(hours_left={"als": 0.0})
+    place.world.facility.iri.announce("network", start=soon.isoformat(), end=(soon + timedelta(hours=2)).isoformat())
+    scan = place.scan()
+    assert place.run(scan).completed
+    done_once_at(place, scan, "local")
+    assert "0 h left of its allocation" in place.said(scan, "nersc")
+    assert "planned maintenance from " in place.said(scan, "iri")
+    place.world.facility.superfacility.turn(hours_left={})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("state", "attempts"), [(EndState.PREEMPTED, 4), (EndState.NODE_FAIL, 3)])
+def test_a_job_that_its_site_keeps_losing_is_submitted_there_again_as_often_as_is_set_and_then_moves(
+    place: Place, state: EndState, attempts: int
+) -> None:
+    scan = place.scan()
+    held(place)
+    run = place.start(scan)
+    facility = place.world.facility.superfacility
+    ended: set[str] = set()
+    for number in range(1, attempts + 1):
+        wait_for(lambda: place.events(scan, "reconstruct at nersc").count("submitted") == number)  # noqa: B023
+        waiting = [job.id for job in facility.jobs() if not job.over and job.id not in ended]
+        facility.end_job(waiting[-1], state)
+        ended.add(waiting[-1])
+    assert run.wait().completed
+    done_once_at(place, scan, "nersc", "local")
+    assert place.said(scan, "nersc").startswith("nersc: left: job reconstruct ")
+    released(place)
+    assert place.began(scan) == 1
+
+
+@pytest.mark.slow
+def test_a_controlled_scan_goes_to_no_facility(place: Place) -> None:
+    place.prefer("nersc", "alcf", "local")
+    scan = place.scan(controlled=True)
+    assert place.run(scan).completed
+    done_once_at(place, scan, "local")
+    reason = "passed over: the scan is export-controlled and this site is outside the beamline"
+    assert [place.said(scan, site) for site in ("nersc", "alcf")] == [f"nersc: {reason}", f"alcf: {reason}"]
+    assert place.run(scan, site="nersc").error_type == "SiteUnavailable"
     assert place.began(scan) == 1
 
 

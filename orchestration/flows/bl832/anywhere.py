@@ -47,7 +47,7 @@ def any_recon_flow(
     with working("any_recon_flow", given) as work:
         checked_parameters(parameters or {})  # any other would be an option of the program, such as where it writes
         scan = register_scan(work, file_path)
-        piece = _piece(work, scan, parameters or {}, request)
+        piece = _piece(work, scan, parameters or {}, request, site)
         return wherever(
             work,
             piece,
@@ -57,12 +57,13 @@ def any_recon_flow(
         )
 
 
-def _piece(work: Work, scan: Scan, parameters: dict[str, Any], request: str) -> Piece:
+def _piece(work: Work, scan: Scan, parameters: dict[str, Any], request: str, pin: str) -> Piece:
+    """What is asked of one site is other work than what is asked of any: neither run follows the other."""
     size = size_of(work, scan)
     return Piece(
         scan=scan,
         step=f"reconstruct{variant(parameters)}",
-        told_by={"parameters": parameters, "request": request},
+        told_by={"parameters": parameters, "request": request, "site": pin},
         needs=Needs(size=size, seconds=lambda each: job_seconds(each, size)),
         job_at=lambda name: step_at(name, parameters),
     )
