@@ -13,7 +13,7 @@ from orchestration.ledger.service import Document, Json
 from orchestration.remote import Launch
 
 MARGIN_SECONDS = 60
-"""The scheduler gives a job so much longer than the runner, which should be the one that stops it: it can tell why."""
+"""The scheduler gives a job so much longer than the runner, which should be the one that stops it: it can tell why. The queue's limit comes first."""
 
 _TIME = re.compile(r"-t([0-9a-f]+)$")
 
@@ -64,9 +64,15 @@ def _resources(wanted: Resources) -> Document:
     return found | gpus | memory
 
 
+def _walltime(site: IriSite, spec: JobSpec) -> int:
+    """Never more than the queue gives: it would refuse the job."""
+    longest = max(site.walltime.maximum_seconds, spec.duration)
+    return math.ceil(min(spec.duration + MARGIN_SECONDS, longest))
+
+
 def _attributes(site: IriSite, spec: JobSpec) -> Document:
     named: Document = {
-        "duration": math.ceil(spec.duration) + MARGIN_SECONDS,
+        "duration": _walltime(site, spec),
         "queue_name": spec.queue or site.queue,
         "account": spec.account or site.account,
         "reservation_id": spec.reservation or site.reservation,

@@ -170,6 +170,12 @@ def test_facilities_say_in_different_ways_that_they_know_no_job(status: int, det
     assert refused.unknown is unknown
 
 
+def _attributes(body: Document) -> Document:
+    found = body["attributes"]
+    assert isinstance(found, dict)
+    return found
+
+
 def test_the_same_token_always_makes_the_same_request(ground: Ground) -> None:
     site = ground.site(2, options={"filesystems": "eagle"})
     spec = ground.spec(start_within=60.0, queue="debug", reservation="beam", constraint="gpu")
@@ -177,6 +183,8 @@ def test_the_same_token_always_makes_the_same_request(ground: Ground) -> None:
     first, second = (request.document(site, request.launch_of(site, spec, token)) for _ in range(2))
     assert first == second
     assert first["name"] == token
+    at_most = ground.site(2, walltime={"maximum_seconds": 30.0})
+    assert _attributes(request.document(at_most, request.launch_of(at_most, spec, token)))["duration"] == 30
     assert first["attributes"] == {
         "duration": 80,
         "queue_name": "debug",
