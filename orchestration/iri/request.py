@@ -13,7 +13,9 @@ from orchestration.ledger.service import Document, Json
 from orchestration.remote import Launch
 
 MARGIN_SECONDS = 60
-"""The scheduler gives a job so much longer than the runner, which should be the one that stops it: it can tell why. The queue's limit comes first."""
+"""The scheduler gives a job so much longer than the runner, which should be the one that stops it: it can tell why.
+The queue's own limit comes first.
+"""
 
 _TIME = re.compile(r"-t([0-9a-f]+)$")
 
