@@ -12,9 +12,13 @@ from pathlib import Path
 
 from orchestration.sandbox.slurm import configuration
 from orchestration.sandbox.slurm.files import INSIDE, Files
+from orchestration.sandbox.slurm.requirements import SEARCHED
 
 Command = Callable[[Sequence[str]], str]
 """Runs a command inside, and returns what it printed."""
+
+_MARK = "filled"
+"""A file of the database's directory, made when all accounts are in it."""
 
 _GRANT = (
     "create database if not exists slurm_acct_db;"
@@ -23,24 +27,30 @@ _GRANT = (
 )
 
 
+def is_filled(files: Files) -> bool:
+    """Whether there is a whole database, rather than what an interrupted start has left."""
+    return _mark(files).exists()
+
+
 def restore(files: Files) -> bool:
     """Unpack the database that an earlier cluster left for later ones; whether there was one."""
     snapshot = _snapshot()
     if not snapshot.is_file():
         return False
+    shutil.rmtree(files.database, ignore_errors=True)
     try:
         with tarfile.open(snapshot) as archive:
             archive.extractall(files.root, filter="fully_trusted")  # noqa: S202 -- from `keep`, in a cache of our own
     except (tarfile.TarError, EOFError, zlib.error):  # damaged: worth no more than none
         snapshot.unlink(missing_ok=True)
-        shutil.rmtree(files.database, ignore_errors=True)
         return False
     return True
 
 
 def create(files: Files, command: Command) -> None:
     """An empty database, not yet running."""
-    files.database.mkdir(exist_ok=True)
+    shutil.rmtree(files.database, ignore_errors=True)
+    files.database.mkdir()
     shutil.chown(files.database, "slurm", "slurm")
     command(
         (
@@ -60,12 +70,13 @@ def grant(command: Command) -> None:
     command(("mariadb", "--no-defaults", "-uroot", "-S", f"{INSIDE}/run/mysql.sock", "-e", _GRANT))
 
 
-def fill(command: Command) -> None:
+def fill(files: Files, command: Command) -> None:
     """The account, its users and the qualities of service."""
     command(("sacctmgr", "-i", "add", "qos", ",".join(configuration.QUALITIES)))
     command(("sacctmgr", "-i", "load", f"file={INSIDE}/etc/cluster.cfg"))
     for name, *limits in configuration.QUALITY_LIMITS:
         command(("sacctmgr", "-i", "modify", "qos", name, "set", *limits))
+    _mark(files).touch()
 
 
 def keep(files: Files) -> None:
@@ -78,18 +89,21 @@ def keep(files: Files) -> None:
     part.replace(snapshot)
 
 
+def _mark(files: Files) -> Path:
+    return files.database / _MARK
+
+
 def _snapshot() -> Path:
     """One for each content: other accounts, or another version of the database, make another one."""
-    version = Path(shutil.which("mariadbd", path="/usr/sbin:/usr/bin") or "mariadbd").stat()
-    slurm = Path(shutil.which("slurmdbd", path="/usr/sbin:/usr/bin") or "slurmdbd").stat()
+    programs = [Path(shutil.which(name, path=SEARCHED) or name).stat() for name in ("mariadbd", "slurmdbd")]
     content = repr(
         (
             configuration.cluster_accounts(),
             configuration.QUALITIES,
             configuration.QUALITY_LIMITS,
             configuration.MARIADB,
-            (version.st_size, version.st_mtime_ns),
-            (slurm.st_size, slurm.st_mtime_ns),
+            [(program.st_size, program.st_mtime_ns) for program in programs],
+            _MARK,
         )
     )
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -76,6 +76,19 @@ class Cluster:
         def done(name: str) -> None:
             tell(name, time.monotonic() - began)
 
+        self._enclose()
+        done("namespace")
+        self._start_munge()
+        self._start_accounting()
+        done("accounting")
+        self.command(("slurmctld",))
+        for node in NODES:
+            self.command(("slurmd", "-N", node))
+        self._wait(self._all_there, "the nodes did not report", "slurmctld.log")
+        done("nodes")
+
+    def _enclose(self) -> None:
+        """Write what everything inside reads, and make the inside."""
         groups = namespace.groups_possible()
         record = Record(
             ports=configuration.free_ports(self.files.read().ports),
@@ -87,18 +100,9 @@ class Cluster:
         programs.install(self.files, dict.fromkeys(self._plan.images, image))
         if groups:
             namespace.make_groups(record.group)
-        shown = [*programs.shown(self._plan.python, ()), *self._plan.shown]
+        shown = [*programs.shown(image), *self._plan.shown]
         keeper = namespace.hold(self.files, shown=shown, group=record.group)
         self.files.write(replace(record, keeper=keeper))
-        done("namespace")
-        self._start_munge()
-        self._start_accounting()
-        done("accounting")
-        self._daemon("slurmctld")
-        for node in NODES:
-            self._daemon("slurmd", "-N", node)
-        self._wait(self._all_there, "the nodes did not report", "slurmctld.log")
-        done("nodes")
 
     def _start_munge(self) -> None:
         """Its own daemon with its own key: the credentials of one cluster are worth nothing in another."""
@@ -115,13 +119,12 @@ class Cluster:
         self.command(("runuser", "-u", "munge", "--", "munged", *options))
 
     def _start_accounting(self) -> None:
-        new = not (self.files.database / "mysql").is_dir()
-        filled = not new or accounting.restore(self.files)
+        filled = accounting.is_filled(self.files) or accounting.restore(self.files)
         if not filled:
             accounting.create(self.files, self.command)
         self._serve_accounting()
         if not filled:
-            accounting.fill(self.command)
+            accounting.fill(self.files, self.command)
             self._end(("slurmdbd", "mariadbd"))
             accounting.keep(self.files)
             self._serve_accounting()
@@ -132,7 +135,7 @@ class Cluster:
         log = self.files.logs / "mariadbd.out"
         processes.start(argv, environment=namespace.environment(self.files), directory=self.files.root, log=log)
         self._wait(self._answers(lambda: accounting.grant(self.command)), "MariaDB did not start", "mariadbd.log")
-        self._daemon("slurmdbd")
+        self.command(("slurmdbd",))
         listing = ("sacctmgr", "-n", "list", "cluster")
         self._wait(self._answers(lambda: self.command(listing)), "slurmdbd did not answer", "slurmdbd.log")
 
@@ -142,10 +145,6 @@ class Cluster:
         except OperationFailed:
             return False
         return len(states) == len(NODES) and not any(_absent(state) for state in states)
-
-    def _daemon(self, *argv: str) -> None:
-        """Start what goes into the background by itself."""
-        self.command(argv)
 
     @staticmethod
     def _answers(ask: Callable[[], object]) -> Callable[[], bool]:

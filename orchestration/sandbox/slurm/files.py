@@ -6,8 +6,7 @@ import json
 import os
 import pwd
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from orchestration.errors import ConfigError
@@ -138,15 +137,3 @@ class Files:
         part = self.root / f".{RECORD}.{os.getpid()}"
         part.write_text(json.dumps(document))
         part.replace(self.root / RECORD)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Image:
-    """A container image, as far as the stand-in for podman-hpc knows one: an environment on this machine.
-
-    `visible` are the directories that its programs need besides those of the system.
-    """
-
-    search: tuple[str, ...] = ()
-    visible: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)

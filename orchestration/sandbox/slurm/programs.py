@@ -5,14 +5,27 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
 from orchestration.errors import ConfigError
 from orchestration.sandbox.slurm import podman_hpc
-from orchestration.sandbox.slurm.files import Files, Image
+from orchestration.sandbox.slurm.files import Files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A container image, as far as the stand-in for podman-hpc knows one: an environment on this machine.
+
+    `visible` are the directories that its programs need besides those of the system.
+    """
+
+    search: tuple[str, ...] = ()
+    visible: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
 
 _WHERE = """
 import importlib.util, json, sys
@@ -51,7 +64,6 @@ def install(files: Files, images: dict[str, Image]) -> None:
     (files.settings / "images.json").write_text(json.dumps(registry, indent=2))
 
 
-def shown(python: Path, images: Sequence[Image]) -> list[Path]:
-    """Directories that users of the facility must be able to read."""
-    own = python_image(Path(sys.executable))
-    return [Path(path) for image in (own, python_image(python), *images) for path in image.visible]
+def shown(image: Image) -> list[Path]:
+    """Directories that must be seen at the facility: those of the image, and of this program."""
+    return [Path(path) for one in (python_image(Path(sys.executable)), image) for path in one.visible]
