@@ -149,7 +149,7 @@ def test_two_clusters_run_side_by_side_and_end_alone(lab: Lab, tmp_path: Path) -
     assert not (tmp_path / "other").exists()
 
 
-def test_a_facility_outside_a_cluster_says_where_it_belongs(tmp_path: Path) -> None:
+def test_a_facility_outside_a_cluster_says_where_it_belongs(lab: Lab, tmp_path: Path) -> None:
     from orchestration.sandbox.slurm.scheduler import SlurmScheduler
     from orchestration.sandbox.superfacility.settings import SuperfacilitySettings
 
@@ -161,6 +161,15 @@ def test_a_facility_outside_a_cluster_says_where_it_belongs(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="holds something else"):
         Cluster(folder).up()
     assert (folder / "thesis.tex").exists()
+    with pytest.raises(ConfigError, match="neither started nor ended from inside"):
+        Cluster(Path("/facility")).up()
+
+
+def test_a_cluster_is_not_ended_by_one_of_its_own_processes(lab: Lab) -> None:
+    ending = (sys.executable, "-m", "orchestration.sandbox.slurm", "down", str(lab.cluster.files.root))
+    with pytest.raises(OperationFailed, match="neither started nor ended from inside"):
+        lab.cluster.command(ending)
+    assert lab.cluster.running
 
 
 RESET = """

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orchestration.errors import OperationFailed
+from orchestration.errors import ConfigError, OperationFailed
 from orchestration.sandbox import processes
 from orchestration.sandbox.processes import Process
 from orchestration.sandbox.slurm import accounting, configuration, namespace, programs, requirements
@@ -59,6 +59,7 @@ class Cluster:
             OperationFailed: naming the part that did not start, with the end of its log.
         """
         requirements.require()
+        self._require_outside()
         with self._lock():
             self.files.create()
             if self.running:
@@ -226,9 +227,11 @@ class Cluster:
 
         Raises:
             OperationFailed: if something could not be ended.
+            ConfigError: when called from inside.
         """
         if not self.files.exists():
             return False
+        self._require_outside()
         with self._lock():
             return self._stop()
 
@@ -265,6 +268,15 @@ class Cluster:
         except (OSError, ValueError):
             return None
         return process if process is not None and namespace.is_inside(self.files, process.pid) else None
+
+    def _require_outside(self) -> None:
+        """Everything that calls the directory `/facility` is ended with the cluster: who ends it must not."""
+        if self.files.root == Path(INSIDE) or namespace.is_inside(self.files, os.getpid()):
+            raise ConfigError(
+                "a cluster is neither started nor ended from inside, nor in a directory of that name",
+                where=str(self.files.root),
+                next_step="run this outside of it, on another directory",
+            )
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
