@@ -34,6 +34,9 @@ STARTED = "started.json"
 CANCEL_MARKER = "cancel"
 """A file of this name in a job's folder stops the job, or keeps it from beginning."""
 
+_BATCH_JOB = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT")
+"""What tells the runner that its scheduler starts the same job again; podman passes on only what is named."""
+
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
@@ -106,7 +109,8 @@ def _engine(container: Container, mounts: tuple[Mount, ...], image: str) -> tupl
     match container.engine:
         case "podman-hpc":
             volumes = [word for mount in mounts for word in ("--volume", _volume(mount))]
-            return ("podman-hpc", "run", "--rm", *container.options, *volumes, image)
+            known = [word for name in _BATCH_JOB for word in ("--env", name)]
+            return ("podman-hpc", "run", "--rm", *known, *container.options, *volumes, image)
         case "shifter":
             volumes = [f"--volume={_volume(mount)}" for mount in mounts]
             return ("shifter", f"--image={image}", *container.options, *volumes)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, Self, TypeAlias
 from uuid import UUID
 
-from pydantic import ByteSize, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import ByteSize, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from orchestration.config.base import EntryKey, Section
 from orchestration.config.endpoint import Endpoint
@@ -103,6 +103,9 @@ class RemoteSite(Site):
         description="A job that has not begun by then never begins, so that work given to another site is done once.",
     )
     attempts: Attempts = Field(default_factory=Attempts)
+    settle_seconds: NonNegativeFloat = Field(
+        default=15.0, description="For how long a job that was submitted may still be unknown to the site."
+    )
     poll_seconds: PositiveFloat = Field(default=0.5, description="Shortest time between two questions about a job.")
 
     @field_validator("root", "job_folder")

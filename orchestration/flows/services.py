@@ -113,8 +113,9 @@ class Services:
                 return self.local_jobs
             case NerscSite():
                 from orchestration.nersc.jobs import NerscJobs
+                from orchestration.nersc.memory import Patience
 
-                return NerscJobs(site, config.credentials())
+                return NerscJobs(site, config.credentials(), patience=Patience(settle=site.settle_seconds))
             case GlobusComputeSite():
                 from orchestration.globus.compute import GlobusCompute
 

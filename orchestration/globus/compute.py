@@ -232,7 +232,7 @@ class GlobusCompute:
             raise ConfigError(
                 f"no Globus Compute endpoint runs the jobs of {self.site.name}",
                 where=f"compute_sites.{self.site.name}.endpoints.compute",
-                next_step="set GLOBUS_COMPUTE_ENDPOINT to the id that `globus-compute-endpoint list` shows",
+                next_step="set GLOBUS_COMPUTE_ENDPOINT to the `endpoint_id` in the endpoint's endpoint.json",
             )
         return str(self.site.endpoints.compute)
 

@@ -28,6 +28,9 @@ from orchestration.sandbox.superfacility.credentials import NERSC_CLIENT_ID, Cre
 POLL_SECONDS = 0.1
 """A facility of one's own may be asked often."""
 
+SETTLE_SECONDS = 1.0
+"""It knows a job at once, unless it is told not to."""
+
 _PRIVATE = ("PREFECT_", "GLOBUS_", "SCICAT_", "BEAMLINE_", "PATH_NERSC_", "SFAPI_", "IRI_")
 """What begins so in the caller's environment may lead to, or open, the real services: it does not go into a sandbox."""
 
@@ -196,7 +199,7 @@ def _moved(source: Path, mounts: Mapping[str, Path], sites: Mapping[str, Mapping
         if "mount" in endpoint:
             endpoint["mount"] = str(mounts[name])
     for name, changes in sites.items():
-        document["compute_sites"][name] |= {**changes, "poll_seconds": POLL_SECONDS}
+        document["compute_sites"][name] |= {**changes, "poll_seconds": POLL_SECONDS, "settle_seconds": SETTLE_SECONDS}
     head = f"# Made from {source} by `beamline sandbox up`, and again each time: change that file instead.\n"
     return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 

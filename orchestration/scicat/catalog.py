@@ -109,6 +109,8 @@ class ScicatIngest:
         if _mark(dataset) != _mark(self._payload(request)):
             return _incomplete(handle, "is not what was sent")
         if missing := self._missing(request, handle):
+            if self._remove_twins(handle):
+                return Running(progress=Progress(note="a list of files was there twice"))
             return _incomplete(handle, f"lacks {missing}")
         size, count = dataset.get("size", 0), dataset.get("numberOfFiles", 0)
         if (size, count) != (request.size, len(request.files)):
@@ -169,12 +171,10 @@ class ScicatIngest:
         self._client.update_dataset(pid, changes)
 
     def _list_files(self, request: IngestRequest, pid: str, *, is_new: bool) -> None:
-        stored = [] if is_new else self._client.blocks(pid)
         wanted = {_files(block): block for block in request.blocks()}
         known: set[str] = set()
-        for block in stored:
+        for block in [] if is_new else self._client.blocks(pid):
             files = _files(block)
-            # Two of a kind are there when a slow server took both a request and its repetition.
             if files in known or not _agree(wanted.get(files, {}), block):
                 self._remove(pid, block)
             else:
@@ -182,6 +182,19 @@ class ScicatIngest:
         for files, block in wanted.items():
             if files not in known:
                 self._client.add_block(pid, block)
+
+    def _remove_twins(self, pid: str) -> bool:
+        """Remove what is listed a second time, and say whether anything was.
+
+        Two of a kind are there when a server took both a request and its repetition.
+        """
+        first: list[Document] = []
+        twins: list[Document] = []
+        for block in self._client.blocks(pid):
+            (twins if any(_agree(block, other) for other in first) else first).append(block)
+        for twin in twins:
+            self._remove(pid, twin)
+        return bool(twins)
 
     def _remove(self, pid: str, block: Document) -> None:
         """A list that this service wrote for an earlier state of the files; nobody else's is touched."""
@@ -192,7 +205,7 @@ class ScicatIngest:
                 next_step=f"ask {block.get('createdBy')} to remove that list, or catalogue those files as their own "
                 "record, then start the flow again",
             )
-        logger.warning("%s: removing an outdated list of files", pid)
+        logger.warning("%s: removing a list of files that is outdated, or there twice", pid)
         self._client.remove_block(pid, str(block.get("_id") or block.get("id")))
 
     def _attach(self, request: IngestRequest, pid: str, *, is_new: bool) -> None:

@@ -69,7 +69,13 @@ def test_the_command_carries_the_orders_as_one_word() -> None:
 @pytest.mark.parametrize(
     ("engine", "words"),
     [
-        ("podman-hpc", ["podman-hpc", "run", "--rm", "--gpu", "--volume", "/cfs:/data", "--volume", "/p:/in:ro", "i"]),
+        (
+            "podman-hpc",
+            [
+                *("podman-hpc", "run", "--rm", "--env", "SLURM_JOB_ID", "--env", "SLURM_RESTART_COUNT", "--gpu"),
+                *("--volume", "/cfs:/data", "--volume", "/p:/in:ro", "i"),
+            ],
+        ),
         ("shifter", ["shifter", "--image=i", "--gpu", "--volume=/cfs:/data", "--volume=/p:/in:ro"]),
         ("apptainer", ["apptainer", "exec", "--gpu", "--bind", "/cfs:/data", "--bind", "/p:/in:ro", "i"]),
     ],

@@ -314,13 +314,14 @@ def test_a_record_without_files_or_pictures_is_complete_too(service: ScicatInges
     assert isinstance(service.poll(bare, service.submit(bare, "token")), Succeeded)
 
 
-def test_a_twin_of_a_list_of_files_is_noticed(
+def test_a_twin_of_a_list_of_files_is_removed(
     service: ScicatIngest, client: ScicatClient, request_: IngestRequest
 ) -> None:
     pid = service.submit(request_, "token")
     client.add_block(pid, request_.blocks()[0])
-    status = service.poll(request_, pid)
-    assert not isinstance(status, Succeeded | Running)
+    assert isinstance(service.poll(request_, pid), Running)
+    assert isinstance(service.poll(request_, pid), Succeeded)
+    assert len(client.blocks(pid)) == 1
 
 
 def test_silence_is_not_an_answer(settings: ScicatSettings) -> None:

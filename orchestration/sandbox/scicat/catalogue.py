@@ -145,6 +145,19 @@ class Catalogue:
         self._effects.happened("origdatablock", documents.text(block, "_id"), key=pid, paths=files)
         return block
 
+    def remove_block(self, user: User, pid: str, oid: str) -> Document:
+        with self._lock:
+            dataset = self._known(pid)
+            block = self._store.get(f"scicat-block/{pid}", oid)
+            if block is None:
+                raise refusal(404, f"OrigDatablock: {oid} not found", "Not Found")
+            if not user.may_change(dataset):
+                raise forbidden()
+            self._store.remove(f"scicat-block/{pid}", oid)
+            self._recount(pid, dataset)
+        self._effects.happened("origdatablock-delete", oid, key=pid)
+        return block
+
     def blocks(self, user: User, pid: str) -> list[Document]:
         self.get(user, pid)
         return [block for _, block in self._store.every(f"scicat-block/{pid}")]

@@ -51,6 +51,7 @@ class Backend:
             self._route(f"{every}/findOne", self.find_one),
             self._route(f"{one}/origdatablocks", self.add_block, "POST"),
             self._route(f"{one}/origdatablocks", self.blocks),
+            self._route(f"{one}/origdatablocks/{{oid}}", self.remove_block, "DELETE"),
             self._route(f"{one}/attachments", self.add_attachment, "POST"),
             self._route(f"{one}/attachments", self.attachments),
             self._route(f"{one}/thumbnail", self.thumbnail),
@@ -133,6 +134,11 @@ class Backend:
     async def add_block(self, request: Request) -> JSONResponse:
         user, body = self._accounts.require(request), await answers.body(request)
         return JSONResponse(self._catalogue.add_block(user, request.path_params["pid"], body), status_code=201)
+
+    async def remove_block(self, request: Request) -> JSONResponse:
+        user = self._accounts.require(request)
+        pid, oid = request.path_params["pid"], request.path_params["oid"]
+        return JSONResponse(self._catalogue.remove_block(user, pid, oid))
 
     async def blocks(self, request: Request) -> JSONResponse:
         return JSONResponse(self._catalogue.blocks(self._accounts.of(request), request.path_params["pid"]))
