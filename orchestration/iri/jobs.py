@@ -44,10 +44,11 @@ _LISTLESS_SECONDS = 600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """Seconds. For `unknown` a job may not be shown, just submitted or any time later; for `report` a job may be over
-    without a report that can be read.
+    """Seconds. For `settle` a job that was submitted may not be shown (None: as long as its site says), for `unknown`
+    any other time; for `report` a job may be over without a report that can be read.
     """
 
+    settle: float | None = None
     unknown: float = 30.0
     report: float = 60.0
 
@@ -218,7 +219,8 @@ class IriJobs:
 
     @functools.cached_property
     def _submission(self) -> Submission:
-        return Submission(calls=self._calls, memory=self._memory, patience=self.patience.unknown)
+        settle = self.site.settle_seconds if self.patience.settle is None else self.patience.settle
+        return Submission(calls=self._calls, memory=self._memory, patience=settle)
 
     @functools.cached_property
     def _files(self) -> Files:

@@ -22,7 +22,7 @@ from orchestration.sandbox.testing import RunningFacility
 
 CLUSTER, SCRATCH = identifier("resource", COMPUTE), identifier("resource", STORAGE)
 VERSIONS = (1, 2)
-QUICK = Patience(unknown=0.3, report=0.4)
+QUICK = Patience(settle=0.3, unknown=0.3, report=0.4)
 
 
 def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:

@@ -55,7 +55,7 @@ PROGRAM = """
 
     site = IriSite.model_validate_json((top / "site.json").read_text())
     spec = JobSpec.parse(json.loads((top / "spec.json").read_text()))
-    jobs = IriJobs(site, patience=Patience(unknown=0.3, report=5.0))
+    jobs = IriJobs(site, patience=Patience(settle=0.3, unknown=0.5, report=5.0))
     with Ledger(f"sqlite:///{top}/ledger.sqlite") as ledger, listening(listener):
         scan = ledger.scans.register(beamline="bl832", path=RelativePath("scan.h5"), fingerprint="1:2")
         place = Place(name="iri", zone=Zone.EXTERNAL)
