@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,8 @@ from typing import Any
 import click
 import in_flight_flow
 import yaml
-from prefect.states import Scheduled, Suspended
+from prefect.client.schemas.objects import State
+from prefect.states import Pending, Running, Suspended
 
 from orchestration import config
 from orchestration.flows.main import use_environment
@@ -146,18 +146,19 @@ class Flight:
             list(pool.map(self._submit, runs, range(jobs)))
 
     def _suspended_run(self, number: int) -> str:
-        """As Prefect has a run that has left; made by hand, for a thousand processes would take an hour."""
+        """As Prefect has a run that has left; without its first process, for a thousand would take an hour."""
         parameters = {"number": number, "folder": self.folder}
-        later = datetime.now(UTC) + timedelta(days=30)
         token = str(uuid.uuid4())
 
         def ask() -> str:
             with prefect_server() as client:
                 found = client.read_deployment_by_name(f"{in_flight_flow.NAME}/{in_flight_flow.NAME}")
                 run = client.create_flow_run_from_deployment(
-                    found.id, parameters=parameters, state=Scheduled(scheduled_time=later), idempotency_key=token
+                    found.id, parameters=parameters, state=Pending(), idempotency_key=token
                 )
-                client.set_flow_run_state(run.id, Suspended(), force=True)
+                steps: tuple[State[None], ...] = (Running(), Suspended())
+                for state in steps:
+                    client.set_flow_run_state(run.id, state)
                 return str(run.id)
 
         return insist(ask, seconds=120.0)
