@@ -26,6 +26,12 @@ SILENCE = timedelta(minutes=10)
 
 ZOMBIES = "Crash runs whose machine died"
 
+_SIGNS_AND_ENDS = {
+    f"prefect.flow-run.{name}"
+    for name in ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended")
+}
+"""Prefect names these events for the name of a state, and a suspended run is one that is paused under another name."""
+
 
 class Effect(enum.StrEnum):
     CREATED = "created"
@@ -105,21 +111,33 @@ def ensure_variable(client: SyncPrefectClient, name: str, value: Document) -> Ch
 
 
 def ensure_automation(client: SyncPrefectClient) -> Change:
-    """Without it, a run whose machine lost power is Running for ever, and keeps its slot."""
-    if client.read_automations_by_name(ZOMBIES):
+    """Without it, a run whose machine lost power is Running for ever, and keeps its slot.
+
+    What an older version made took a suspended run for a dead one: it is told of more ends, and else left as it is.
+    """
+    wanted = _zombies()
+    found = client.read_automations_by_name(ZOMBIES)
+    if not found:
+        client.create_automation(wanted)
+        return Change(kind="automation", name=ZOMBIES, effect=Effect.CREATED)
+    known = found[0]
+    if not isinstance(known.trigger, EventTrigger) or known.trigger.expect >= _SIGNS_AND_ENDS:
         return Change(kind="automation", name=ZOMBIES, effect=Effect.UNCHANGED)
-    client.create_automation(_zombies())
-    return Change(kind="automation", name=ZOMBIES, effect=Effect.CREATED)
+    trigger = known.trigger.model_copy(update={"expect": known.trigger.expect | _SIGNS_AND_ENDS})
+    changed = AutomationCore(
+        **{**known.model_dump(exclude={"id", "owner_resource"}), "trigger": trigger, "actions": known.actions}
+    )
+    client.update_automation(known.id, changed)
+    return Change(kind="automation", name=ZOMBIES, effect=Effect.CHANGED)
 
 
 def _zombies() -> AutomationCore:
-    ends = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed", "Paused")}
     return AutomationCore(
         name=ZOMBIES,
         description=f"A run that has sent no heartbeat for {SILENCE} and did not end is marked as crashed.",
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.heartbeat", *ends},
+            expect=set(_SIGNS_AND_ENDS),
             match={"prefect.resource.id": "prefect.flow-run.*"},
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,

@@ -12,6 +12,7 @@ from asking import ask, submit
 from prefect.client.schemas.actions import DeploymentScheduleUpdate, VariableUpdate, WorkPoolCreate
 from prefect.client.schemas.objects import WorkQueue
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.exceptions import ObjectNotFound
 
 from orchestration import config
@@ -19,7 +20,7 @@ from orchestration.errors import ConfigError, UnknownName
 from orchestration.flows import catalogue
 from orchestration.flows.catalogue import Catalogue
 from orchestration.flows.deploy import default_variables, deploy
-from orchestration.flows.provision import ZOMBIES, Change, Effect
+from orchestration.flows.provision import ZOMBIES, Change, Effect, ensure_automation
 from orchestration.flows.runs import PrefectSchedule, RunRequest
 from orchestration.flows.server import insist
 from orchestration.ledger.service import Json, Succeeded
@@ -178,6 +179,26 @@ def test_a_pool_of_another_kind_is_not_taken_over(server: str, tmp_path: Path) -
 def test_runs_of_a_machine_that_died_are_crashed_in_the_end(server: str) -> None:
     (automation,) = ask(lambda client: client.read_automations_by_name(ZOMBIES))
     assert automation.enabled
+
+
+def test_suspended_runs_are_not_taken_for_dead_ones_even_where_an_older_version_did(server: str) -> None:
+    (made,) = ask(lambda client: client.read_automations_by_name(ZOMBIES))
+    assert isinstance(made.trigger, EventTrigger)
+    assert "prefect.flow-run.Suspended" in made.trigger.expect
+
+    older = made.trigger.model_copy(update={"expect": made.trigger.expect - {"prefect.flow-run.Suspended"}})
+    core = AutomationCore(**{**made.model_dump(exclude={"id", "owner_resource"}), "trigger": older, "enabled": False})
+    ask(lambda client: client.update_automation(made.id, core))
+    assert ask(ensure_automation).effect is Effect.CHANGED
+    (found,) = ask(lambda client: client.read_automations_by_name(ZOMBIES))
+    assert (found.id, found.trigger, found.enabled) == (made.id, made.trigger, False)
+
+    ask(
+        lambda client: client.update_automation(
+            made.id, AutomationCore(**made.model_dump(exclude={"id", "owner_resource"}))
+        )
+    )
+    assert ask(ensure_automation).effect is Effect.UNCHANGED
 
 
 def test_create_deployments_works_from_any_directory(server: str, tmp_path: Path) -> None:
