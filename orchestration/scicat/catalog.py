@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from orchestration.config import Credentials, ScicatSettings
@@ -84,7 +84,7 @@ class ScicatIngest:
         dataset = self._client.dataset(pid)
         if dataset is None or _mark(dataset) != _mark(self._payload(request)):
             return None
-        return None if self._missing(request, pid) else pid
+        return None if self._missing(request, pid, self._client.blocks(pid)) else pid
 
     def submit(self, request: IngestRequest, token: str) -> str:
         pid, payload = self.pid(request), self._payload(request)
@@ -108,13 +108,13 @@ class ScicatIngest:
             return _incomplete(handle, "is not there any more")
         if _mark(dataset) != _mark(self._payload(request)):
             return _incomplete(handle, "is not what was sent")
-        if missing := self._missing(request, handle):
-            if self._remove_twins(handle):
-                return Running(progress=Progress(note="a list of files was there twice"))
+        listed = self._client.blocks(handle)
+        if missing := self._missing(request, handle, listed):
             return _incomplete(handle, f"lacks {missing}")
         size, count = dataset.get("size", 0), dataset.get("numberOfFiles", 0)
-        if (size, count) != (request.size, len(request.files)):
-            note = f"it counts {count} files of {size} bytes, of {len(request.files)} of {request.size}"
+        wanted = _size(listed), sum(len(_entries(block)) for block in listed)
+        if (size, count) != wanted:
+            note = f"it counts {count} files of {size} bytes, of {wanted[1]} of {wanted[0]}"
             return Running(progress=Progress(note=note))
         return Succeeded(evidence=self._evidence(request, handle))
 
@@ -175,26 +175,13 @@ class ScicatIngest:
         known: set[str] = set()
         for block in [] if is_new else self._client.blocks(pid):
             files = _files(block)
-            if files in known or not _agree(wanted.get(files, {}), block):
-                self._remove(pid, block)
-            else:
+            if _agree(wanted.get(files, {}), block):
                 known.add(files)
+            else:
+                self._remove(pid, block)
         for files, block in wanted.items():
             if files not in known:
                 self._client.add_block(pid, block)
-
-    def _remove_twins(self, pid: str) -> bool:
-        """Remove what is listed a second time, and say whether anything was.
-
-        Two of a kind are there when a server took both a request and its repetition.
-        """
-        first: list[Document] = []
-        twins: list[Document] = []
-        for block in self._client.blocks(pid):
-            (twins if any(_agree(block, other) for other in first) else first).append(block)
-        for twin in twins:
-            self._remove(pid, twin)
-        return bool(twins)
 
     def _remove(self, pid: str, block: Document) -> None:
         """A list that this service wrote for an earlier state of the files; nobody else's is touched."""
@@ -205,7 +192,7 @@ class ScicatIngest:
                 next_step=f"ask {block.get('createdBy')} to remove that list, or catalogue those files as their own "
                 "record, then start the flow again",
             )
-        logger.warning("%s: removing a list of files that is outdated, or there twice", pid)
+        logger.warning("%s: removing an outdated list of files", pid)
         self._client.remove_block(pid, str(block.get("_id") or block.get("id")))
 
     def _attach(self, request: IngestRequest, pid: str, *, is_new: bool) -> None:
@@ -223,10 +210,11 @@ class ScicatIngest:
             "accessGroups": list(self._readers(request)),
         }
 
-    def _missing(self, request: IngestRequest, pid: str) -> str:
-        """What the stored record still lacks, in words; empty if nothing."""
-        listed, wanted = self._client.blocks(pid), {_files(block): block for block in request.blocks()}
-        if sorted(map(_files, listed)) != sorted(wanted) or not all(_agree(wanted[_files(one)], one) for one in listed):
+    def _missing(self, request: IngestRequest, pid: str, listed: Sequence[Document]) -> str:
+        """What the stored record, with these lists of files, still lacks, in words; empty if nothing."""
+        wanted = {_files(block): block for block in request.blocks()}
+        # Two of a kind are there when something on the way sent a request again; most accounts may not remove one.
+        if {*map(_files, listed)} != {*wanted} or not all(_agree(wanted[_files(one)], one) for one in listed):
             return f"the right list of files (it has {len(listed)} blocks, of {len(wanted)})"
         shown = {_picture(each) for each in self._client.attachments(pid)} if request.attachments else set()
         lost = [each.caption for each in request.attachments if (each.caption, each.thumbnail) not in shown]
@@ -242,6 +230,11 @@ def _mark(dataset: Mapping[str, Json]) -> Document:
 def _files(block: Mapping[str, Json]) -> str:
     """What a block lists, in a form that compares: the server keeps times, but spells them its own way."""
     return digest([f"{file.get('path')}\n{file.get('size')}" for file in _entries(block)])
+
+
+def _size(blocks: Sequence[Document]) -> int:
+    """Bytes of all that these blocks list."""
+    return sum(int(str(file.get("size") or 0)) for block in blocks for file in _entries(block))
 
 
 def _agree(wanted: Mapping[str, Json], stored: Mapping[str, Json]) -> bool:

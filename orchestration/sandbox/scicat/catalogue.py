@@ -151,7 +151,7 @@ class Catalogue:
             block = self._store.get(f"scicat-block/{pid}", oid)
             if block is None:
                 raise refusal(404, f"OrigDatablock: {oid} not found", "Not Found")
-            if not user.may_change(dataset):
+            if not user.has("delete"):
                 raise forbidden()
             self._store.remove(f"scicat-block/{pid}", oid)
             self._recount(pid, dataset)
