@@ -39,6 +39,7 @@ class Subject:
     """One service, and when it was asked last about each operation (by the monotonic clock)."""
 
     name: str
+    pace: PollSchedule = PACE
     _asked_at: dict[str, float] = field(default_factory=dict)
     _not_before: float = float("-inf")
     _delays: Iterator[float] = field(default_factory=backoff)
@@ -62,7 +63,7 @@ class Subject:
         asked_at = self._asked_at.get(record.key)
         if asked_at is None:
             return 1.0
-        return (clock - asked_at) / PACE.interval(now - (record.submitted_at or record.began_at))
+        return (clock - asked_at) / self.pace.interval(now - (record.submitted_at or record.began_at))
 
     def open(self) -> bool:
         """Whether it may be asked now."""

@@ -129,6 +129,12 @@ class Services:
     def siting(self) -> SitingPolicy:
         return self._settings.siting
 
+    def poll_seconds(self, name: str) -> float:
+        """The shortest time between two questions to a service of that name, where its site has one."""
+        _, found, site = name.partition("@")
+        known = self._settings.site(site) if found else None
+        return known.poll_seconds if isinstance(known, RemoteSite) else 0.0
+
     def condition(self, name: str) -> SiteCondition:
         """How the site of a service of that name says that it is; UP for services without a site.
 

@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
 from typing import Self
 
 from orchestration.errors import LedgerError, ServiceUnavailable
 from orchestration.flows.guarding import Watch
-from orchestration.flows.polling import Subject, poll
+from orchestration.flows.polling import PACE, Subject, poll
 from orchestration.flows.services import Services
 from orchestration.flows.standing import close_cancelled, look_at_runs
 from orchestration.flows.suspending import SuspendedRuns
@@ -193,7 +193,11 @@ class Watcher:
         return True
 
     def _subject(self, name: str) -> Subject:
-        return self._subjects.setdefault(name, Subject(name))
+        if name not in self._subjects:
+            least = max(PACE.first, 0.0 if name == RUNS else self.services.poll_seconds(name))
+            pace = replace(PACE, first=least, ceiling=max(PACE.ceiling, least))
+            self._subjects[name] = Subject(name, pace)
+        return self._subjects[name]
 
     # ----- services -------------------------------------------------------------------------------------------------
 

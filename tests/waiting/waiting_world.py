@@ -54,6 +54,7 @@ class Site:
     needs_care: bool = False
     begun: set[str] = field(default_factory=set)
     state: SiteState = SiteState.UP
+    poll_seconds: float = 0.0
 
     def reserve(self, key: str) -> str:
         return key
@@ -115,6 +116,9 @@ class SitesOnly(Services):
 
     def named(self, name: str) -> Service[Any]:
         return self._sites[name]
+
+    def poll_seconds(self, name: str) -> float:
+        return self._sites[name].poll_seconds
 
     def condition(self, name: str) -> SiteCondition:
         return SiteCondition(state=self._sites[name].state)
