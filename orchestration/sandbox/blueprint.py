@@ -31,6 +31,9 @@ POLL_SECONDS = 0.1
 SETTLE_SECONDS = 1.0
 """It knows a job at once, unless it is told not to."""
 
+STREAMING_PROGRAM = ("/bin/sleep", "86400")
+"""In place of one that needs a detector's stream of frames and a GPU: it goes on until it is stopped."""
+
 _PRIVATE = ("PREFECT_", "GLOBUS_", "SCICAT_", "BEAMLINE_", "PATH_NERSC_", "SFAPI_", "IRI_")
 """What begins so in the caller's environment may lead to, or open, the real services: it does not go into a sandbox."""
 
@@ -200,6 +203,11 @@ def _moved(source: Path, mounts: Mapping[str, Path], sites: Mapping[str, Mapping
             endpoint["mount"] = str(mounts[name])
     for name, changes in sites.items():
         document["compute_sites"][name] |= {**changes, "poll_seconds": POLL_SECONDS, "settle_seconds": SETTLE_SECONDS}
+    for beamline in document.get("beamlines", {}).values():
+        streaming = beamline.get("streaming")
+        if streaming and streaming["site"] in sites:
+            directory = str(Path(sites[streaming["site"]]["root"]) / streaming["directory"].lstrip("/"))
+            streaming |= {"directory": directory, "program": list(STREAMING_PROGRAM)}
     head = f"# Made from {source} by `beamline sandbox up`, and again each time: change that file instead.\n"
     return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
