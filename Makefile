@@ -13,17 +13,17 @@ help:
 	@echo 'make demo   take a simulated scan from the detector to a picture (ARGS="--exit --json" to end with one JSON object)'
 	@echo 'make test   run the tests'
 	@echo 'make check  run ruff, mypy, the import contracts and the tests'
-	@echo 'make slow   run the tests that make test leaves out'
+	@echo 'make slow   run the tests that make test leaves out; what they need is installed by scripts/install_*.sh'
 	@echo 'make clean  stop the sandbox and remove it and the environment'
 
 demo: $(VENV)/.demo
 	@$(BIN)/beamline demo $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -m "not postgresql and not slow and not slurm and not compute_endpoint and not gpu" $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not postgresql and not slow and not slurm and not compute_endpoint and not gpu" $(ARGS)
 
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -m "postgresql or slow" $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "(postgresql or slow or slurm or compute_endpoint) and not gpu" $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
