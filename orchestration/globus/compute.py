@@ -24,6 +24,9 @@ from orchestration.remote import Launch, Times, verdict
 _LOOK_PATIENCE = 0.5
 """Seconds that a poll waits for the login endpoint to read a report before it says that it does."""
 
+_DEAD = 3
+"""Times `lost_patience`: by then a runner that was told to stop has left a report, even if it was checking outputs."""
+
 _REPORT_SECONDS = 60.0
 """What a runner may take beyond the job's own time to stop it and to check its outputs."""
 
@@ -242,7 +245,8 @@ class GlobusCompute:
 
     @cached_property
     def _errands(self) -> Errands:
-        return Errands(self._tasks, self._login, f"of {self.site.name} for light work")
+        name = f"of {self.site.name} for light work"
+        return Errands(self._tasks, self._login, name, dead_after=_DEAD * self.lost_patience)
 
     @cached_property
     def _beginnings(self) -> Beginnings:

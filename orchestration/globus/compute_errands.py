@@ -52,11 +52,15 @@ class _Open:
 
 @dataclass(frozen=True)
 class Errands:
-    """At the endpoint `endpoint`, whose name for people is `name`."""
+    """At the endpoint `endpoint`, whose name for people is `name`.
+
+    A job that was told to stop `dead_after` seconds ago and left no report is not running.
+    """
 
     tasks: ComputeTasks
     endpoint: str
     name: str
+    dead_after: float
     _open: dict[tuple[str, Stop], _Open] = field(default_factory=dict, init=False, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
@@ -82,7 +86,7 @@ class Errands:
             known = self._open.get((folder, stop))
             if known is None or time.monotonic() - known.began > _GIVEN_UP_SECONDS:
                 self.tasks.require_online(self.endpoint, name=self.name)
-                task = self.tasks.submit(self.endpoint, "look", [folder, stop.value])
+                task = self.tasks.submit(self.endpoint, "look", [folder, stop.value, self.dead_after])
                 known = self._open[folder, stop] = _Open(task, time.monotonic())
             return known
 

@@ -55,11 +55,12 @@ def run_job(order: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def look(folder: str, stop: str) -> dict[str, Any]:
+def look(folder: str, stop: str, patience: float) -> dict[str, Any]:
     """How a job stands: its ``report``, how many seconds ago it was ``started`` (or None), why it was ``stopped``.
 
     With a word in `stop` it is to end: one that has not begun never will, since this takes its place and makes that
-    word the reason in its report; one that runs finds the marker and ends by itself. The first such word stays.
+    word the reason in its report; one that runs finds the marker and ends by itself. The first such word stays. If
+    there is no report when the marker has been there for `patience` seconds, nobody runs it any more.
     """
     found = _report(folder)
     marker = os.path.join(folder, "cancel")
@@ -68,7 +69,12 @@ def look(folder: str, stop: str) -> dict[str, Any]:
         if not os.path.exists(marker):
             with open(marker, "w", encoding="utf-8") as file:
                 file.write(stop)
-        found = _never_began(folder, stop) if _claim(folder) else _report(folder)
+        if _claim(folder):
+            found = _ended(folder, stop, "it had not begun")
+        elif time.time() - os.stat(marker).st_mtime > patience:
+            found = _ended(folder, stop, "its runner is gone")
+        else:
+            found = _report(folder)
     return {"report": found, "started": _started(folder), "stopped": _word(marker)}
 
 
@@ -110,13 +116,17 @@ def _claim(folder: str) -> bool:
     return True
 
 
-def _never_began(folder: str, reason: str) -> dict[str, Any]:
-    made = {"version": 1, "exit_code": 130, "reason": reason, "code": None, "error": "it had not begun", "outputs": []}
+def _ended(folder: str, reason: str, error: str) -> dict[str, Any]:
+    """Make a report, unless there is one after all; returns the one that is there."""
+    made = {"version": 1, "exit_code": 130, "reason": reason, "code": None, "error": error, "outputs": []}
     made.update(seconds=0.0, started_at=0.0, host=socket.gethostname())
     part = os.path.join(folder, f".report.{socket.gethostname()}.{os.getpid()}.{time.time_ns()}")
     _write(part, made)
-    os.replace(part, os.path.join(folder, "report.json"))
-    return made
+    with contextlib.suppress(FileExistsError):
+        os.link(part, os.path.join(folder, "report.json"))
+    os.unlink(part)
+    there: dict[str, Any] = _report(folder)
+    return there
 
 
 def _write(path: str, document: dict[str, Any]) -> None:

@@ -285,6 +285,20 @@ def test_cancelling_a_running_job_stops_it(yard: Yard) -> None:
     assert yard.service().cancel(handle) is CancelAnswer.CANCELLED
 
 
+@pytest.mark.parametrize("entirely", [False, True])
+def test_a_job_that_died_unseen_can_be_cancelled(yard: Yard, *, entirely: bool) -> None:
+    """Its node is lost, and the service has forgotten it: nobody says that it is over."""
+    spec, service = yard.counting(seconds=60), yard.service(lost_patience=0.3)
+    handle = service.submit(spec, service.reserve("key"))
+    eventually(yard.runs)
+    yard.ground.control.compute.kill(handle.partition("/")[2])
+    eventually(lambda: yard.ground.over(handle))
+    yard.ground.control.compute.forget(handle.partition("/")[2], entirely=entirely)
+    assert isinstance(service.poll(spec, handle), Running)
+    assert service.cancel(handle) is CancelAnswer.CANCELLED
+    assert isinstance(failure(wait(service, spec, handle)), Cancelled)
+
+
 def test_cancelling_a_queued_job_keeps_it_from_ever_beginning(yard: Yard) -> None:
     spec, service = yard.counting(), yard.service()
     yard.ground.control.compute.switch(Ground.compute, held=True)
