@@ -3,7 +3,8 @@
 # scripts/slurm_facility.sh does that.
 set -euo pipefail
 
-packages=(slurm-wlm munge slurmdbd slurm-wlm-mysql-plugin mariadb-server-core mariadb-client-core bubblewrap)
+# python3-venv is for the science programs, which are installed in the cluster with the machine's own Python.
+packages=(slurm-wlm munge slurmdbd slurm-wlm-mysql-plugin mariadb-server-core mariadb-client-core bubblewrap python3-venv)
 
 stop() { echo "install_slurm.sh: $*" >&2; exit 1; }
 
