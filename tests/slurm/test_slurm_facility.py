@@ -62,9 +62,9 @@ def test_a_container_sees_its_volumes_and_nothing_else_of_the_facility(lab: Lab)
     lab.folder("seen")
     job = lab.submit(
         f"srun podman-hpc run --volume {SCRATCH}/seen:/data -e GIVEN=1 -e KEY=a=b {IMAGE} sh -c"
-        " 'ls -d /data /pscratch /global /facility; id -u; echo $GIVEN $KEY [$SLURM_JOB_ID]' >seen/printed 2>&1"
+        " 'exec >/data/printed 2>&1; ls -d /data /pscratch /global /facility; id -u; echo $GIVEN $KEY [$SLURM_JOB_ID]'"
     )
-    job.complete(timeout=20)
+    assert job.complete(timeout=30).value == "COMPLETED"
     printed = lab.scratch("seen/printed").read_text().splitlines()
     assert "/data" in printed
     assert sum("cannot access" in line for line in printed) == 3
@@ -120,8 +120,9 @@ def test_a_controller_that_is_gone_is_told_in_time_and_its_jobs_run_on(lab: Lab)
     assert lab.scratch("survived").exists()
 
 
-def test_two_clusters_run_side_by_side_and_end_alone(lab: Lab, tmp_path: Path) -> None:
+def test_two_clusters_run_side_by_side_and_end_alone(lab: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     other = Cluster(tmp_path / "other")
+    request.addfinalizer(other.remove)
     other.up()
     try:
         other.command(

@@ -230,7 +230,8 @@ class Cluster:
             ConfigError: when called from inside.
         """
         if not self.files.exists():
-            return False
+            # Its directory may have been deleted under it; its processes still carry the name.
+            return processes.kill_marked(str(self.files.root)) > 0
         self._require_outside()
         with self._lock():
             return self._stop()
