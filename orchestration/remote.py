@@ -139,12 +139,16 @@ class Times:
         return {"queue_seconds": queued, "run_seconds": ran}
 
 
-def verdict(title: str, report: Mapping[str, Json], *, where: str, facts: Document | None = None) -> Status:
-    """What the runner's report means: success only for exit code 0 with every declared output as declared.
+def verdict(
+    title: str, report: Mapping[str, Json], *, where: str, facts: Document | None = None, log: str = ""
+) -> Status:
+    """What a runner's report means: success only for exit code 0 with every declared output as declared.
 
-    `facts` (identifiers, the scheduler's state, `Times.document`) become part of the evidence.
+    `log` is where the end of the job's words can be read. `facts` (identifiers, the scheduler's state,
+    `Times.document`) become part of the evidence.
     """
     evidence: Document = {**report, **(facts or {})}
+    log = log or f"stderr.txt in the job's folder on {report.get('host') or 'the site'}"
     reason, code = report.get("reason"), report.get("code")
     listed = report.get("outputs")
     outputs = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
@@ -153,26 +157,28 @@ def verdict(title: str, report: Mapping[str, Json], *, where: str, facts: Docume
         if not problems:
             return Succeeded(evidence=evidence)
         error: JobFailed = OutputMissing(
-            f"job {title} ended with exit code 0, but {'; '.join(problems)}", where=where, next_step=_log(report)
+            f"job {title} ended with exit code 0, but {'; '.join(problems)}", where=where, next_step=_log(log)
         )
         return Failed(error=error, evidence=evidence)
     if reason == "cancelled":
         return Failed(error=Cancelled(f"job {title} was cancelled", where=where), evidence=evidence)
-    return Failed(error=_error(title, report, where), evidence=evidence)
+    return Failed(error=_error(title, report, where, log), evidence=evidence)
 
 
-def _error(title: str, report: Mapping[str, Json], where: str) -> JobFailed:
+def _error(title: str, report: Mapping[str, Json], where: str, log: str) -> JobFailed:
     said = str(report.get("error") or "")
     match report.get("reason"):
         case "timeout":
             return JobTimedOut(f"job {title} was stopped after its limit of {_seconds(report)} s", where=where)
         case "late":
             return JobNotStarted(f"job {title} did not begin: {said}", where=where)
+        case "lost":
+            return lost(title, where)
         case "unstartable":
             return JobFailed(
                 f"job {title} could not be started: {said}",
                 where=where,
-                next_step="check that the program and the directory exist there and may be used",
+                next_step="check that the program and the directory exist and may be used",
             )
         case "outdated":
             return JobFailed(
@@ -182,27 +188,33 @@ def _error(title: str, report: Mapping[str, Json], where: str) -> JobFailed:
                 cause="VersionMismatch",
             )
         case "terminated":
-            return JobLost(
-                f"job {title} was told to end after {_seconds(report)} s", where=where, next_step=_log(report)
-            )
+            return JobLost(f"job {title} was told to end after {_seconds(report)} s", where=where, next_step=_log(log))
         case "exited":
-            return _exited(title, report, where)
+            return _exited(title, report, where, log)
         case other:
-            return JobFailed(f"job {title} left a report that says {other!r}", where=where, next_step=_log(report))
+            return JobFailed(f"job {title} left a report that says {other!r}", where=where, next_step=_log(log))
 
 
-def _exited(title: str, report: Mapping[str, Json], where: str) -> JobFailed:
+def lost(title: str, where: str) -> JobLost:
+    return JobLost(
+        f"job {title} is gone without an exit code: its supervisor was killed, or the machine restarted",
+        where=where,
+        next_step="start the flow again; the job is not running any more",
+    )
+
+
+def _exited(title: str, report: Mapping[str, Json], where: str, log: str) -> JobFailed:
     told = report.get("reported")
     if isinstance(told, dict) and told.get("what"):
         return JobFailed(
             f"job {title} failed with {_code(report.get('code'))}: {told['what']}",
             where=str(told.get("where") or where),
-            next_step=str(told.get("next_step") or _log(report)),
+            next_step=str(told.get("next_step") or _log(log)),
             cause=str(told.get("type") or ""),
         )
     lines = [line.strip() for line in str(report.get("stderr") or "").splitlines() if line.strip()]
     said = f": {lines[-1][:300]}" if lines else ""
-    return JobFailed(f"job {title} failed with {_code(report.get('code'))}{said}", where=where, next_step=_log(report))
+    return JobFailed(f"job {title} failed with {_code(report.get('code'))}{said}", where=where, next_step=_log(log))
 
 
 def _code(code: Json) -> str:
@@ -219,5 +231,5 @@ def _seconds(report: Mapping[str, Json]) -> str:
     return f"{found:.0f}" if isinstance(found, int | float) else "?"
 
 
-def _log(report: Mapping[str, Json]) -> str:
-    return f"read stderr.txt in the job's folder on {report.get('host') or 'the site'}, then start the flow again"
+def _log(log: str) -> str:
+    return f"read {log}, then start the flow again"

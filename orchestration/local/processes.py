@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+
+from orchestration.science.running.processes import kill_group
 
 _PR_SET_PDEATHSIG = 1
 
@@ -35,11 +35,6 @@ class ProcessIdentity:
         """Whether the number now belongs to another process."""
         now = ProcessIdentity.of(self.pid)
         return now is not None and now != self
-
-
-def kill_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, number)
 
 
 def kill_orphans(leader: ProcessIdentity) -> None:

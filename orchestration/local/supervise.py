@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import select
 import signal
 import subprocess
 import sys
@@ -22,10 +21,11 @@ from types import FrameType
 
 from orchestration.local import jobfolder
 from orchestration.local.jobfolder import JobFolder
-from orchestration.local.processes import ProcessIdentity, die_with_parent, kill_group
+from orchestration.local.processes import ProcessIdentity, die_with_parent
 from orchestration.local.records import Ending, Orders, Reason
 from orchestration.local.slots import places
 from orchestration.science.running.outputs import Declared, check
+from orchestration.science.running.processes import ended, kill_group
 
 _LOOK = 0.1
 """Seconds between two looks for a request to cancel."""
@@ -108,7 +108,7 @@ class Supervisor:
     def _watch(self, child: subprocess.Popen[bytes]) -> Reason:
         end = time.monotonic() + self._orders.duration
         while True:
-            if _ended(child.pid, timeout=min(_LOOK, max(0.0, end - time.monotonic()))):
+            if ended(child.pid, timeout=min(_LOOK, max(0.0, end - time.monotonic()))):
                 return Reason.EXITED
             if time.monotonic() >= end:
                 return self._stop(child, Reason.TIMEOUT)
@@ -119,7 +119,7 @@ class Supervisor:
 
     def _stop(self, child: subprocess.Popen[bytes], reason: Reason) -> Reason:
         kill_group(child.pid, signal.SIGTERM)
-        _ended(child.pid, timeout=self._orders.grace)
+        ended(child.pid, timeout=self._orders.grace)
         return reason
 
     def _unwanted(self) -> bool:
@@ -127,15 +127,6 @@ class Supervisor:
 
     def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
         self._terminated = True
-
-
-def _ended(pid: int, *, timeout: float) -> bool:
-    """Wait until the process ends, without reaping it."""
-    descriptor = os.pidfd_open(pid)
-    try:
-        return bool(select.select([descriptor], [], [], timeout)[0])
-    finally:
-        os.close(descriptor)
 
 
 def main(arguments: list[str]) -> int:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
 import resource
-import select
 import signal
 import socket
 import subprocess
@@ -21,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from orchestration.science.running import outputs, report
+from orchestration.science.running.processes import ended, kill_group
 from orchestration.science.running.report import DUPLICATE, Reason, Report
 
 DISTRIBUTION = "beamline-orchestration"
@@ -161,7 +160,7 @@ class Runner:
             finally:
                 # Also what it left running in the background: nothing may write once outputs are checked.
                 # Not yet waited for, the program still holds its number, so that no stranger is killed.
-                _kill(child.pid, signal.SIGKILL)
+                kill_group(child.pid, signal.SIGKILL)
                 child.wait()
         return reason, child.returncode
 
@@ -169,7 +168,7 @@ class Runner:
         end = time.monotonic() + self._orders.duration
         while True:
             left = end - time.monotonic()
-            if _ended(child.pid, timeout=max(0.0, min(_LOOK_SECONDS, left))):
+            if ended(child.pid, timeout=max(0.0, min(_LOOK_SECONDS, left))):
                 return Reason.EXITED
             if left <= 0:
                 return self._stop(child, Reason.TIMEOUT)
@@ -179,8 +178,8 @@ class Runner:
                 return self._stop(child, Reason.TERMINATED)
 
     def _stop(self, child: subprocess.Popen[bytes], reason: Reason) -> Reason:
-        _kill(child.pid, signal.SIGTERM)
-        _ended(child.pid, timeout=self._orders.grace)
+        kill_group(child.pid, signal.SIGTERM)
+        ended(child.pid, timeout=self._orders.grace)
         return reason
 
     def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
@@ -210,20 +209,6 @@ def _batch_job() -> dict[str, str]:
 
 def _starts_again(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     return bool(now["job"]) and before.get("job") == now["job"] and int(before["restart"]) < int(now["restart"])
-
-
-def _ended(pid: int, *, timeout: float) -> bool:
-    """Wait until the process ends, without reaping it."""
-    descriptor = os.pidfd_open(pid)
-    try:
-        return bool(select.select([descriptor], [], [], timeout)[0])
-    finally:
-        os.close(descriptor)
-
-
-def _kill(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, number)
 
 
 def _installed() -> str:

@@ -5,16 +5,16 @@ To be stopped at the end of its time is the good end of such a program; to end e
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import FrameType
+
+from orchestration.science.running.processes import ended, kill_group
 
 PROGRESS_FILE = "ORCHESTRATION_PROGRESS_FILE"
 RECORD = "session.json"
@@ -39,28 +39,26 @@ class Session:
             sys.stderr.write(f"the program could not be started: {error.strerror}: {error.filename}\n")
             return 127
         try:
-            ended = self._watch(child, began)
+            end = self._watch(child, began)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
+            kill_group(child.pid, signal.SIGKILL)
             code = child.wait()
         lasted = round(time.monotonic() - began, 3)
-        self._write({"ended": ended, "seconds": lasted, "code": code})
-        if ended == "by itself":
+        self._write({"ended": end, "seconds": lasted, "code": code})
+        if end == "by itself":
             return code if code >= 0 else 128 - code
-        return 0 if ended == "at the end of its time" else 143
+        return 0 if end == "at the end of its time" else 143
 
     def _watch(self, child: subprocess.Popen[bytes], began: float) -> str:
         end = began + self._seconds
         while True:
             left = end - time.monotonic()
-            if _ended(child.pid, timeout=max(0.0, min(_LOOK_SECONDS, left))):
+            if ended(child.pid, timeout=max(0.0, min(_LOOK_SECONDS, left))):
                 return "by itself"
             self._tell(time.monotonic() - began)
             if self._terminated or left <= 0:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGTERM)
-                _ended(child.pid, timeout=GRACE_SECONDS)
+                kill_group(child.pid, signal.SIGTERM)
+                ended(child.pid, timeout=GRACE_SECONDS)
                 return "because it was told to" if self._terminated else "at the end of its time"
 
     def _tell(self, lasted: float) -> None:
@@ -76,15 +74,6 @@ class Session:
 
     def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
         self._terminated = True
-
-
-def _ended(pid: int, *, timeout: float) -> bool:
-    """Wait until the process ends, without reaping it."""
-    descriptor = os.pidfd_open(pid)
-    try:
-        return bool(select.select([descriptor], [], [], timeout)[0])
-    finally:
-        os.close(descriptor)
 
 
 def main(arguments: list[str]) -> int:
