@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -21,12 +22,16 @@ from orchestration.ledger.operation import canonical
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.results import Receipt
 from orchestration.ledger.service import Document, Json
-from orchestration.paths import RelativePath
+from orchestration.paths import MAX_NAME_BYTES, RelativePath
 
 LOCAL = "local"
 """The site whose results, with default parameters, are called ``rec<stem>``, as they always were."""
 
 USUAL_SUFFIX = ".h5"
+OTHER_SUFFIX = ".hdf5"
+
+MAX_BASE_BYTES = MAX_NAME_BYTES - len(".preview")
+"""Longest name of a folder of slices beside which the other results have room for theirs."""
 
 MIN_SECONDS = 900.0
 FLOOR_BYTES_PER_SECOND = 0.5e6
@@ -45,19 +50,40 @@ class Reconstruction:
     parameters: Mapping[str, Json] = field(default_factory=dict)
     request: str = ""
     """Tells a reconstruction that is asked for again, with equal parameters, from the first."""
+    sites: Collection[str] = ()
+    """All that there are: a scan may be called like the result of another scan at one of them."""
 
     @property
     def base(self) -> RelativePath:
         """``<folder>/rec<stem>``: the folder of slices; the other results lie beside it under longer names.
 
         What comes from another site, has other parameters or is asked for again is called after that as well: no two
-        reconstructions write to the same place, whether they run one after the other or at once.
+        reconstructions write to the same place, whether they run one after the other or at once. Where that would not
+        keep two scans apart, or be too long, the name ends with eight digits for the raw file.
         """
-        parts = [f"rec{self.raw.stem}", "" if self.site == LOCAL else self.site, self.variant]
-        kind = self.raw.name.removeprefix(self.raw.stem)
-        if kind != USUAL_SUFFIX:
-            parts.insert(1, kind.lstrip("."))
-        return self.raw.beside("_".join(part for part in parts if part))
+        suffix = self._suffix.lstrip(".") if self._suffix != USUAL_SUFFIX else ""
+        tail = [suffix, "" if self.site == LOCAL else self.site, self.variant]
+        name = "_".join(part for part in (f"rec{self.raw.stem}", *tail) if part)
+        if self._ambiguous or len(name.encode()) > MAX_BASE_BYTES:
+            tail.append(hashlib.sha256(self.raw.text.encode()).hexdigest()[:8])
+            end = "".join(f"_{part}" for part in tail if part)[-MAX_BASE_BYTES // 2 :]
+            room = MAX_BASE_BYTES - len(end.encode())
+            name = f"rec{self.raw.stem}".encode()[:room].decode(errors="ignore") + end
+        return self.raw.beside(name)
+
+    @property
+    def _suffix(self) -> str:
+        return self.raw.name.removeprefix(self.raw.stem)
+
+    @property
+    def _ambiguous(self) -> bool:
+        """Whether the results of another scan could have the name that these would have.
+
+        ``a_nersc.h5`` would be at home what ``a.h5`` is at NERSC, and ``a.zarr.h5`` what belongs to ``a.h5``.
+        """
+        named = "|".join(map(re.escape, {*self.sites, OTHER_SUFFIX.lstrip(".")}))
+        taken = re.search(rf"(_({named})(_[0-9a-f]{{8}})?|\.zarr|\.preview|\.json)$", self.raw.stem)
+        return taken is not None or self._suffix not in (USUAL_SUFFIX, OTHER_SUFFIX)
 
     @property
     def variant(self) -> str:

@@ -66,7 +66,13 @@ def reconstruct_at(
     """Carry a scan to a site, reconstruct it there, bring the results back, catalogue them, and plan deletions."""
     site = work.settings.site(site_name)
     raw = stage_in(work, scan, site)
-    reconstruction = Reconstruction(raw=raw.path, site=site.name, parameters=parameters, request=request)
+    reconstruction = Reconstruction(
+        raw=raw.path,
+        site=site.name,
+        parameters=parameters,
+        request=request,
+        sites=tuple(work.settings.compute_sites),
+    )
     made = reconstruct(work, scan, site, raw, reconstruction)
     copies = bring_back(work, scan, site, reconstruction, made)
     if scan.export_controlled:

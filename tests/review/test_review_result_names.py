@@ -1,0 +1,50 @@
+"""No two reconstructions have results of one name, whatever their scans are called."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from orchestration.flows.tomography import Reconstruction
+from orchestration.paths import RelativePath
+
+SITES = ("local", "nersc", "nersc_streaming", "alcf")
+
+
+def made(name: str, site: str = "local", **others: object) -> Reconstruction:
+    return Reconstruction(raw=RelativePath(f"ALS-1/{name}"), site=site, sites=SITES, **others)  # type: ignore[arg-type]
+
+
+def test_usual_names_are_as_they_always_were() -> None:
+    assert made("a.h5").base.text == "ALS-1/reca"
+    assert made("20240101_tooth.h5").base.text == "ALS-1/rec20240101_tooth"
+    assert made("a.h5", "nersc").base.text == "ALS-1/reca_nersc"
+    assert made("a.hdf5", "alcf").base.text == "ALS-1/reca_hdf5_alcf"
+
+
+def test_scans_that_are_called_like_results_of_others_do_not_share_a_place() -> None:
+    plain = ["a.h5", "a.hdf5", "a", "a.H5", "a.nersc", "a.zarr", "a.json"]
+    stems = ["a_nersc", "a_alcf", "a_hdf5", "a_hdf5_nersc", "a.zarr", "a.preview", "a.json", "a_nersc_alcf"]
+    names = [*plain, *(f"{stem}{suffix}" for stem in stems for suffix in (".h5", ".hdf5"))]
+    taken: dict[str, str] = {}
+    for name, site, parameters in itertools.product(names, SITES, ({}, {"ring_sigma": 3.0})):
+        reconstruction = made(name, site, parameters=parameters)
+        for part in reconstruction.datasets:
+            other = taken.setdefault(part.path.text, f"{name} at {site}, {parameters}")
+            assert other == f"{name} at {site}, {parameters}", part.path
+
+
+def test_a_scan_that_is_called_after_a_variant_of_another_is_kept_apart() -> None:
+    variant = made("a.h5", "nersc", request="again").base.name
+    assert made(f"{variant.removeprefix('rec')}.h5").base.name != variant
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "漢"])
+@pytest.mark.parametrize("site", SITES)
+def test_results_of_a_scan_with_the_longest_name_have_names_that_fit(letter: str, site: str) -> None:
+    stem = (letter * 252).encode()[:251].decode(errors="ignore")
+    one, other = (made(f"{stem}{end}.h5", site, request="again") for end in "12")
+    for part in one.datasets:
+        assert len(part.path.name.encode()) <= 255
+    assert one.base != other.base
