@@ -14,9 +14,14 @@ from globus_sdk.transport.default_retry_checks import check_expired_authorizatio
 from globus_sdk.transport.retry import RetryCheckCollection, RetryCheckResult, RetryContext
 
 from orchestration.config import Credentials
+from orchestration.errors import ServiceUnavailable
 from orchestration.globus.errors import translate
+from orchestration.ledger.waiting import pause
 
 T = TypeVar("T")
+
+READ_DELAYS = (0.05, 0.2, 0.8)
+"""Seconds before a question that changes nothing is asked again."""
 
 _TIMEOUT = 30.0
 """Seconds without an answer after which a service is thought unavailable."""
@@ -67,6 +72,21 @@ class TransferClients:
             return self._consenting(ask)
         except globus_sdk.GlobusError as error:
             raise translate(error, where=where) from error
+
+    def read(self, ask: Callable[[globus_sdk.TransferClient], T], *, where: str) -> T:
+        """As `call`, for what changes nothing: asked again at once, a few times, when there is no answer.
+
+        A tree of many folders takes many questions. Where one in ten is not answered, they would never all be answered
+        if each silence had all of them asked again.
+        """
+        for delay in READ_DELAYS:
+            try:
+                return self.call(ask, where=where)
+            except ServiceUnavailable as silence:
+                if silence.retry_after is not None:
+                    raise
+            pause(delay, where)
+        return self.call(ask, where=where)
 
     def _consenting(self, ask: Callable[[globus_sdk.TransferClient], T]) -> T:
         try:

@@ -54,7 +54,7 @@ class GlobusFiles:
         """The file or directory at a full path of the endpoint's collection; None if there is none."""
         collection = endpoint.require_uuid()
         try:
-            answer = self.clients.call(
+            answer = self.clients.read(
                 lambda client: client.operation_stat(collection, path), where=f"{endpoint.name}:{path}"
             )
         except SourceMissing:
@@ -127,7 +127,7 @@ class GlobusFiles:
         entries: list[Entry] = []
         while True:
             offset = len(entries)
-            answer = self.clients.call(
+            answer = self.clients.read(
                 lambda client: client.operation_ls(  # called before the loop goes on
                     collection,
                     folder,

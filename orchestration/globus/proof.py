@@ -71,7 +71,7 @@ class Arrival:
     def _left_out(self) -> OperationFailed | None:
         if not self.task.subtasks_bad and self.task.files_transferred + self.task.files_skipped == self.task.files:
             return None
-        rows = self.clients.call(lambda client: client.task_skipped_errors(self.task.id), where=where(self.task.id))[
+        rows = self.clients.read(lambda client: client.task_skipped_errors(self.task.id), where=where(self.task.id))[
             "DATA"
         ]
         if rows:
@@ -126,7 +126,7 @@ class Arrival:
         marker: str | None = None
         for _ in range(LISTED_FILES // 100):
             query = {"marker": marker} if marker else {}
-            page = self.clients.call(
+            page = self.clients.read(
                 lambda client, query=query: client.task_successful_transfers(self.task.id, query_params=query),  # type: ignore[misc]
                 where=where(self.task.id),
             )

@@ -130,7 +130,7 @@ class GlobusTasks:
 
     def get(self, task_id: str) -> Task:
         try:
-            answer = self.clients.call(lambda client: client.get_task(task_id), where=where(task_id))
+            answer = self.clients.read(lambda client: client.get_task(task_id), where=where(task_id))
         except SourceMissing as error:
             raise TransferFailed("Globus does not know the task (any more)", where=where(task_id)) from error
         return Task.parse(answer.data)
@@ -145,7 +145,7 @@ class GlobusTasks:
                 return found
 
     def _active_after(self, offset: int) -> list[Task]:
-        answer = self.clients.call(
+        answer = self.clients.read(
             lambda client: client.task_list(filter="status:ACTIVE,INACTIVE", limit=_TASKS_AT_ONCE, offset=offset),
             where="Globus Transfer",
         )
@@ -153,7 +153,7 @@ class GlobusTasks:
 
     def errors(self, task_id: str) -> list[Event]:
         """The latest, newest first."""
-        answer = self.clients.call(
+        answer = self.clients.read(
             lambda client: client.task_event_list(task_id, limit=100, query_params={"filter": "is_error:1"}),
             where=where(task_id),
         )
@@ -183,7 +183,7 @@ class GlobusTasks:
 
     def _labelled(self, pattern: str, *, status: str = "") -> Iterable[str]:
         clauses = [f"label:{pattern}", *([f"status:{status}"] if status else [])]
-        answer = self.clients.call(
+        answer = self.clients.read(
             lambda client: client.task_list(filter="/".join(clauses), limit=10), where="Globus Transfer"
         )
         return [str(row["task_id"]) for row in answer["DATA"]]
