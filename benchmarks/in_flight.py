@@ -71,6 +71,8 @@ class Report:
     """That reached the site in that time."""
     requests_per_poll: float
     ended: int
+    noticed_after_p50: float
+    """Seconds from the end of a job at the site until Prefect was told to resume its run."""
     resumed_after_p50: float
     """Seconds from the end of a job at the site to the process of its run that has taken it up again."""
     resumed_after_p95: float
@@ -128,6 +130,24 @@ def _tree(pid: int, children: dict[int, list[int]], sizes: dict[int, int]) -> in
     return sizes.get(pid, 0) + sum(_tree(child, children, sizes) for child in children.get(pid, ()))
 
 
+@dataclass(frozen=True)
+class End:
+    """Of one job: when, seconds until a process had taken its run up, and seconds that it had taken."""
+
+    run: str
+    at: float
+    resumed_after: float
+    elapsed: float
+
+    def noticed_after(self, log: str) -> float:
+        """By what the watcher wrote."""
+        found = re.search(rf"^(\S+ \S+),(\d+) INFO run {self.run} goes on", log, re.MULTILINE)
+        if found is None:
+            raise click.ClickException(f"the watcher did not resume run {self.run}")
+        told = time.mktime(time.strptime(found[1], "%Y-%m-%d %H:%M:%S")) + int(found[2]) / 1000
+        return told - self.at
+
+
 @dataclass
 class Flight:
     """Jobs, each of a run that is suspended."""
@@ -174,8 +194,7 @@ class Flight:
             self.ledger.runs.wait(run, waiting.until)
         self.handles[run] = str(self.ledger.operations.get(operation.key).handle)
 
-    def end(self, run: str) -> tuple[float, float]:
-        """Seconds until a process of the run had taken it up, and those that the job had taken."""
+    def end(self, run: str) -> End:
         (operation,) = self.ledger.operations.of_run(run)
         number = re.search(r"\d+", self.handles[run])
         if number is None:
@@ -185,13 +204,14 @@ class Flight:
         while True:
             record = self.ledger.runs.get(run)
             if record is not None and record.state is not RunState.WAITING:
-                return time.time() - ended_at, ended_at - (operation.submitted_at or ended_at)
+                elapsed = ended_at - (operation.submitted_at or ended_at)
+                return End(run, ended_at, resumed_after=time.time() - ended_at, elapsed=elapsed)
             if time.time() - ended_at > 300.0:
                 raise click.ClickException(f"run {run} was not resumed within five minutes")
             time.sleep(0.05)
 
 
-def measure(jobs: int, *, ends: int, seconds: float, folder: Path, tell: Any) -> Report:
+def measure(jobs: int, *, ends: int, every: float, seconds: float, folder: Path, tell: Any) -> Report:
     project = write_project(folder / "site")
     with running_sandbox(
         folder / "sandbox", project_file=project, deployments=[_deployment(folder)], search=[HERE]
@@ -208,10 +228,10 @@ def measure(jobs: int, *, ends: int, seconds: float, folder: Path, tell: Any) ->
             began = time.monotonic()
             flight.fill(jobs)
             tell(f"{jobs} jobs are in flight after {time.monotonic() - began:.0f} s")
-            return _observe(flight, ends=ends, seconds=seconds, log=folder / "watcher.log", tell=tell)
+            return _observe(flight, ends=ends, every=every, seconds=seconds, log=folder / "watcher.log", tell=tell)
 
 
-def _observe(flight: Flight, *, ends: int, seconds: float, log: Path, tell: Any) -> Report:
+def _observe(flight: Flight, *, ends: int, every: float, seconds: float, log: Path, tell: Any) -> Report:
     pids = {one.name: one.pid for one in flight.supervisor.status()}
     processes.stop([found for found in [processes.Process.of(pids["watcher"] or 0)] if found], patience=5.0)
     rule = flight.facility.faults.add(STATUS_REQUESTS, FaultKind.LATENCY, times=0)
@@ -227,13 +247,14 @@ def _observe(flight: Flight, *, ends: int, seconds: float, log: Path, tell: Any)
             tell(f"{polls} polls, {hits} requests in {seconds:.0f} s; now jobs end")
             chosen = random.sample(sorted(flight.handles), ends)
             with ThreadPoolExecutor(ends) as pool:
-                waiting = [pool.submit(_delayed, partial(flight.end, run), 4.0 * n) for n, run in enumerate(chosen)]
+                waiting = [pool.submit(_delayed, partial(flight.end, run), every * n) for n, run in enumerate(chosen)]
                 found = [each.result() for each in waiting]
     finally:
         watcher.terminate()
         watcher.wait(30.0)
-    after = sorted(seconds for seconds, _ in found)
-    elapsed = statistics.median(taken for _, taken in found)
+    written = log.read_text()
+    after = sorted(one.resumed_after for one in found)
+    elapsed = statistics.median(one.elapsed for one in found)
     p95 = after[min(len(after) - 1, round(0.95 * (len(after) - 1)))]
     return Report(
         jobs=len(flight.handles),
@@ -244,6 +265,7 @@ def _observe(flight: Flight, *, ends: int, seconds: float, log: Path, tell: Any)
         status_requests=hits,
         requests_per_poll=round(hits / max(1, polls), 2),
         ended=ends,
+        noticed_after_p50=round(statistics.median(one.noticed_after(written) for one in found), 2),
         resumed_after_p50=round(statistics.median(after), 2),
         resumed_after_p95=round(p95, 2),
         elapsed_p50=round(elapsed, 1),
@@ -278,20 +300,22 @@ def _deployment(folder: Path) -> Path:
 @click.command()
 @click.option("--jobs", default=1000, show_default=True, help="Jobs in flight.")
 @click.option("--ends", default=30, show_default=True, help="How many of them end, one after another.")
+@click.option("--every", default=10.0, show_default=True, help="Seconds between two ends.")
 @click.option("--seconds", default=60.0, show_default=True, help="How long it is watched before any ends.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
-def main(jobs: int, ends: int, seconds: float, *, as_json: bool) -> None:
+def main(jobs: int, ends: int, every: float, seconds: float, *, as_json: bool) -> None:
     """Have JOBS in flight, each of a suspended run."""
     with tempfile.TemporaryDirectory(prefix="in-flight-") as folder:
         tell = partial(click.echo, err=True)
-        report = measure(jobs, ends=min(ends, jobs), seconds=seconds, folder=Path(folder), tell=tell)
+        report = measure(jobs, ends=min(ends, jobs), every=every, seconds=seconds, folder=Path(folder), tell=tell)
     if as_json:
         click.echo(json.dumps(asdict(report), indent=2))
         return
     click.echo(f"{report.jobs} jobs in flight: {report.peak_memory_bytes / 1e6:.0f} MB at most in all our processes")
     click.echo(f"{report.requests_per_poll} status requests per poll ({report.status_requests} in {seconds:.0f} s)")
     click.echo(
-        f"from end to resumed: {report.resumed_after_p50} s (p50), {report.resumed_after_p95} s (p95), "
+        f"from end to noticed: {report.noticed_after_p50} s (p50); "
+        f"to resumed: {report.resumed_after_p50} s (p50), {report.resumed_after_p95} s (p95), "
         f"{report.share_p50:.1%} of the time of a job"
     )
 
