@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestration.science.running.processes import kill_group
-
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -43,11 +40,6 @@ def kill_orphans(leader: ProcessIdentity) -> None:
         return
     if any(_in_session(pid, leader.pid) for pid in _pids()):
         kill_group(leader.pid, signal.SIGKILL)
-
-
-def die_with_parent() -> None:
-    """For the child, between fork and exec: be killed when the supervisor is."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _pids() -> list[int]:

@@ -21,11 +21,11 @@ from types import FrameType
 
 from orchestration.local import jobfolder
 from orchestration.local.jobfolder import JobFolder
-from orchestration.local.processes import ProcessIdentity, die_with_parent
+from orchestration.local.processes import ProcessIdentity
 from orchestration.local.records import Ending, Orders, Reason
 from orchestration.local.slots import places
 from orchestration.science.running.outputs import Declared, check
-from orchestration.science.running.processes import ended, kill_group
+from orchestration.science.running.processes import die_with_parent, ended, kill_group
 
 _LOOK = 0.1
 """Seconds between two looks for a request to cancel."""

@@ -115,6 +115,19 @@ def test_a_marker_stops_a_job_that_runs(site: Site) -> None:
     assert site.report("t1")["reason"] == "cancelled"
 
 
+def test_a_program_does_not_outlive_what_looks_after_it(site: Site) -> None:
+    program = "import os, time; print(os.getpid(), file=open('pid', 'w'), flush=True); time.sleep(60)"
+    child = site.start(site.orders("t1", program))
+    wait_for(site.root / "work" / "pid")
+    child.kill()
+    child.wait()
+    pid = int((site.root / "work" / "pid").read_text())
+    until = time.monotonic() + 10
+    while alive(pid):
+        assert time.monotonic() < until, "the program goes on"
+        threading.Event().wait(0.02)
+
+
 def test_a_job_that_its_scheduler_tells_to_end_leaves_a_report(site: Site) -> None:
     child = site.start(site.orders("t1", COUNT + "; import time; time.sleep(60)"))
     wait_for(site.root / "work" / "count")

@@ -19,8 +19,8 @@ from types import FrameType
 from typing import Any
 
 from orchestration.science.running import outputs, report
-from orchestration.science.running.processes import ended, kill_group
-from orchestration.science.running.report import DUPLICATE, Reason, Report
+from orchestration.science.running.processes import die_with_parent, ended, kill_group
+from orchestration.science.running.report import DUPLICATE, OUTPUT_MISSING, Reason, Report
 
 DISTRIBUTION = "beamline-orchestration"
 PROGRESS_FILE = "ORCHESTRATION_PROGRESS_FILE"
@@ -68,7 +68,11 @@ class Runner:
     def run(self) -> int:
         """The exit code; a report is left in the folder, unless another start of the same job has that to do."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        known = report.read(self._folder)
+        try:
+            known = report.read(self._folder)
+        except ValueError as error:
+            sys.stderr.write(f"{self._folder}: this job is over, and its report is damaged: {error}\n")
+            return OUTPUT_MISSING
         if known is not None:
             return int(known["exit_code"])
         if not self._claim():
@@ -154,6 +158,7 @@ class Runner:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
+                preexec_fn=die_with_parent,  # this process has one thread
             )
             try:
                 reason = self._watch(child)

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from orchestration.science.running.processes import ended, kill_group
+from orchestration.science.running.processes import die_with_parent, ended, kill_group
 
 PROGRESS_FILE = "ORCHESTRATION_PROGRESS_FILE"
 RECORD = "session.json"
@@ -34,7 +34,9 @@ class Session:
         """0 if it went on to the end of its time, or ended well before; the record says which."""
         began = time.monotonic()
         try:
-            child = subprocess.Popen(self._words, stdin=subprocess.DEVNULL, start_new_session=True)
+            child = subprocess.Popen(
+                self._words, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
+            )
         except OSError as error:
             sys.stderr.write(f"the program could not be started: {error.strerror}: {error.filename}\n")
             return 127
