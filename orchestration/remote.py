@@ -12,8 +12,10 @@ import posixpath
 import re
 import signal
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import PurePosixPath
 
 from orchestration.config import Container, RemoteSite
 from orchestration.errors import (
@@ -140,12 +142,19 @@ class Times:
 
 
 def verdict(
-    title: str, report: Mapping[str, Json], *, where: str, facts: Document | None = None, log: str = ""
+    title: str,
+    report: Mapping[str, Json],
+    *,
+    where: str,
+    facts: Document | None = None,
+    log: str = "",
+    spec: JobSpec | None = None,
 ) -> Status:
     """What a runner's report means: success only for exit code 0 with every declared output as declared.
 
     `log` is where the end of the job's words can be read. `facts` (identifiers, the scheduler's state,
-    `Times.document`) become part of the evidence.
+    `Times.document`) become part of the evidence. With the `spec` of the job, a report that leaves one of its outputs
+    out is that of another.
     """
     evidence: Document = {**report, **(facts or {})}
     log = log or f"stderr.txt in the job's folder on {report.get('host') or 'the site'}"
@@ -154,6 +163,8 @@ def verdict(
     outputs = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     if reason == "exited" and code == 0:
         problems = [str(each["problem"]) for each in outputs if each.get("problem")]
+        if spec is not None:
+            problems += _unmentioned(spec, {str(each.get("path")) for each in outputs})
         if not problems:
             return Succeeded(evidence=evidence)
         error: JobFailed = OutputMissing(
@@ -163,6 +174,12 @@ def verdict(
     if reason == "cancelled":
         return Failed(error=Cancelled(f"job {title} was cancelled", where=where), evidence=evidence)
     return Failed(error=_error(title, report, where, log), evidence=evidence)
+
+
+def _unmentioned(spec: JobSpec, told: AbstractSet[str]) -> list[str]:
+    """A report that does not speak of an output is that of another job, or was made by no runner of ours."""
+    wanted = [str(PurePosixPath(spec.directory) / output.path) for output in spec.outputs]
+    return [f"its report does not speak of {path}" for path in wanted if path not in told]
 
 
 def _error(title: str, report: Mapping[str, Json], where: str, log: str) -> JobFailed:
@@ -189,6 +206,12 @@ def _error(title: str, report: Mapping[str, Json], where: str, log: str) -> JobF
             )
         case "terminated":
             return JobLost(f"job {title} was told to end after {_seconds(report)} s", where=where, next_step=_log(log))
+        case "unreadable":
+            return OutputMissing(
+                f"job {title} is over, and its report is damaged: {said}",
+                where=where,
+                next_step="see that the disk there is not full, then start the flow again",
+            )
         case "exited":
             return _exited(title, report, where, log)
         case other:

@@ -206,7 +206,7 @@ class GlobusCompute:
             ended=began + float(seconds) if began is not None and isinstance(seconds, int | float) else None,
         )
         facts = self._facts(handle) | times.document
-        return verdict(_title(request), report, where=self._where(handle), facts=facts)
+        return verdict(_title(request), report, where=self._where(handle), facts=facts, spec=request)
 
     def _facts(self, handle: Handle) -> Document:
         return {"task": handle.task, "task_group": handle.group, "endpoint": self._endpoint}

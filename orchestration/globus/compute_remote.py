@@ -84,6 +84,8 @@ def _report(folder: str) -> Any:
             return json.load(file)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except ValueError as error:  # it appears whole: what cannot be read now was damaged, and stays so
+        return {"reason": "unreadable", "error": str(error), "outputs": []}
 
 
 def _started(folder: str) -> Any:

@@ -20,6 +20,7 @@ from orchestration.errors import (
 )
 from orchestration.iri.records import IriJob, JobState
 from orchestration.iri.request import asked_at
+from orchestration.jobs import JobSpec
 from orchestration.ledger.service import Document, Failed, Json, Status
 from orchestration.remote import Times, verdict
 
@@ -74,6 +75,7 @@ class Remains:
     """What is left of a job: what the facility says of it (`job`, None if it does not know it), perhaps a report."""
 
     title: str
+    spec: JobSpec | None = None
     site: str
     token: str
     id: str
@@ -99,7 +101,7 @@ class Remains:
             return None
         if not isinstance(report, dict):
             return None
-        status = verdict(self.title, report, where=self.where, facts=self._facts(report))
+        status = verdict(self.title, report, where=self.where, facts=self._facts(report), spec=self.spec)
         if not isinstance(status, Failed) or self.job is None or not _stopped(report):
             return status
         why = ending(self.job)

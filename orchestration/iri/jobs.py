@@ -174,7 +174,7 @@ class IriJobs:
         if now is not None and not now.state.over:
             self._memory.settled(str(job))
             return _running(now)
-        remains = Remains(title=title, site=self.site.name, token=job.token, id=job.job, job=now)
+        remains = Remains(title=title, spec=request, site=self.site.name, token=job.token, id=job.job, job=now)
         try:
             content = self._files.read(launch.report)
         except StillReading:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestration.errors import JobLost, JobTimedOut, OperationFailed
+from orchestration.jobs import JobSpec
 from orchestration.ledger.service import Document, Failed, Json, Status, Succeeded
 from orchestration.nersc.rows import Row
 from orchestration.nersc.states import ENDINGS, Ending, exit_text
@@ -17,6 +18,7 @@ class Remains:
     """Of one job: `row` as Slurm tells it last, None if it does not; `log` is the path of what Slurm wrote."""
 
     title: str
+    spec: JobSpec | None = None
     site: str
     job: str
     row: Row | None
@@ -33,7 +35,7 @@ class Remains:
 
     def reported(self, report: Mapping[str, Json]) -> Status:
         """By its report; Slurm explains why the runner or the program was stopped, which neither of them sees."""
-        found = verdict(self.title, report, where=self.where, facts=self._facts(report))
+        found = verdict(self.title, report, where=self.where, facts=self._facts(report), spec=self.spec)
         ending = self.ending
         if isinstance(found, Succeeded) or ending is None or not ending.overrides or not stopped(report, self.row):
             return found

@@ -175,7 +175,8 @@ class NerscJobs:
     def _after(self, request: JobSpec, job: _Handle, row: Row | None) -> Status:
         """Of a job that is not in the queue."""
         title = request.name or PurePosixPath(request.executable).name
-        remains = Remains(title=title, site=self.site.name, job=job.job, row=row, log=log_path(self.site, job.token))
+        log = log_path(self.site, job.token)
+        remains = Remains(title=title, spec=request, site=self.site.name, job=job.job, row=row, log=log)
         report = self._report(job.token)
         waited = self._memory.waited("ended", str(job))
         if report is not None:
