@@ -149,6 +149,12 @@ def test_every_deployment_is_in_the_reference() -> None:
         assert f"`{spec.full_name}`" in page or spec.flow_name.startswith("prune_"), spec.full_name
 
 
+def test_every_script_is_in_the_reference() -> None:
+    page = (PROJECT / "docs" / "reference" / "scripts.md").read_text(encoding="utf-8")
+    there = {path.name for path in (PROJECT / "scripts").iterdir() if path.suffix in (".py", ".sh")}
+    assert {script for script in there if not re.search(rf"^\| `{re.escape(script)}[ `]", page, re.MULTILINE)} == set()
+
+
 def test_every_command_has_json_for_programs() -> None:
     for path, command in scripts("write_reference").walk(beamline, "beamline"):
         # The schema is JSON anyway.
