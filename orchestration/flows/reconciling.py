@@ -1,6 +1,6 @@
 """Runs whose process is gone without a word: noticed, told to Prefect, and started again.
 
-Suspended runs for which no watcher lives are looked after, too.
+Suspended runs for which no watcher lives are looked after, too, and so is what goes on at a facility without any run.
 
 Prefect alone leaves them ``Running`` for ever when a worker is stopped or a machine goes down. The ledger knows which
 process stood behind each run. What a dead run had done is not done twice by the next one.
@@ -20,6 +20,7 @@ from prefect.states import Cancelled, Crashed
 
 from orchestration.errors import OrchestrationError, RunFailed
 from orchestration.flows.cancelling import cancel_run
+from orchestration.flows.orphans import look_after_orphans
 from orchestration.flows.server import insist, prefect_server
 from orchestration.flows.watching import Watcher
 from orchestration.flows.work import Work, working
@@ -55,13 +56,18 @@ def reconcile() -> Document:
         dead = [run for run in work.ledger.runs.dead() if run.id != work.run_id]
         findings = [_find_out(work, run) for run in dead]
         resumed = _watch_once(work)
+        orphans = look_after_orphans(work)
         work.services.local_jobs.clean(older_than=JOB_FOLDERS_KEPT_SECONDS)
         for finding in findings:
             work.logger.warning("%s %s: %s", finding.run.flow, finding.run.id, finding.action)
         for finding in findings:
             if finding.error is not None:
                 raise finding.error
-        return {"dead_runs": [finding.document() for finding in findings], "resumed_runs": resumed}
+        return {
+            "dead_runs": [finding.document() for finding in findings],
+            "resumed_runs": resumed,
+            "orphans": orphans,
+        }
 
 
 def _watch_once(work: Work) -> list[Json]:

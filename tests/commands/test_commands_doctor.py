@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from command_line import PROJECT, CommandLine
+from dotenv import dotenv_values
 
 from orchestration.globus.checking import PREFIX
 from orchestration.sandbox.client import SandboxClient
@@ -132,9 +134,9 @@ def test_a_globus_flow_is_registered_once(sandbox: Supervisor, facility: Sandbox
 LOGIN = PROJECT / "scripts" / "login_to_globus_and_prefect.sh"
 
 
-def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
+def shell(command: str, directory: Path, program: str = "bash") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", "-c", command],
+        [program, "-c", command],
         cwd=directory,
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
@@ -144,7 +146,7 @@ def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_sourced_the_login_gives_a_shell_its_credentials_and_runs_nothing(tmp_path: Path) -> None:
-    secret = "p$(touch pwned)`touch pwned` 'x\" #y"
+    secret = "p$(touch pwned)`touch pwned` 'x\"#y"
     (tmp_path / ".env").write_text(
         f"# a comment\nGLOBUS_CLIENT_ID=me\nGLOBUS_CLIENT_SECRET={secret}\nEMPTY=\nPREFECT_API_URL=http://p/api\n"
     )
@@ -158,13 +160,30 @@ def test_sourced_the_login_gives_a_shell_its_credentials_and_runs_nothing(tmp_pa
     assert not (tmp_path / "pwned").exists()
 
 
+@pytest.mark.parametrize("program", ["bash", "zsh"])
+def test_a_shell_is_given_the_values_that_the_service_takes(tmp_path: Path, program: str) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"there is no {program}")
+    lines = ["GLOBUS_CLIENT_ID='me # too'", 'export GLOBUS_CLIENT_SECRET="a b" # of 2026', "  # nothing"]
+    lines += ["PREFECT_API_URL = http://p/api  # here ", "ODD=x#y", " LAST=a'b'c"]
+    (tmp_path / ".env").write_text("\r\n".join(lines))
+    expected = {name: value for name, value in dotenv_values(tmp_path / ".env", interpolate=False).items() if value}
+    show = f"{sys.executable} -c 'import json, os; print(json.dumps(dict(os.environ)))'"
+    done = shell(f"set -eu; source {LOGIN}; {show}", tmp_path, program)
+    found = json.loads(done.stdout)
+    assert {name: found.get(name) for name in expected} == expected
+
+
 def test_a_login_that_fails_leaves_the_shell_alive(tmp_path: Path) -> None:
     done = shell(f"source {LOGIN}; echo still here", tmp_path)
     assert done.stdout == "still here\n"
     assert "copy .env.example to .env" in done.stderr
 
 
-def test_a_login_that_is_run_says_that_it_must_be_sourced(tmp_path: Path) -> None:
-    done = shell(f"bash {LOGIN}", tmp_path)
+@pytest.mark.parametrize("program", ["bash", "zsh"])
+def test_a_login_that_is_run_says_that_it_must_be_sourced(tmp_path: Path, program: str) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"there is no {program}")
+    done = shell(f"{program} {LOGIN}", tmp_path)
     assert done.returncode == 2
     assert "must be sourced" in done.stderr

@@ -1,0 +1,83 @@
+"""Operations that nobody holds any more: how they ended is written down, though nobody waits for it."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from typing import TypeVar
+
+from orchestration.errors import Cancelled, InvalidInput, OperationFailed, PolicyRefused
+from orchestration.ledger import Ledger
+from orchestration.ledger.cancel import cancel
+from orchestration.ledger.lease import Lease
+from orchestration.ledger.operation import OperationRecord
+from orchestration.ledger.owner import Owner
+from orchestration.ledger.service import CancelAnswer, Failed, Request, Running, Service, Status
+
+R = TypeVar("R", bound=Request)
+
+logger = logging.getLogger(__name__)
+
+
+class Fate(enum.StrEnum):
+    """What was found out about an orphan."""
+
+    ENDED = "ended"
+    """Its outcome is in the ledger now: whoever asks for it again gets that."""
+    GOES_ON = "goes on"
+    NEVER_BEGAN = "was never asked for"
+    """The next run of its scan asks for it."""
+    CANCELLED = "cancelled"
+    """It went on for longer than it was asked for."""
+    HELD = "is held"
+    """Somebody has taken it up meanwhile."""
+    UNKNOWN = "unknown"
+
+
+def adopt(ledger: Ledger, record: OperationRecord, service: Service[R], request: R, *, too_old: bool) -> Fate:
+    """Look once how an operation without a run stands, and close it if it has ended; cancel it if it is `too_old`.
+
+    Raises:
+        ServiceUnavailable: if its service does not say.
+    """
+    if too_old or record.cancel_requested:
+        answer = cancel(ledger, record.key, service, request)
+        return {CancelAnswer.CANCELLED: Fate.CANCELLED, CancelAnswer.ALREADY_FINISHED: Fate.ENDED}.get(
+            answer, Fate.UNKNOWN
+        )
+    owner = Owner.here()
+    claimed = ledger.operations.claim(record.key, owner, redo=False)
+    if claimed is None:
+        return Fate.HELD
+    with Lease(lambda: ledger.operations.renew(record.key, owner), seconds=ledger.operations.lease_seconds):
+        try:
+            return _settle(ledger, claimed, owner, service, request)
+        finally:
+            ledger.operations.release(record.key, owner)
+
+
+def _settle(ledger: Ledger, record: OperationRecord, owner: Owner, service: Service[R], request: R) -> Fate:
+    handle = record.handle
+    if handle is None:
+        handle = None if record.token is None else service.find(request, record.token)
+        if handle is None:
+            return Fate.NEVER_BEGAN
+        ledger.operations.submitted(record.key, owner, handle, adopted=True)
+    status = _status(service, request, handle)
+    if isinstance(status, Running):
+        return Fate.GOES_ON
+    if isinstance(status, Failed):
+        rows = ledger.operations
+        close = rows.cancelled if isinstance(status.error, Cancelled) else rows.failed
+        close(record.key, owner, status.error, status.evidence)
+    else:
+        ledger.operations.succeeded(record.key, owner, status.evidence)
+    logger.info("%s: ended while nobody waited for it", record.step)
+    return Fate.ENDED
+
+
+def _status(service: Service[R], request: R, handle: str) -> Status:
+    try:
+        return service.poll(request, handle)
+    except (OperationFailed, InvalidInput, PolicyRefused) as refusal:
+        return Failed(error=refusal)

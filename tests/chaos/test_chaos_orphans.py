@@ -1,0 +1,68 @@
+"""What a run that died has left at a facility: adopted when it has ended, and ended when nobody wants it."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from contextlib import closing
+
+from trial_room import NERSC, Room
+
+from orchestration.ledger.operation import OperationRecord, OperationState
+from orchestration.sandbox.trials.kills import Kill
+
+RECONCILE = "orchestration.flows.bl832.reconcile:reconcile"
+SUBMITTED = Kill(at="after-submit of reconstruct at nersc")
+STEP = "reconstruct at nersc"
+
+
+def job(room: Room, file_path: str) -> OperationRecord:
+    return next(one for one in room.overview(file_path).operations if one.step == STEP)
+
+
+def fate(room: Room, file_path: str) -> str:
+    ended = room.run(RECONCILE)
+    assert ended.completed, ended
+    key = job(room, file_path).key
+    return next((str(line["fate"]) for line in ended.value["orphans"] if line["key"] == key), "")
+
+
+def going_on(room: Room) -> list[str]:
+    return [one.id for one in room.world.facility.superfacility.jobs() if not one.over]
+
+
+def until_nothing_goes_on(room: Room) -> None:
+    end = time.monotonic() + 30
+    while going_on(room):
+        assert time.monotonic() < end, "the job goes on"
+        threading.Event().wait(0.05)
+
+
+def test_a_job_of_a_dead_run_is_adopted_when_it_has_ended(room: Room) -> None:
+    file_path = room.moved_scan()
+    assert room.run(NERSC, file_path=file_path, kill=SUBMITTED).killed
+    until_nothing_goes_on(room)
+    assert job(room, file_path).state.open
+    assert fate(room, file_path) == "ended"
+    assert job(room, file_path).state is OperationState.SUCCEEDED
+    assert room.run(NERSC, file_path=file_path).completed
+    assert job(room, file_path).attempt == 1
+
+
+def test_a_job_of_a_dead_run_that_goes_on_is_left_alone_until_it_is_too_old(room: Room) -> None:
+    file_path = room.moved_scan()
+    room.world.facility.superfacility.turn(held=True)
+    try:
+        assert room.run(NERSC, file_path=file_path, kill=SUBMITTED).killed
+        assert fate(room, file_path) == "goes on"
+        assert job(room, file_path).state.open
+        with closing(sqlite3.connect(room.world.layout.root / "ledger.sqlite")) as database, database:
+            database.execute(
+                "update operations set began_at = began_at - 200000 where key = ?", (job(room, file_path).key,)
+            )
+        assert fate(room, file_path) == "cancelled"
+        assert job(room, file_path).state is OperationState.CANCELLED
+        assert going_on(room) == []
+    finally:
+        room.world.facility.superfacility.turn(held=False)
