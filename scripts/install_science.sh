@@ -52,16 +52,23 @@ fi
 
 # A virtual environment cannot be moved: its programs name their interpreter. So it is made where it will be, beside an
 # older one that is put back if the new one does not work.
+older=
 if [ -e "$prefix" ]; then
     [ -f "$prefix/pyvenv.cfg" ] || { say "$prefix is there and is no environment of this script. Next: name another PREFIX."; exit 1; }
-    mv "$prefix" "$new"
+    older=yes
 fi
 restore() {
-    rm -rf "$prefix"
-    if [ -e "$new" ]; then mv "$new" "$prefix"; say "The environment of before was put back."; fi
+    if [ -e "$new" ]; then
+        rm -rf "$prefix"
+        mv "$new" "$prefix"
+        say "The environment of before was put back."
+    elif [ -z "$older" ]; then
+        rm -rf "$prefix"
+    fi
     rm -rf "$scratch"
 }
-trap restore EXIT
+trap restore EXIT # before the older one is moved, or whoever interrupts this would lose it
+[ -z "$older" ] || mv "$prefix" "$new"
 
 "$python" -m venv "$prefix"
 pip() { "$prefix/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }

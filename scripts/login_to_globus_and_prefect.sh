@@ -2,7 +2,8 @@
 #
 #   source scripts/login_to_globus_and_prefect.sh [FILE]     (.env of this folder, if no file is named)
 #
-# Values are taken as written: nothing in the file is run. It never ends the shell, and prints no secret.
+# Values are taken as written, less quotes around them, as the service takes them: nothing in the file is run. It never
+# ends the shell, and prints no secret.
 # For bash and zsh.
 
 _beamline_login() {
@@ -13,6 +14,7 @@ _beamline_login() {
     fi
     while IFS= read -r line || [ -n "$line" ]; do
         line=${line%$'\r'}
+        line=${line#"${line%%[![:space:]]*}"}
         case $line in
             '' | '#'*) continue ;;
             *=*) ;;
@@ -21,6 +23,13 @@ _beamline_login() {
         name=${line%%=*}
         value=${line#*=}
         name=${name#export }
+        name=${name%"${name##*[![:space:]]}"}
+        value=${value#"${value%%[![:space:]]*}"}
+        case $value in
+            \"*\"*) value=${value#\"}; value=${value%%\"*} ;;
+            \'*\'*) value=${value#\'}; value=${value%%\'*} ;;
+            *) value=${value%%[[:space:]]#*}; value=${value%"${value##*[![:space:]]}"} ;;
+        esac
         case $name in
             '' | [0-9]* | *[!A-Za-z0-9_]*) printf 'A line of %s has no proper name; it was passed over.\n' "$file" >&2; continue ;;
         esac
@@ -46,11 +55,11 @@ _beamline_login() {
     printf 'Next: beamline doctor\n' >&2
 }
 
-if [ -n "${BASH_VERSION:-}" ] && [ "${BASH_SOURCE[0]}" = "$0" ]; then
+if { [ -n "${BASH_VERSION:-}" ] && [ "${BASH_SOURCE[0]}" = "$0" ]; } || [ "${ZSH_EVAL_CONTEXT:-}" = toplevel ]; then
     printf 'This was run, and must be sourced to have an effect: source %s\n' "$0" >&2
     exit 2
 fi
-_beamline_login "$@"
-_beamline_login_status=$?
+_beamline_login_status=0
+_beamline_login "$@" || _beamline_login_status=$?
 unset -f _beamline_login
 return "$_beamline_login_status"
