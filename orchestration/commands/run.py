@@ -139,6 +139,10 @@ def reconcile(*, as_json: bool) -> None:
     for each in dead if isinstance(dead, list) else ():
         if isinstance(each, dict):
             click.echo(f"{each['flow']} {each['run']}: {each['action']}")
+    orphans = report["orphans"]
+    for each in orphans if isinstance(orphans, list) else ():
+        if isinstance(each, dict):
+            click.echo(f"{each['step']}, which no run waits for: {each['fate']}")
 
 
 def finish(
