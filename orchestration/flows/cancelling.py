@@ -20,6 +20,7 @@ from orchestration.ledger import Ledger
 from orchestration.ledger.cancel import cancel
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.operations import held
+from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.ledger.service import CancelAnswer
 
 logger = logging.getLogger(__name__)
@@ -72,10 +73,51 @@ def cancel_run(ledger: Ledger, services: Services, run_id: str) -> Mapping[str, 
 
 
 def cancel_scan(ledger: Ledger, services: Services, scan_id: str) -> Mapping[str, CancelAnswer]:
-    """Cancel all that is going on with a scan, runs of Prefect first; the answer for each step."""
+    """Cancel all that is going on with a scan, runs of Prefect first; the answer for each step.
+
+    Then the runs themselves that had no step to be cancelled in, or no process any more: or they would go on, and be
+    started again.
+    """
     still = [operation for operation in ledger.operations.of_scan(scan_id) if operation.state.open]
     still.sort(key=lambda operation: operation.service != "prefect.run")
-    return {operation.step: cancel_operation(ledger, services, operation) for operation in still}
+    answers = {operation.step: cancel_operation(ledger, services, operation) for operation in still}
+    told = {operation.run_id for operation in still} | {operation.handle for operation in still}
+    for run in ledger.runs.of_scan(scan_id):
+        if run.dead(ledger.now()):
+            answers[f"run of {run.flow}"] = _bury(ledger, run)
+        elif run.state is RunState.RUNNING and run.id not in told:
+            answers[f"run of {run.flow}"] = _stop(services, run)
+    return answers
+
+
+def _bury(ledger: Ledger, run: RunRecord) -> CancelAnswer:
+    """A run without a process has nothing to stop; it is written down as cancelled, here and in Prefect."""
+    ledger.runs.finish(run.id, RunState.CANCELLED, errors.Cancelled("cancelled by a person", where=run.id))
+
+    def tell() -> None:
+        with prefect_server() as client:
+            try:
+                known = client.read_flow_run(UUID(run.id))
+            except ObjectNotFound:
+                return
+            if known.state is None or not known.state.is_final():
+                message = "Cancelled by a person; its process was gone"
+                client.set_flow_run_state(known.id, Cancelled(message=message), force=True)
+
+    try:
+        insist(tell, seconds=PATIENCE_SECONDS)
+    except OrchestrationError as doubt:
+        logger.warning("Prefect was not told that run %s was cancelled: %s", run.id, doubt)
+    return CancelAnswer.CANCELLED
+
+
+def _stop(services: Services, run: RunRecord) -> CancelAnswer:
+    """A run that is between two steps."""
+    try:
+        return services.prefect_run.cancel(run.id)
+    except OrchestrationError as doubt:
+        logger.warning("run %s of %s was not cancelled: %s", run.id, run.flow, doubt)
+        return CancelAnswer.UNKNOWN
 
 
 def cancel_operation(ledger: Ledger, services: Services, operation: OperationRecord) -> CancelAnswer:
