@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -75,16 +76,17 @@ def refused(what: str, error: OrchestrationError, health: Health = Health.BROKEN
 def together(looks: Sequence[tuple[str, Look]], *, seconds: float) -> tuple[Check, ...]:
     """All at once; what has not answered after `seconds` is broken, and is not waited for any longer."""
     pool = ThreadPoolExecutor(max_workers=max(1, len(looks)), thread_name_prefix="doctor")
+    until = time.monotonic() + seconds
     try:
         futures = [(what, pool.submit(look)) for what, look in looks]
-        return tuple(_result(what, future, seconds) for what, future in futures)
+        return tuple(_result(what, future, until, seconds) for what, future in futures)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _result(what: str, future: Future[Check], seconds: float) -> Check:
+def _result(what: str, future: Future[Check], until: float, seconds: float) -> Check:
     try:
-        return future.result(timeout=seconds)
+        return future.result(timeout=max(0.0, until - time.monotonic()))
     except TimeoutError:
         return Check(
             what=what,
@@ -94,6 +96,13 @@ def _result(what: str, future: Future[Check], seconds: float) -> Check:
         )
     except OrchestrationError as error:
         return refused(what, error)
+    except Exception as error:  # whatever is wrong with one part, the others are what a person asked for
+        return Check(
+            what=what,
+            health=Health.BROKEN,
+            note=f"an error nobody planned for: {type(error).__name__}: {error}",
+            remedy="report this defect with `beamline doctor --json`",
+        )
 
 
 def named(check: Check, what: str) -> Check:
