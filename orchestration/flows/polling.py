@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from orchestration.errors import InvalidInput, ServiceUnavailable
+from orchestration.errors import ServiceUnavailable
 from orchestration.flows.services import Services
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.service import BulkService, Document, PollSchedule, Request, Running, Status
 from orchestration.ledger.waiting import backoff
-
-logger = logging.getLogger(__name__)
 
 PACE = PollSchedule(first=1.0, fraction=0.01, ceiling=30.0)
 """The end of an operation is noticed within a hundredth of the time that it took; a second, for the shortest."""
@@ -114,19 +111,10 @@ def _items(
     keys: dict[str, list[str]] = {}
     unreadable: list[str] = []
     for record in records:
-        request = _request(services, record)
+        request = services.request_of(record)
         if request is None or record.handle is None:
             unreadable.append(record.key)
             continue
         items[record.handle] = request
         keys.setdefault(record.handle, []).append(record.key)
     return [(request, handle) for handle, request in items.items()], keys, unreadable
-
-
-def _request(services: Services, record: OperationRecord) -> Request | None:
-    """None where the run itself has to look, which asked for it and knows."""
-    try:
-        return services.request_of(record)
-    except InvalidInput as error:
-        logger.warning("%s (%s): its run has to poll itself: %s", record.step, record.key, error)
-        return None

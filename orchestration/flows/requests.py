@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from orchestration.config import Settings
+from orchestration.errors import InvalidInput
 from orchestration.flows.runs import RunRequest
 from orchestration.jobs import JobSpec
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.service import Document, Request
 from orchestration.transfers import DeleteRequest, TransferRequest
+
+logger = logging.getLogger(__name__)
 
 _Parse: TypeAlias = Callable[[Document, Settings], Request]
 
@@ -26,13 +30,15 @@ _PARSERS: Mapping[str, _Parse] = {
 
 
 def request_of(record: OperationRecord, settings: Settings) -> Request | None:
-    """What was asked of the service; None for services that never need it back.
-
-    Raises:
-        InvalidInput: if the ledger's document does not say it, or the settings lack an endpoint that it names.
+    """What was asked of the service; None for services that never need it back, and where it cannot be known (any
+    more), since the settings lack an endpoint that it names: the run that asked has to look for itself.
     """
     parse = _PARSERS.get(record.service.partition("@")[0])
-    return None if parse is None else parse(record.request, settings)
+    try:
+        return None if parse is None else parse(record.request, settings)
+    except InvalidInput as error:
+        logger.warning("%s (%s) cannot be read back: %s", record.step, record.key, error)
+        return None
 
 
 def _transfer(document: Document, settings: Settings) -> TransferRequest:

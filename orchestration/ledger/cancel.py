@@ -77,10 +77,14 @@ class _Cancelling(Generic[R]):
                 logger.warning("%s: the cancellation was not answered: %s", self._record.step, doubt.what)
                 answer = CancelAnswer.UNKNOWN
             closed = not self._rows.get(self._record.key).state.open
-            if closed or answer is CancelAnswer.REFUSED or time.monotonic() + delay > give_up:
+            if closed or answer is CancelAnswer.REFUSED or self._nobody_to_ask() or time.monotonic() + delay > give_up:
                 return answer
             threading.Event().wait(delay)
         return CancelAnswer.UNKNOWN
+
+    def _nobody_to_ask(self) -> bool:
+        """A submission in doubt of which nothing is known that the service could be asked about."""
+        return self._record.handle is None and self._request is None
 
     def _once(self) -> CancelAnswer:
         handle = self._handle()

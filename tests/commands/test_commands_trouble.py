@@ -64,7 +64,7 @@ def test_what_nobody_confirms_can_be_given_up(alone: CommandLine) -> None:
     with Ledger(alone.environment["BEAMLINE_LEDGER_URL"]) as ledger:
         scan = ledger.scans.register(beamline="bl832", path=RelativePath("raw/p/lost.h5"))
         operation = Operation(scan=scan, step="reconstruct", request=spec, destination=beamline, deadline=60.0)
-        ledger.operations.take(operation, dead := Owner.here(), service="scicat.ingest", redo=True)
+        ledger.operations.take(operation, dead := Owner.here(), service="prefect.schedule", redo=True)
         ledger.operations.reserved(operation.key, dead, "a token that the service lost")
         ledger.operations.release(operation.key, dead)
     assert alone.json("cancel", "lost", code=1)["answers"] == {"reconstruct": "unknown"}
