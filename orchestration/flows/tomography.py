@@ -7,7 +7,7 @@ import os
 import posixpath
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -17,7 +17,7 @@ from orchestration.config import ComputeSite, Endpoint, LocalSite, RemoteSite
 from orchestration.errors import OutputMissing
 from orchestration.flows.copying import Dataset
 from orchestration.jobs import JobSpec, Output, OutputKind, Resources
-from orchestration.ledger.copies import CopyRecord, Role
+from orchestration.ledger.copies import CopyRecord, FileEvidence, Role
 from orchestration.ledger.operation import canonical
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.results import Receipt
@@ -220,6 +220,26 @@ def written(outcome: Outcome, path: str) -> Mapping[str, Any]:
     outputs = outcome.evidence.get("outputs")
     found = (each for each in outputs if isinstance(each, dict)) if isinstance(outputs, list) else ()
     return next((each for each in found if each.get("path") == path), {})
+
+
+def as_written(files: Sequence[FileEvidence], output: Mapping[str, Any]) -> bool:
+    """Whether a copy of a result has the `files` that were there when the outputs of the job were checked.
+
+    Told by their number and their bytes; by their content as well where the copy has their SHA-256. Files without any
+    checksum were listed where the copy lies, where there may be others: they tell nothing.
+    """
+    if "size" not in output or not all(file.checksum for file in files):
+        return True
+    if (len(files), sum(file.size for file in files)) != (output.get("files", 1), output["size"]):
+        return False
+    digests = [(file.checksum or "").partition("sha256:")[2] for file in files]
+    known = str(output.get("sha256") or "")
+    if not known or not all(digests):
+        return True
+    if output.get("kind") != OutputKind.DIRECTORY.value:
+        return digests == [known]
+    lines = sorted(f"{digest} {file.size} {file.path}" for digest, file in zip(digests, files, strict=True))
+    return known == hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def receipt(report: Report, raw: CopyRecord, outcome: Outcome, *, site: str) -> Receipt:

@@ -21,7 +21,7 @@ from orchestration.flows.computing import compute
 from orchestration.flows.copying import RAW, Dataset, copy, look, record_source
 from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.starting import checked_parameters
-from orchestration.flows.tomography import Reconstruction, Report, job, receipt, written
+from orchestration.flows.tomography import Reconstruction, Report, as_written, job, receipt, written
 from orchestration.flows.work import Work, working
 from orchestration.ledger.copies import CopyRecord, CopyState
 from orchestration.ledger.operation import Operation
@@ -42,11 +42,16 @@ CHECK_SECONDS = 1800.0
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """What came of a job: the result in the ledger, the job's outcome, and what the job calls its report."""
+    """What came of a job: the result in the ledger, and the job's outcome."""
 
     result: ResultRecord
     outcome: Outcome
-    report: str
+    results: Mapping[RelativePath, str]
+    """What the job calls each of its results."""
+
+    def written(self, path: RelativePath) -> Mapping[str, Any]:
+        """What is known of one result since the end of the job."""
+        return written(self.outcome, self.results[path])
 
 
 def run_reconstruction(
@@ -146,7 +151,7 @@ def reconstruct(work: Work, scan: Scan, site: ComputeSite, raw: CopyRecord, reco
         path=reconstruction.base,
         receipt=receipt(Report.of(outcome, report), raw, outcome, site=site.name),
     )
-    return Made(result=result, outcome=outcome, report=report)
+    return Made(result=result, outcome=outcome, results=results)
 
 
 def _stands(work: Work, at: Endpoint, reconstruction: Reconstruction, report: Mapping[str, Any]) -> bool:
@@ -166,11 +171,13 @@ def bring_back(
     found: list[CopyRecord] = []
     for destination in _homes(work, here):
         found += copy(work, scan, reconstruction.datasets, source=here, destination=destination, version=version)
-    if not _stands(work, here, reconstruction, written(made.outcome, made.report)):
+    same = all(as_written(copied.manifest, made.written(copied.path)) for copied in found)
+    if not same or not _stands(work, here, reconstruction, made.written(reconstruction.report)):
+        work.ledger.operations.expire(made.outcome.record.key)
         raise SourceChanged(
             "somebody else wrote to the folder of these results meanwhile",
             where=f"{here.name}:{reconstruction.base}",
-            next_step="find out who, then start this one again",
+            next_step="find out who, then start this one again: it makes them anew",
         )
     by = made.outcome.record.key
     parts = zip(found, reconstruction.datasets, strict=False)  # the copies on the server come first
