@@ -23,6 +23,9 @@ SOON_SECONDS = 7 * 24 * 3600.0
 TRIAL_SECONDS = 240.0
 """For a job that only says who it is; a queue that is longer than this is doubtful rather than broken."""
 
+NOT_SET = "environment"
+"""Where the error of a credential says that it is, if it is not set."""
+
 _HEALTH = {
     SiteState.UP: Health.WORKS,
     SiteState.DEGRADED: Health.DOUBTFUL,
@@ -39,7 +42,9 @@ def site_check(settings: Settings, site: ComputeSite, *, write: bool) -> Check:
     try:
         state = _condition(settings, site)
     except ConfigError as error:
-        return Check(what=what, parts=(refused("sign-in", error, Health.UNUSED),))
+        # A credential that is not there is nobody's fault yet; one that is refused has run out, mostly.
+        health = Health.UNUSED if error.where == NOT_SET else Health.BROKEN
+        return Check(what=what, parts=(refused("sign-in", error, health),))
     except OrchestrationError as error:
         return Check(what=what, parts=(refused("status", error),))
     parts = [_state(state), *_outages(state), *_clients(site)]

@@ -24,7 +24,7 @@ from orchestration.nersc.script import BatchScript, log_path, outside, start_wit
 from orchestration.nersc.states import note
 from orchestration.nersc.status import NerscStatus
 from orchestration.nersc.submission import UNKNOWN_JOB, Submission
-from orchestration.remote import REPORT, Launch
+from orchestration.remote import CANCEL_MARKER, REPORT, Launch
 
 _TAIL = 4096
 """Bytes of the end of Slurm's log that go into the evidence of a failure."""
@@ -196,7 +196,17 @@ class NerscJobs:
         if self._memory.waited("absent", str(job)) < self.patience.unknown:
             state = f"sacct says {row.state}" if row is not None else "nor does sacct"
             return Running(progress=Progress(note=f"squeue does not list it, {state}; asked again"))
+        if job.token and not self._shut(job.token):
+            return Running(progress=Progress(note="it is thought lost, and is kept from turning up again"))
         return self._settled(job, remains.lost(self._log(remains.log)))
+
+    def _shut(self, token: str) -> bool:
+        """Whether its runner stops at once, should the job turn up after all: it may be submitted again meanwhile."""
+        marker = posixpath.join(outside(self.site, self.site.job_folder), token, CANCEL_MARKER)
+        if self._calls.is_directory(marker):
+            return True
+        self._calls.run(["mkdir", "-p", "--", marker])
+        return False
 
     @staticmethod
     def _may_report(row: Row | None) -> bool:

@@ -22,17 +22,19 @@ ENDING_SECONDS = 60.0
 
 
 @flow(name="nersc_streaming_flow", flow_run_name="nersc_streaming: {walltime}", on_failure=[say_cancelled])
-def nersc_streaming_flow(walltime: timedelta = timedelta(minutes=5)) -> Document:
+def nersc_streaming_flow(walltime: timedelta | float = 300.0) -> Document:
     """Run the streaming reconstruction for as long as `walltime`; it ends then, or when this run is cancelled.
 
+    A number is in seconds; a duration may also be given as ``PT30M``.
     Its progress is in the log. A program that ends by itself with a failure fails this run.
     """
-    with working("nersc_streaming_flow", {"walltime": walltime.total_seconds()}) as work:
-        if not walltime > timedelta(0):
-            raise InvalidInput(f"the walltime must be positive, not {walltime}")
+    seconds = walltime.total_seconds() if isinstance(walltime, timedelta) else walltime
+    with working("nersc_streaming_flow", {"walltime": seconds}) as work:
+        if not seconds > 0:
+            raise InvalidInput(f"the walltime must be positive, not {seconds:g} s")
         streaming, site = _settings(work)
         scan = register(work, f"streaming/{work.run_id}", beamline=work.settings.beamline(BEAMLINE))
-        spec = _session(streaming, site, name=work.run_id, seconds=walltime.total_seconds())
+        spec = _session(streaming, site, name=work.run_id, seconds=seconds)
         operation = Operation(
             scan=scan,
             step=f"stream at {site.name}",
