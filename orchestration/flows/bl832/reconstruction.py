@@ -130,11 +130,13 @@ def reconstruct(work: Work, scan: Scan, site: ComputeSite, raw: CopyRecord, reco
     at, to = work.settings.endpoint(site.raw_endpoint), work.settings.endpoint(site.scratch_endpoint)
     spec, results = job(site, reconstruction, raw, at=at, to=to)
     remote = isinstance(site, RemoteSite)
+    # The farther of both places: a site of the beamline may write its results to a disk that is not the beamline's.
+    at_site = to.place.zone is Zone.BEAMLINE or (remote and site.place.zone is Zone.EXTERNAL)
     operation = Operation(
         scan=scan,
         step=step_at(site.name, reconstruction.parameters),
         request=spec,
-        destination=site.place if to.place.zone is Zone.BEAMLINE or remote else to.place,
+        destination=site.place if at_site else to.place,
         deadline=spec.duration + (CHECK_SECONDS + (spec.start_within or 0.0) if remote else LOCAL_QUEUE_SECONDS),
     )
     outcome = compute(work, operation, site)
