@@ -241,7 +241,7 @@ def test_nothing_is_said_of_a_job_that_nobody_lists_until_it_is_lost(ground: Gro
     status = ended(jobs, spec, "99999 key-9")
     assert isinstance(status, Failed)
     assert type(status.error) is JobLost
-    late = ended(jobs, spec, jobs.submit(spec, "key-9"))
+    late = ended(jobs, spec, jobs.submit(spec, jobs.reserve("key-9")))
     assert isinstance(late, Failed), "what was given up began all the same"
     assert isinstance(late.error, Cancelled)
 
