@@ -227,9 +227,7 @@ class CatalogueRefused(OperationFailed):
 class SiteUnavailable(OperationFailed):
     """Raised when no compute site can take the work now."""
 
-    next_step_default = (
-        "wait until a site is up (`beamline doctor` shows how they are), then start the flow again"
-    )
+    next_step_default = "wait until a site is up (`beamline doctor` shows how they are), then start the flow again"
 
 
 class RunFailed(OperationFailed):
