@@ -25,15 +25,14 @@ os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 
 
 AREAS = ("chaos", "commands", "prefect", "waiting", "siting")
-"""Each has one world or sandbox for all of its tests, which takes long to start: they run in one process, and first."""
+"""Each has one world or sandbox for all of its tests, which takes long to start: they run in one process."""
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if (area := item.path.parent.name) in AREAS:
             item.add_marker(pytest.mark.xdist_group(area))
-    items.sort(key=lambda item: AREAS.index(item.path.parent.name) if item.path.parent.name in AREAS else len(AREAS))
 
 
 def pytest_collection_finish() -> None:

@@ -63,7 +63,9 @@ def test_a_new_file_survives_one_kill_at_each_kind_of_boundary(room: Room) -> No
     assert killed_once_each(room, NEW_FILE_FLOW, kills) == []
 
 
-@pytest.mark.parametrize("flow", [pytest.param(NEW_FILE_FLOW, marks=pytest.mark.slow), LOCAL_FLOW])
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("flow", [NEW_FILE_FLOW, LOCAL_FLOW])
 def test_a_scan_whose_runs_are_killed_one_after_the_other_at_every_kind_of_boundary_completes(
     room: Room, flow: str
 ) -> None:

@@ -81,6 +81,11 @@ class Bandwidth:
             self.free_at = max(self.free_at, moment) + (size / rate if rate > 0 else 0.0)
             return self.free_at - moment if rate > 0 else 0.0
 
+    def clear(self) -> None:
+        """Nobody has to wait for what was reserved under another limit."""
+        with self.lock:
+            self.free_at = 0.0
+
 
 class Collection:
     """One collection: paths in it are absolute, ``/`` is its directory, ``~`` too."""
@@ -106,7 +111,9 @@ class Collection:
         return self.settings.kind == "personal"
 
     def switch(self, document: Document) -> Switches:
-        self.switches = self.switches.changed(document)
+        before, self.switches = self.switches, self.switches.changed(document)
+        if self.switches.bandwidth != before.bandwidth:
+            self.bandwidth.clear()
         self._store.put(_SWITCHES, self.id, self.switches.document())
         return self.switches
 

@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     base = out / (named[0] if named else f"rec{scan.stem}")
     base.mkdir(parents=True, exist_ok=True)
     for number in range(3):
-        (base / f"{scan.stem}_{number:05}.tiff").write_bytes(content[:2000])
+        (base / f"{base.name[:200]}_{number:05}.tiff").write_bytes(content[:2000])
     _folder(out / f"{base.name}.zarr", "zarr.json", b'{"zarr_format": 3}')
     _folder(out / f"{base.name}.preview", "slice_xy.png", PNG)
     report = {"parameters": {"center": 8.0}, "versions": {"program": "1"}, "timings": {"total": 0.0}}

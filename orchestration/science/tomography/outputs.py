@@ -14,7 +14,7 @@ from orchestration.science.errors import ParametersInvalid
 from orchestration.science.tomography.parameters import Parameters
 from orchestration.science.tomography.pipeline import circle
 from orchestration.science.tomography.preview import Picture, write_png
-from orchestration.science.tomography.staging import check_name, publish
+from orchestration.science.tomography.staging import check_name, fits, publish
 from orchestration.science.tomography.volume import VolumeShape, VolumeWriter
 
 Float32 = NDArray[np.float32]
@@ -29,16 +29,18 @@ class Names:
     out: Path
     name: str
     stem: str
-    """Of the scan: slices and pictures are called after it."""
+    """Of the scan: slices and pictures are called after it, if that is not too long a name."""
 
     @classmethod
     def of(cls, scan: Path, *, out: Path, name: str = "") -> Names:
         """Raises ParametersInvalid if `name` is not that of a file, NameTooLong if no file can be called so."""
         if name and (name != Path(name).name or name.startswith(".")):
             raise ParametersInvalid(f"{name!r} cannot name a result: it must be one plain name", where="--name")
+        if name:
+            check_name(name)
+            return cls(out=out, name=name, stem=scan.stem if fits(scan.stem) else name)
         check_name(scan.stem)
-        check_name(name)
-        return cls(out=out, name=name or f"rec{scan.stem}", stem=scan.stem)
+        return cls(out=out, name=f"rec{scan.stem}", stem=scan.stem)
 
     @property
     def tiff(self) -> Path:

@@ -27,10 +27,15 @@ _EXCHANGE = 2
 _HERE = -100
 
 
+def fits(stem: str) -> bool:
+    """Whether the longest name that is made of it fits a file system."""
+    return len(f"{stem}_00000.tiff".encode()) <= MAX_NAME_BYTES
+
+
 def check_name(stem: str) -> None:
     """Raise `NameTooLong` when the longest name made of a scan's stem would not fit a file system."""
     longest = f"{stem}_00000.tiff"
-    if len(longest.encode()) > MAX_NAME_BYTES:
+    if not fits(stem):
         what = f"the results' name {longest[:40]!r}... has {len(longest.encode())} bytes, over {MAX_NAME_BYTES}"
         raise NameTooLong(what, where=stem[:60])
 
