@@ -29,7 +29,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@for area in tests/*/; do MYPYPATH=$$area $(BIN)/mypy $$area || exit 1; done
+	@for area in tests/*/; do MYPYPATH=$$area:tests/chaos $(BIN)/mypy $$area || exit 1; done
 	$(BIN)/lint-imports
 	$(MAKE) test
 

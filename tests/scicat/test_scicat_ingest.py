@@ -18,7 +18,7 @@ from orchestration.config import ScicatSettings
 from orchestration.errors import CatalogueRefused, ConfigError, ServiceUnavailable
 from orchestration.ledger import Ledger
 from orchestration.ledger.perform import perform
-from orchestration.ledger.service import CancelAnswer, Failed, Running, Succeeded
+from orchestration.ledger.service import CancelAnswer, Failed, Succeeded
 from orchestration.sandbox.testing import RunningFacility
 from orchestration.scicat import (
     Attachment,
