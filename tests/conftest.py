@@ -24,17 +24,6 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 
 
-AREAS = ("chaos", "commands", "prefect", "waiting", "siting")
-"""Each has one world or sandbox for all of its tests, which takes long to start: they run in one process."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if (area := item.path.parent.name) in AREAS:
-            item.add_marker(pytest.mark.xdist_group(area))
-
-
 def pytest_collection_finish() -> None:
     """Away from the project's folder: a sandbox that runs there, or a .env, must not be found by what is shared."""
     os.chdir(tempfile.mkdtemp(prefix="beamline-tests-"))
