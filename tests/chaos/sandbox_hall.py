@@ -25,7 +25,7 @@ from orchestration.sandbox.trials.world import write_scan
 
 T = TypeVar("T")
 
-SLOW = 8_000.0
+SLOW = 2_500.0
 """Bytes per second: a scan of these tests takes some seconds to move."""
 
 
