@@ -111,7 +111,7 @@ def kill(hall: Hall, name: str) -> None:
 
 
 def test_parent_and_child_wait_without_a_process_and_go_on(hall: Hall) -> None:
-    file_path, parent, child = suspended_dispatcher(hall, "suspended.h5")
+    file_path, parent, child = suspended_dispatcher(hall, "parent_and_child.h5")
     hall.bandwidth(0.0)
     wait_for(lambda: hall.state(child) == "COMPLETED", seconds=120.0)
     wait_for(lambda: hall.state(parent) == "COMPLETED", seconds=150.0)
@@ -120,7 +120,7 @@ def test_parent_and_child_wait_without_a_process_and_go_on(hall: Hall) -> None:
 
 
 def test_cancelling_a_suspended_run_cancels_its_transfer(hall: Hall) -> None:
-    file_path, run = suspended_move(hall, "cancelled_while_suspended.h5")
+    file_path, run = suspended_move(hall, "cancelled_meanwhile.h5")
     hall.cancel(run)
     assert hall.state(run) == "CANCELLED"
     wait_for(lambda: hall.record(run).state is RunState.CANCELLED, seconds=30.0)
