@@ -137,7 +137,7 @@ def test_jobs(ground: Ground, api: httpx.Client, version: int) -> None:
     job = api.post(f"compute/job/{CLUSTER}", json=spec).json()["id"]
     one = f"compute/status/{CLUSTER}/{job}"
     assert api.get(one, params={"include_spec": True}).json()["job_spec"] == spec
-    assert api.get(one).json()["status"]["state"] == "held"
+    until(lambda: api.get(one).json()["status"]["state"] == "held")
     renamed = spec | {"name": f"{ground.folder.name} two"}
     assert api.put(f"compute/job/{CLUSTER}/{job}", json=renamed).status_code == OK
     many = f"compute/status/{CLUSTER}"
