@@ -22,6 +22,7 @@ from orchestration import config
 from orchestration.config import Beamline, Settings
 from orchestration.errors import Cancelled, OrchestrationError
 from orchestration.flows.cancelling import cancel_run, cancelling
+from orchestration.flows.links import controlled
 from orchestration.flows.services import Services
 from orchestration.flows.side_by_side import current_branch, side_by_side
 from orchestration.flows.suspending import Suspension
@@ -205,9 +206,9 @@ def register(
 ) -> Scan:
     """Make the scan known to the ledger, and this run as the one that carries it."""
     path = beamline.relative(file_path)
-    scan = work.ledger.scans.register(
-        beamline=beamline.id, path=path, export_controlled=is_export_control, fingerprint=fingerprint
-    )
+    acquisition = work.settings.endpoint(beamline.acquisition)
+    flag = controlled(work.ledger, beamline, acquisition, path, told=is_export_control)
+    scan = work.ledger.scans.register(beamline=beamline.id, path=path, export_controlled=flag, fingerprint=fingerprint)
     work.ledger.runs.carries(work.run_id, scan.id)
     return scan
 

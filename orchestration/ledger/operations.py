@@ -285,8 +285,14 @@ class Operations:
         flagged = connection.execute(select(scans.c.export_controlled).where(where)).scalar_one_or_none()
         if flagged is None:
             raise UnknownName(f"scan {operation.scan.id} is not registered in the ledger")
-        # One flag is enough, whether the ledger has it or only this caller does.
-        controlled = flagged or operation.scan.export_controlled
+        # One flag is enough, whether the ledger has it or only this caller does, or it is that of a file in a folder.
+        within = scans.c.path.startswith(f"{operation.scan.path}/", autoescape=True)
+        inside = select(scans.c.id).where(
+            scans.c.beamline == operation.scan.beamline, scans.c.export_controlled, within
+        )
+        controlled = (
+            flagged or operation.scan.export_controlled or connection.execute(inside.limit(1)).first() is not None
+        )
         request = operation.request
         for place in (operation.destination, *([request.place] if isinstance(request, Placed) else [])):
             permit(scan=operation.scan.path.text, export_controlled=controlled, destination=place)

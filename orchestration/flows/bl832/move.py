@@ -13,10 +13,10 @@ from itertools import pairwise
 from prefect import flow
 
 from orchestration.config import Endpoint
-from orchestration.errors import SourceChanged
+from orchestration.errors import ScanUnreadable, SourceChanged
 from orchestration.flows.bl832.ingest import ingest_raw
 from orchestration.flows.cancelling import say_cancelled
-from orchestration.flows.copying import RAW, Dataset, copy, fingerprint, record_source
+from orchestration.flows.copying import RAW, Dataset, copy, fingerprint, look, record_source
 from orchestration.flows.main import command
 from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.work import Work, register, working
@@ -24,6 +24,7 @@ from orchestration.ledger.copies import CopyRecord
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document
 from orchestration.paths import RelativePath
+from orchestration.transfers import FileFacts
 
 BEAMLINE = "bl832"
 
@@ -47,21 +48,36 @@ def process_new_832_file_flow(file_path: str, is_export_control: bool = False, s
         if scan.export_controlled:
             work.logger.warning("export-controlled: nothing leaves the beamline, and no catalogue entry is made")
         else:
-            pid = ingest_raw(work, scan)
+            pid = ingest_raw(work, scan).pid
         for present in copies:
             schedule_pruning(work, scan, present)
         return {"scan": scan.id, "copies": [present.endpoint for present in copies], "pid": pid}
 
 
 def register_scan(work: Work, file_path: str, *, is_export_control: bool = False) -> Scan:
-    """The scan, and the version of its file that acquisition has now."""
+    """The scan, and the version of its file that acquisition has now.
+
+    Raises:
+        ScanUnreadable: if this is a folder: a scan of 8.3.2 is one file.
+    """
     beamline = work.settings.beamline(BEAMLINE)
     acquisition = work.settings.endpoint(beamline.acquisition)
     path = beamline.relative(file_path)
     scan = register(work, file_path, beamline=beamline, is_export_control=is_export_control)
-    if version := fingerprint(work, acquisition, path):
-        scan = register(work, file_path, beamline=beamline, fingerprint=version)
-    return scan
+    facts = look(work, acquisition, path)
+    if facts is None:
+        return scan
+    demand_file(facts, acquisition, path)
+    return register(work, file_path, beamline=beamline, fingerprint=facts.version)
+
+
+def demand_file(facts: FileFacts, endpoint: Endpoint, path: RelativePath) -> None:
+    if facts.is_directory:
+        raise ScanUnreadable(
+            f"{path} is a folder, and a scan of 8.3.2 is one file",
+            where=f"{endpoint.name}:{path}",
+            next_step="start the flow for each file in it that is a scan",
+        )
 
 
 def move(work: Work, scan: Scan, *, send_to_nersc: bool) -> list[CopyRecord]:
