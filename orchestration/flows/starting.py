@@ -85,7 +85,9 @@ def demand_server() -> None:
 
 
 def checked_parameters(chosen: Mapping[str, Json]) -> Document:
-    """Parameters of a reconstruction that its program will accept.
+    """Parameters of a reconstruction that its program will accept, in one spelling for what is one reconstruction.
+
+    10 is 10.0 where a number may have a fraction, and what is the default anyway is left out.
 
     Raises:
         InvalidInput: naming the first that it will not, before anything is started.
@@ -102,10 +104,9 @@ def checked_parameters(chosen: Mapping[str, Json]) -> Document:
                 next_step=f"choose among {', '.join(each for each in known if each not in _ALWAYS_WRITTEN)}",
             )
     try:
-        Parameters(**dict(chosen))  # type: ignore[arg-type]
+        return Parameters(**dict(chosen)).chosen  # type: ignore[arg-type]
     except ParametersInvalid as error:
         raise InvalidInput(error.what, where="--set", next_step=_by_hand()) from error
-    return dict(chosen)
 
 
 def _by_hand() -> str:

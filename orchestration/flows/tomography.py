@@ -30,8 +30,8 @@ LOCAL = "local"
 USUAL_SUFFIX = ".h5"
 OTHER_SUFFIX = ".hdf5"
 
-MAX_BASE_BYTES = MAX_NAME_BYTES - len(".preview")
-"""Longest name of a folder of slices beside which the other results have room for theirs."""
+MAX_BASE_BYTES = MAX_NAME_BYTES - len("_00000.tiff")
+"""Longest name of a folder of slices in which these, and beside which the other results, have room for theirs."""
 
 MIN_SECONDS = 900.0
 FLOOR_BYTES_PER_SECOND = 0.5e6
@@ -59,17 +59,24 @@ class Reconstruction:
 
         What comes from another site, has other parameters or is asked for again is called after that as well: no two
         reconstructions write to the same place, whether they run one after the other or at once. Where that would not
-        keep two scans apart, or be too long, the name ends with eight digits for the raw file.
+        keep two scans apart, or be too long, the name ends with a digest of the raw file's path.
         """
         suffix = self._suffix.lstrip(".") if self._suffix != USUAL_SUFFIX else ""
         tail = [suffix, "" if self.site == LOCAL else self.site, self.variant]
         name = "_".join(part for part in (f"rec{self.raw.stem}", *tail) if part)
         if self._ambiguous or len(name.encode()) > MAX_BASE_BYTES:
-            tail.append(hashlib.sha256(self.raw.text.encode()).hexdigest()[:8])
+            tail.append(_digest("r", self.raw.text))
             end = "".join(f"_{part}" for part in tail if part)[-MAX_BASE_BYTES // 2 :]
             room = MAX_BASE_BYTES - len(end.encode())
             name = f"rec{self.raw.stem}".encode()[:room].decode(errors="ignore") + end
-        return self.raw.beside(name)
+        return self._folder / name if self._folder else RelativePath(name)
+
+    @property
+    def _folder(self) -> RelativePath | None:
+        """That of the raw file; beside it where its name is one that results of another scan could have."""
+        parts = self.raw.pure.parts[:-1]
+        names = [f"_{part}" if part.startswith("rec") else part for part in parts]
+        return RelativePath("/".join(names)) if names else None
 
     @property
     def _suffix(self) -> str:
@@ -79,18 +86,20 @@ class Reconstruction:
     def _ambiguous(self) -> bool:
         """Whether the results of another scan could have the name that these would have.
 
-        ``a_nersc.h5`` would be at home what ``a.h5`` is at NERSC, and ``a.zarr.h5`` what belongs to ``a.h5``.
+        ``a_nersc.h5`` would be at home what ``a.h5`` is at NERSC, ``a_p0a1b2c3d.h5`` what it is with parameters of that
+        digest, ``a.zarr.h5`` what belongs to ``a.h5``, and a scan in the folder ``reca`` lies among its slices.
         """
         named = "|".join(map(re.escape, {*self.sites, OTHER_SUFFIX.lstrip(".")}))
-        taken = re.search(rf"(_({named})(_[0-9a-f]{{8}})?|\.zarr|\.preview|\.json)$", self.raw.stem)
-        return taken is not None or self._suffix not in (USUAL_SUFFIX, OTHER_SUFFIX)
+        taken = re.search(rf"(_({named}|[pr][0-9a-f]{{8}})|\.zarr|\.preview|\.json)$", self.raw.stem)
+        inside = any(part.startswith(("rec", "_rec")) for part in self.raw.pure.parts[:-1])
+        return taken is not None or inside or self._suffix not in (USUAL_SUFFIX, OTHER_SUFFIX)
 
     @property
     def variant(self) -> str:
-        """Eight digits for the parameters and the request; empty for the defaults, asked for the first time."""
+        """A digest of the parameters and the request; empty for the defaults, asked for the first time."""
         if not self.parameters and not self.request:
             return ""
-        return hashlib.sha256(canonical([dict(self.parameters), self.request]).encode()).hexdigest()[:8]
+        return _digest("p", canonical([dict(self.parameters), self.request]))
 
     @property
     def tiff(self) -> RelativePath:
@@ -115,17 +124,25 @@ class Reconstruction:
         return tuple(Dataset(name=name, path=path, role=Role.CACHE) for name, path in parts.items())
 
 
+def _digest(kind: str, text: str) -> str:
+    """Part of a name; `kind` keeps it from being taken for a date, with which many scans end."""
+    return kind + hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
 def job(
-    site: ComputeSite, reconstruction: Reconstruction, raw: CopyRecord, *, at: Endpoint, to: Endpoint
+    site: ComputeSite, reconstruction: Reconstruction, *, size: int, at: Endpoint, to: Endpoint
 ) -> tuple[JobSpec, Mapping[RelativePath, str]]:
-    """The job at a site, with raw and scratch endpoints `at` and `to`; and what it calls each of its results."""
+    """The job at a site, with raw and scratch endpoints `at` and `to`; and what it calls each of its results.
+
+    `size` is that of the raw file, in bytes.
+    """
     seen = partial(_path, site, to)
     results = {part.path: seen(part.path) for part in reconstruction.datasets}
     folder = posixpath.dirname(seen(reconstruction.base))
     arguments = ["-m", "orchestration.science", "tomography", "reconstruct", f"--out={folder}"]
     arguments.append(f"--name={reconstruction.base.name}")
     arguments += [_option(name, value) for name, value in sorted(reconstruction.parameters.items())]
-    arguments += ["--", _path(site, at, raw.path)]
+    arguments += ["--", _path(site, at, reconstruction.raw)]
     common = {
         "arguments": tuple(arguments),
         "directory": folder,
@@ -133,7 +150,7 @@ def job(
         "environment": {"BEAMLINE_REQUEST": reconstruction.request} if reconstruction.request else {},
         "name": f"reconstruct {reconstruction.raw.name}",
     }
-    spec = _local(site, raw, common) if isinstance(site, LocalSite) else _remote(site, raw, common)
+    spec = _local(site, size, common) if isinstance(site, LocalSite) else _remote(site, size, common)
     return spec, results
 
 
@@ -158,19 +175,19 @@ def job_seconds(site: LocalSite | RemoteSite, size: int) -> float:
     return site.walltime.seconds(size)
 
 
-def _local(site: LocalSite, raw: CopyRecord, common: dict[str, Any]) -> JobSpec:
+def _local(site: LocalSite, size: int, common: dict[str, Any]) -> JobSpec:
     return JobSpec(
         executable=site.python or sys.executable,
-        duration=job_seconds(site, raw.size),
+        duration=job_seconds(site, size),
         resources=Resources(cores=site.cores or os.cpu_count() or 1, memory=site.memory),
         **common,
     )
 
 
-def _remote(site: RemoteSite, raw: CopyRecord, common: dict[str, Any]) -> JobSpec:
+def _remote(site: RemoteSite, size: int, common: dict[str, Any]) -> JobSpec:
     return JobSpec(
         executable=site.python,
-        duration=job_seconds(site, raw.size),
+        duration=job_seconds(site, size),
         resources=Resources(
             nodes=site.nodes, cores=site.cores, gpus=site.gpus, memory=site.memory, exclusive=site.exclusive
         ),

@@ -12,7 +12,8 @@ from orchestration.errors import ExportControlled, InvalidInput
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.starting import checked_parameters
 from orchestration.ledger import Ledger
-from orchestration.ledger.operation import Operation
+from orchestration.ledger.operation import Operation, canonical
+from orchestration.ledger.service import Document
 from orchestration.paths import RelativePath
 from orchestration.policy import Place, Zone
 from orchestration.transfers import TransferRequest
@@ -41,6 +42,18 @@ def test_a_place_that_the_caller_calls_the_beamline_is_not_taken_for_it(tmp_path
 def test_options_of_the_program_are_no_parameters(name: str) -> None:
     with pytest.raises(InvalidInput, match="no parameter"):
         checked_parameters({name: "/elsewhere"})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"center": 10}, {"center": 10.0}),
+        ({"filter": "ramp", "center": None}, {}),
+        ({"threads": 2, "mask": False}, {"mask": False, "threads": 2}),
+    ],
+)
+def test_equal_parameters_have_one_spelling(one: Document, other: Document) -> None:
+    assert canonical(checked_parameters(one)) == canonical(checked_parameters(other))
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,17 @@ class Parameters:
             what = f"last_row {self.last_row} is above first_row {self.first_row}"
             raise ParametersInvalid(what, where="parameters")
 
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """Those that are not the defaults; equal choices have one spelling."""
+        values = {item.name: _plain(item, getattr(self, item.name)) for item in dataclasses.fields(self)}
+        defaults = {item.name: item.default for item in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def _plain(item: dataclasses.Field[Any], value: Any) -> Any:
+    return float(value) if float in kinds(item)[0] and isinstance(value, int) else value
+
 
 def kinds(item: dataclasses.Field[Any]) -> tuple[tuple[type, ...], tuple[str, ...]]:
     """The types that a field takes (float takes whole numbers too), and its choices if it has any."""
