@@ -118,7 +118,7 @@ def _change(copy: CopyRecord, facts: FileFacts | None) -> str:
     """
     if facts is None:
         return ""
-    known, found = _sizes(copy.manifest), _found_sizes(facts)
+    known, found = _sizes(copy.manifest), facts.sizes
     if any(known.get(path) != size for path, size in found.items()):
         return "what stands there is not what was verified"
     # The version of an original is that of its file. Elsewhere, the time of change must do.
@@ -152,7 +152,7 @@ def _doubt(copy: CopyRecord, other: CopyRecord, *, settings: Settings, look: Loo
     facts = look(endpoint, other.path)
     if facts is None:
         return "it is not there any more"
-    if _sizes(other.manifest) != _found_sizes(facts):
+    if _sizes(other.manifest) != facts.sizes:
         return "its files are not those that were verified"
     if facts.modified > other.verified_at + CLOCK_SLACK_SECONDS:
         return "it was changed after it was verified"
@@ -179,7 +179,3 @@ def _algorithm(checksum: str) -> str:
 
 def _sizes(manifest: Sequence[FileEvidence]) -> dict[str, int]:
     return {entry.path: entry.size for entry in manifest}
-
-
-def _found_sizes(facts: FileFacts) -> dict[str, int]:
-    return dict(facts.manifest) if facts.is_directory else {"": facts.size}

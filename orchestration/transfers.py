@@ -149,6 +149,11 @@ class FileFacts:
         """Tells this version of a file from the next that is written under its name."""
         return f"{self.size}:{self.modified:.0f}"
 
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """The size of each file by its path below this one; a file by itself has the empty path."""
+        return dict(self.manifest) if self.is_directory else {"": self.size}
+
 
 def _identity(endpoint: Endpoint) -> Json:
     return str(endpoint.uuid) if endpoint.uuid else endpoint.name

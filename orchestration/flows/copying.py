@@ -87,8 +87,18 @@ def _stands(work: Work, outcome: Outcome, item: TransferItem, destination: Endpo
     facts = look(work, destination, item.destination)
     if facts is None or not outcome.evidence.get("manifest_complete", False):
         return facts is not None
-    found = dict(facts.manifest) if facts.is_directory else {"": facts.size}
-    return all(found.get(entry.path) == entry.size for entry in manifest_of(work, outcome, item, destination))
+    return _has(facts, manifest_of(work, outcome, item, destination))
+
+
+def whole(work: Work, endpoint: Endpoint, known: CopyRecord) -> bool:
+    """Whether a copy is still there, as far as its sizes tell."""
+    facts = look(work, endpoint, known.path)
+    return facts is not None and _has(facts, known.manifest)
+
+
+def _has(facts: FileFacts, manifest: Sequence[FileEvidence]) -> bool:
+    found = facts.sizes
+    return all(found.get(entry.path) == entry.size for entry in manifest)
 
 
 def mover(work: Work, scan: Scan, source: Endpoint, destination: Endpoint) -> Service[TransferRequest]:
@@ -142,12 +152,8 @@ def record_source(
     source: Endpoint,
     path: RelativePath,
     role: Role = Role.ORIGINAL,
-    verified_by: str | None = None,
 ) -> CopyRecord:
-    """What a copy was made from is as good as the copy, which was just verified against it.
-
-    `verified_by` is the operation that made the source, if one did: when the source is deleted, that is undone too.
-    """
+    """What a copy was made from is as good as the copy, which was just verified against it."""
     return work.ledger.copies.record(
         scan_id=scan.id,
         dataset=copied.dataset,
@@ -156,7 +162,7 @@ def record_source(
         role=role,
         manifest=copied.manifest,
         method=f"source of a verified copy ({copied.method})",
-        verified_by=verified_by,
+        verified_by=None,
         version=copied.version,
         verified_at=copied.verified_at,
     )

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from orchestration.errors import InvalidInput, SourceMissing
 from orchestration.ledger.service import Document, Json
@@ -80,6 +80,35 @@ class RawDataset(Dataset):
     data_format: str = ""
     sample_id: str = ""
     instrument_id: str = ""
+
+    @classmethod
+    def parse(cls, payload: Mapping[str, Any]) -> RawDataset:
+        """The record back from its payload, as the ledger keeps it.
+
+        Raises:
+            InvalidInput: if this is not the payload of a raw record.
+        """
+        try:
+            return cls(
+                name=payload["datasetName"],
+                owner=payload["owner"],
+                contact_email=payload["contactEmail"],
+                owner_group=payload["ownerGroup"],
+                source_folder=payload["sourceFolder"],
+                creation_time=datetime.fromisoformat(payload["creationTime"]),
+                access_groups=tuple(payload["accessGroups"]),
+                description=payload.get("description", ""),
+                keywords=tuple(payload["keywords"]),
+                proposal_id=payload.get("proposalId", ""),
+                scientific_metadata=payload["scientificMetadata"],
+                principal_investigator=payload["principalInvestigator"],
+                creation_location=payload["creationLocation"],
+                data_format=payload.get("dataFormat", ""),
+                sample_id=payload.get("sampleId", ""),
+                instrument_id=payload.get("instrumentId", ""),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(f"this is not the payload of a raw record: {error!r}") from error
 
     def payload(self) -> Document:
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 
 from orchestration.config import CatalogueDefaults
+from orchestration.errors import InvalidInput
 from orchestration.flows.bl832.metadata import ScanMetadata, read_metadata
 from orchestration.flows.bl832.records import Product, derived_request, raw_dataset, raw_identity, raw_request
 from orchestration.flows.thumbnail import projection_thumbnail
-from orchestration.scicat import DataFile, dataset_pid, files_below
+from orchestration.scicat import DataFile, RawDataset, dataset_pid, files_below
 
 TAKEN = datetime(2026, 3, 1, 9, 4, 5, tzinfo=UTC)
 
@@ -105,8 +107,8 @@ def test_a_scan_of_another_beamlines_name_is_readable_by_both(metadata: ScanMeta
 
 
 def test_the_pid_depends_on_the_scan_and_the_kind_alone(metadata: ScanMetadata, product: Product) -> None:
-    raw = raw_request(metadata, scan_id="s1", source_folder="/a")
-    again = raw_request(replace(metadata, size=2000), scan_id="s1", source_folder="/b")
+    raw = raw_request(metadata, raw_dataset(metadata, source_folder="/a"), scan_id="s1")
+    again = raw_request(replace(metadata, size=2000), raw_dataset(metadata, source_folder="/b"), scan_id="s1")
     assert raw.identity == again.identity == raw_identity("s1")
     assert raw.document() != again.document()
     record = raw_dataset(metadata, source_folder="/a")
@@ -144,7 +146,9 @@ def test_a_scan_with_no_metadata_groups_at_all_gives_a_whole_request(tmp_path: P
         file["/measurement/sample/name"] = "tooth"
     found = read_metadata(path)
     thumbnail = projection_thumbnail(path)
-    request = raw_request(found, scan_id="s1", source_folder="/data/raw", thumbnail=thumbnail, checksum="ab" * 32)
+    request = raw_request(
+        found, raw_dataset(found, source_folder="/data/raw"), scan_id="s1", thumbnail=thumbnail, checksum="ab" * 32
+    )
     assert request.size == path.stat().st_size
     assert request.files[0].path == "tooth.h5"
     assert request.attachments[0].caption == "raw image"
@@ -160,3 +164,11 @@ def test_a_result_on_disk_is_listed_whole(tmp_path: Path, metadata: ScanMetadata
     request = derived_request(listed, scan_id="s1", raw=raw, raw_pid="p")
     assert [file.path for file in request.files] == ["rec_00000.tiff", "rec_00001.tiff", "rec_00002.tiff"]
     assert request.size == 3
+
+
+def test_the_record_of_a_scan_comes_back_from_the_ledger_as_it_was(metadata: ScanMetadata) -> None:
+    record = raw_dataset(metadata, source_folder="/data/raw")
+    stored = json.loads(json.dumps(raw_request(metadata, record, scan_id="s1").document()["record"]))
+    assert RawDataset.parse(stored).payload() == record.payload()
+    with pytest.raises(InvalidInput, match="not the payload"):
+        RawDataset.parse({"datasetName": "x"})

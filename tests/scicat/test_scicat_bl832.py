@@ -41,9 +41,8 @@ def test_a_scan_and_its_result_are_catalogued_and_linked(
 ) -> None:
     path = write_scan(tmp_path / "20260301_bone.h5")
     metadata = read_metadata(path)
-    raw = raw_request(
-        metadata, scan_id="s1", source_folder="/data/raw/ALS-01234", thumbnail=projection_thumbnail(path), checksum="ab"
-    )
+    record = raw_dataset(metadata, source_folder="/data/raw/ALS-01234")
+    raw = raw_request(metadata, record, scan_id="s1", thumbnail=projection_thumbnail(path), checksum="ab")
     raw_pid = service.submit(raw, "token")
     product = Product(
         kind="zarr",
@@ -54,7 +53,6 @@ def test_a_scan_and_its_result_are_catalogued_and_linked(
         parameters={"center": 1021.5, "angles": None},
         thumbnail=data_uri(png(np.eye(64, dtype=np.uint8))),
     )
-    record = raw_dataset(metadata, source_folder="/data/raw/ALS-01234")
     derived = derived_request(product, scan_id="s1", raw=record, raw_pid=raw_pid)
     assert isinstance(service.poll(raw, raw_pid), Succeeded)
     assert isinstance(service.poll(derived, service.submit(derived, "token")), Succeeded)

@@ -15,12 +15,19 @@ SITE = "alcf"
 
 
 @flow(name="alcf_recon_flow", flow_run_name="alcf_recon: {file_path}", on_failure=[say_cancelled])
-def alcf_recon_flow(file_path: str, parameters: dict[str, Any] | None = None, request: str = "") -> Document:
+def alcf_recon_flow(
+    file_path: str,
+    parameters: dict[str, Any] | None = None,
+    request: str = "",
+    is_export_control: bool = False,
+) -> Document:
     """Reconstruct a scan at ALCF, bring the results to the beamline's server, and catalogue them.
 
-    `parameters` and `request` are those of `local_recon_flow`.
+    The other parameters are those of `local_recon_flow`.
     """
-    return run_reconstruction("alcf_recon_flow", SITE, file_path, parameters, request)
+    return run_reconstruction(
+        "alcf_recon_flow", SITE, file_path, parameters, request, is_export_control=is_export_control
+    )
 
 
 if __name__ == "__main__":

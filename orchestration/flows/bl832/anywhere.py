@@ -30,12 +30,16 @@ from orchestration.ledger.service import Document
 
 @flow(name="any_recon_flow", flow_run_name="any_recon: {file_path}", on_failure=[say_cancelled])
 def any_recon_flow(
-    file_path: str, parameters: dict[str, Any] | None = None, request: str = "", site: str = ""
+    file_path: str,
+    parameters: dict[str, Any] | None = None,
+    request: str = "",
+    site: str = "",
+    is_export_control: bool = False,
 ) -> Document:
     """Reconstruct a scan at the site that can take it, bring the results to the beamline's server, and catalogue them.
 
     `site` pins the run to one site; without it, the sites of the beamline are weighed. A reconstruction that has not
-    begun goes to the next site when its own goes down, and never runs at two. `parameters` and `request` are those of
+    begun goes to the next site when its own goes down, and never runs at two. The other parameters are those of
     `local_recon_flow`.
     """
     given: Document = {
@@ -43,17 +47,18 @@ def any_recon_flow(
         "parameters": dict(parameters or {}),
         "request": request,
         "site": site,
+        "is_export_control": is_export_control,
     }
     with working("any_recon_flow", given) as work:
-        checked_parameters(parameters or {})  # any other would be an option of the program, such as where it writes
-        scan = register_scan(work, file_path)
-        piece = _piece(work, scan, parameters or {}, request, site)
+        chosen = checked_parameters(parameters or {})  # any other would be an option of the program
+        scan = register_scan(work, file_path, is_export_control=is_export_control)
+        piece = _piece(work, scan, chosen, request, site)
         return wherever(
             work,
             piece,
             candidates=work.settings.beamline(BEAMLINE).sites,
             pin=site,
-            do=lambda name: reconstruct_at(work, scan, name, parameters=parameters or {}, request=request),
+            do=lambda name: reconstruct_at(work, scan, name, parameters=chosen, request=request),
         )
 
 

@@ -4,61 +4,85 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from orchestration.config import Endpoint
+from orchestration.config import ComputeSite, Endpoint
 from orchestration.errors import ConfigError
 from orchestration.flows.bl832.metadata import ScanMetadata, read_metadata
-from orchestration.flows.bl832.records import Product, derived_request, raw_dataset, raw_request
+from orchestration.flows.bl832.records import Product, derived_request, raw_dataset, raw_identity, raw_request
 from orchestration.flows.copying import RAW
 from orchestration.flows.thumbnail import picture_thumbnail, projection_thumbnail
 from orchestration.flows.tomography import Reconstruction
 from orchestration.flows.work import Work
 from orchestration.ledger.copies import CopyRecord, CopyState
-from orchestration.ledger.operation import Operation
+from orchestration.ledger.operation import Operation, OperationState
 from orchestration.ledger.results import ResultRecord
 from orchestration.ledger.scan import Scan
 from orchestration.paths import RelativePath
-from orchestration.scicat import CATALOGUE, DataFile, IngestRequest
+from orchestration.scicat import CATALOGUE, DataFile, IngestRequest, RawDataset
 
 DEADLINE_SECONDS = 6 * 3600.0
 
 SLICE_PICTURE = "slice_xy.png"
 
 
-def ingest_raw(work: Work, scan: Scan) -> str:
-    """The record of the scan itself; returns its PID."""
+@dataclass(frozen=True)
+class Catalogued:
+    """The record of a scan, and the PID under which the catalogue has it."""
+
+    pid: str
+    record: RawDataset
+
+
+def ingest_raw(work: Work, scan: Scan) -> Catalogued:
+    """The record of the scan itself: made of its file where that can be read from here, or as it was made before.
+
+    Raises:
+        ConfigError: if it was not made before, and no endpoint that has the file is mounted here.
+    """
+    file = _seen_from_here(work, scan)
+    known = _catalogued(work, scan) if file is None else None
+    if known is not None:
+        return known
+    if file is None:
+        raise _unseen(work, scan)
     beamline = work.settings.beamline(scan.beamline)
     server = work.settings.endpoint(beamline.server)
-    file = readable_file(work, scan)
     metadata = read_metadata(file)
     _learn(work, scan, metadata)
+    folder = posixpath.dirname(server.full_path(scan.path))
+    record = raw_dataset(metadata, source_folder=folder, defaults=beamline.catalogue)
     request = raw_request(
         metadata,
+        record,
         scan_id=scan.id,
-        source_folder=posixpath.dirname(server.full_path(scan.path)),
-        defaults=beamline.catalogue,
         thumbnail=projection_thumbnail(file),
         checksum=_sha256(work, scan, server),
     )
-    return _ingest(work, scan, request, "catalogue raw")
+    return Catalogued(_ingest(work, scan, request, "catalogue raw"), record)
+
+
+def demand_metadata(work: Work, scan: Scan, site: ComputeSite) -> None:
+    """Asked before the scan is carried to a site: can its results be catalogued afterwards?
+
+    Raises:
+        ConfigError: if the file cannot be read from here, at the site neither, and its record was not made before.
+    """
+    mounted = work.settings.endpoint(site.raw_endpoint).mount is not None
+    if not mounted and _seen_from_here(work, scan) is None and _catalogued(work, scan) is None:
+        raise _unseen(work, scan)
 
 
 def ingest_results(
     work: Work, scan: Scan, reconstruction: Reconstruction, result: ResultRecord, copies: Sequence[CopyRecord]
 ) -> tuple[str, str]:
     """The records of the slices and of the volume, derived from that of the scan; returns their PIDs."""
-    raw_pid = ingest_raw(work, scan)
+    raw = ingest_raw(work, scan)
     beamline = work.settings.beamline(scan.beamline)
-    server = work.settings.endpoint(beamline.server)
-    raw = raw_dataset(
-        read_metadata(readable_file(work, scan)),
-        source_folder=posixpath.dirname(server.full_path(scan.path)),
-        defaults=beamline.catalogue,
-    )
     scratch = work.settings.endpoint(beamline.scratch)
     picture = _picture(work, reconstruction, [scratch, work.settings.endpoint(result.endpoint)])
 
@@ -75,8 +99,10 @@ def ingest_results(
             variant=_making(result),
             thumbnail=picture,
         )
-        request = derived_request(product, scan_id=scan.id, raw=raw, raw_pid=raw_pid)
-        return _ingest(work, scan, request, f"catalogue {kind}")
+        request = derived_request(product, scan_id=scan.id, raw=raw.record, raw_pid=raw.pid)
+        # One record for each making: copies that were fetched anew are the same files, whatever their checksums are.
+        known = _recorded(work, scan, request.identity)
+        return known.pid if known is not None else _ingest(work, scan, request, f"catalogue {kind}")
 
     return ingest("tiff", reconstruction.tiff), ingest("zarr", reconstruction.zarr)
 
@@ -86,23 +112,46 @@ def _ingest(work: Work, scan: Scan, request: IngestRequest, step: str) -> str:
     return str(work.perform(operation, work.services.catalogue).evidence["pid"])
 
 
-def readable_file(work: Work, scan: Scan) -> Path:
-    """The raw file where this machine can read it, the beamline's server first.
-
-    Raises:
-        ConfigError: if no endpoint that has a copy is mounted here.
-    """
+def _seen_from_here(work: Work, scan: Scan) -> Path | None:
+    """The raw file where this machine can read it, the beamline's server first."""
     beamline = work.settings.beamline(scan.beamline)
     places = [(name, scan.path) for name in (beamline.server, beamline.acquisition)]
     places += [(copy.endpoint, copy.path) for copy in work.ledger.copies.of_scan(scan.id) if _is_raw(copy)]
     for name, path in places:
-        endpoint = work.settings.endpoint(name)
-        if endpoint.mount is not None and endpoint.local_path(path).is_file():
+        endpoint = work.settings.endpoints.get(name)
+        if endpoint is not None and endpoint.mount is not None and endpoint.local_path(path).is_file():
             return endpoint.local_path(path)
-    raise ConfigError(
+    return None
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    pid: str
+    record: Mapping[str, Any]
+
+
+def _recorded(work: Work, scan: Scan, identity: str) -> _Recorded | None:
+    """As the ledger has it from the last time that it was catalogued."""
+    for done in reversed(work.ledger.operations.of_scan(scan.id)):
+        record, pid = done.request.get("record"), (done.evidence or {}).get("pid")
+        same = done.service == work.services.catalogue.name and done.request.get("identity") == identity
+        if same and done.state is OperationState.SUCCEEDED and isinstance(record, dict) and isinstance(pid, str):
+            return _Recorded(pid, record)
+    return None
+
+
+def _catalogued(work: Work, scan: Scan) -> Catalogued | None:
+    known = _recorded(work, scan, raw_identity(scan.id))
+    return None if known is None else Catalogued(known.pid, RawDataset.parse(known.record))
+
+
+def _unseen(work: Work, scan: Scan) -> ConfigError:
+    server = work.settings.beamline(scan.beamline).server
+    return ConfigError(
         f"the metadata of {scan.path} cannot be read: no endpoint that has it is mounted here",
-        where=f"globus.globus_endpoints.{beamline.server}",
-        next_step=f"set the `mount` of {beamline.server} in config.yml to where it is visible on this machine",
+        where=f"globus.globus_endpoints.{server}",
+        next_step=f"set the `mount` of {server} in config.yml to where it is visible on this machine, "
+        "or start new_832_file_flow where it is",
     )
 
 

@@ -15,13 +15,21 @@ SITE = "local"
 
 
 @flow(name="local_recon_flow", flow_run_name="local_recon: {file_path}", on_failure=[say_cancelled])
-def local_recon_flow(file_path: str, parameters: dict[str, Any] | None = None, request: str = "") -> Document:
+def local_recon_flow(
+    file_path: str,
+    parameters: dict[str, Any] | None = None,
+    request: str = "",
+    is_export_control: bool = False,
+) -> Document:
     """Reconstruct a scan on this machine, bring the results to the beamline's server, and catalogue them.
 
     `parameters` are those of ``python -m orchestration.science tomography reconstruct``: ``{"center": 1021.5}``.
-    A new `request` has the same parameters computed again; without it, what was done is not done twice.
+    A new `request` has the same parameters computed again; without it, what was done is not done twice. A scan under
+    export control is not taken beyond the beamline.
     """
-    return run_reconstruction("local_recon_flow", SITE, file_path, parameters, request)
+    return run_reconstruction(
+        "local_recon_flow", SITE, file_path, parameters, request, is_export_control=is_export_control
+    )
 
 
 if __name__ == "__main__":

@@ -15,13 +15,20 @@ SITE = "nersc"
 
 
 @flow(name="nersc_recon_flow", flow_run_name="nersc_recon: {file_path}", on_failure=[say_cancelled])
-def nersc_recon_flow(file_path: str, parameters: dict[str, Any] | None = None, request: str = "") -> Document:
+def nersc_recon_flow(
+    file_path: str,
+    parameters: dict[str, Any] | None = None,
+    request: str = "",
+    is_export_control: bool = False,
+) -> Document:
     """Reconstruct a scan on Perlmutter; the results go to the beamline's server and to NERSC's community file system.
 
-    The raw file is taken from NERSC itself where it was already sent there. `parameters` and `request` are those of
+    The raw file is taken from NERSC itself where it was already sent there. The other parameters are those of
     `local_recon_flow`.
     """
-    return run_reconstruction("nersc_recon_flow", SITE, file_path, parameters, request)
+    return run_reconstruction(
+        "nersc_recon_flow", SITE, file_path, parameters, request, is_export_control=is_export_control
+    )
 
 
 if __name__ == "__main__":

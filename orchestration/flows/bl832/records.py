@@ -48,19 +48,13 @@ def raw_dataset(metadata: ScanMetadata, *, source_folder: str, defaults: Catalog
 
 
 def raw_request(
-    metadata: ScanMetadata,
-    *,
-    scan_id: str,
-    source_folder: str,
-    defaults: CatalogueDefaults | None = None,
-    thumbnail: str = "",
-    checksum: str = "",
+    metadata: ScanMetadata, record: RawDataset, *, scan_id: str, thumbnail: str = "", checksum: str = ""
 ) -> IngestRequest:
     """All that is catalogued of a scan; `thumbnail` is a data URI, `checksum` the file's SHA-256."""
     file = DataFile(path=metadata.file_name, size=metadata.size, time=metadata.written_at, checksum=checksum)
     return IngestRequest(
         identity=raw_identity(scan_id),
-        record=raw_dataset(metadata, source_folder=source_folder, defaults=defaults),
+        record=record,
         files=(file,),
         attachments=(Attachment(thumbnail=thumbnail, caption="raw image"),) if thumbnail else (),
     )
