@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from prefect import Flow, flow
 
 from orchestration.config import Endpoint, RetentionRule
 from orchestration.errors import DeletionUnproven, InvalidInput, OperationFailed, PolicyRefused, SourceMissing
+from orchestration.flows import catalogue
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.runs import RunRequest
+from orchestration.flows.starting import deployment_of
 from orchestration.flows.variables import retention_days
 from orchestration.flows.work import Work, working
 from orchestration.ledger.copies import CopyRecord, CopyState, Role
@@ -19,11 +21,19 @@ from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Service
 from orchestration.paths import RelativePath
 from orchestration.policy import Zone
-from orchestration.retention import Proof, prove
+from orchestration.retention import CLOCK_SLACK_SECONDS, Proof, prove
 from orchestration.transfers import DeleteRequest
+
+DAY = 24 * 3600.0
 
 SCHEDULE_DEADLINE_SECONDS = 3600.0
 DELETE_DEADLINE_SECONDS = 24 * 3600.0
+
+BUSY_SECONDS = DAY
+"""So much later a scheduled deletion is tried again of what is still in use."""
+
+_GENERAL = "prune_globus_endpoint"
+"""The flow that deletes at endpoints that have none of their own."""
 
 _HARMLESS = ("prefect.run", "prefect.schedule", "globus.delete", "local.delete")
 """Open operations that do not read the copy: runs, whose own operations count; schedules; and the deletion itself."""
@@ -41,13 +51,13 @@ def schedule_pruning(work: Work, scan: Scan, copy: CopyRecord) -> OperationRecor
     if copy.role is Role.CACHE and not _witnessed(work, rule, copy):
         work.logger.info("%s keeps its copy of %s until it has a second home", copy.endpoint, copy.path)
         return None
-    due = datetime.fromtimestamp(copy.verified_at, UTC) + timedelta(days=retention_days(work.settings, rule))
     if copy.delete_after is None:
-        copy = work.ledger.copies.schedule(copy, due.timestamp())
+        copy = work.ledger.copies.schedule(copy, copy.verified_at + retention_days(work.settings, rule) * DAY)
+    deployment, named = deletion_at(scan.beamline, copy.endpoint)
     request = RunRequest(
-        deployment=f"prune_{copy.endpoint}/prune_{copy.endpoint}",
-        parameters={"relative_path": copy.path.text, "generation": copy.generation},
-        scheduled_time=datetime.fromtimestamp(copy.delete_after or due.timestamp(), UTC),
+        deployment=deployment,
+        parameters={"relative_path": copy.path.text, "generation": copy.generation, **named},
+        scheduled_time=None if copy.delete_after is None else datetime.fromtimestamp(copy.delete_after, UTC),
         flow_run_name=f"prune {copy.endpoint}: {copy.path.name}"[:200],
         tags=(scan.beamline, "prune"),
     )
@@ -61,10 +71,19 @@ def schedule_pruning(work: Work, scan: Scan, copy: CopyRecord) -> OperationRecor
     return work.perform(operation, work.services.prefect_schedule).record
 
 
+def deletion_at(beamline: str, endpoint: str) -> tuple[str, Document]:
+    """The deployment that deletes at an endpoint: its own, or the general one, with the parameter that names it."""
+    own = f"prune_{endpoint}"
+    if own in {spec.flow_name for spec in catalogue.of_beamline(beamline).deployments}:
+        return deployment_of(beamline, own), {}
+    return deployment_of(beamline, _GENERAL), {"source_endpoint": endpoint}
+
+
 def prune(work: Work, endpoint: Endpoint, path: RelativePath, *, generation: int | None = None) -> Document:
     """Delete what the ledger knows at that place, once another verified copy of it is proved.
 
-    A run that was scheduled for one `generation` of a copy leaves later ones alone: they have runs of their own.
+    A run that was scheduled for one `generation` of a copy leaves later ones alone: they have runs of their own. What
+    is in use, or is to be kept for longer now, it puts off; a person who asks for it is told so.
 
     Raises:
         DeletionUnproven: if it is not proved, not due, or nothing that the ledger knows; nothing was deleted.
@@ -83,14 +102,34 @@ def prune(work: Work, endpoint: Endpoint, path: RelativePath, *, generation: int
     ]
     if not present:
         work.logger.info("%s:%s was already deleted, or has been made anew", endpoint.name, path)
-    deleted = [_prune_copy(work, endpoint, copy) for copy in present]
-    return {"endpoint": endpoint.name, "path": path.text, "deleted": [proof.document() for proof in deleted]}
+    later = {copy.id: _put_off(work, copy) for copy in present} if generation is not None else {}
+    deleted = [_prune_copy(work, endpoint, copy).document() for copy in present if not later.get(copy.id)]
+    return {
+        "endpoint": endpoint.name,
+        "path": path.text,
+        "deleted": [*deleted],
+        "put off": [why for why in later.values() if why],
+    }
+
+
+def _put_off(work: Work, copy: CopyRecord) -> str:
+    """Schedules the deletion anew if it must not be yet, and says why; empty if it may go on."""
+    scan = work.ledger.scans.get(copy.scan_id)
+    busy, kept_until, now = _reading(work, scan), _kept_until(work, copy), work.ledger.now()
+    if kept_until is None or (kept_until <= now + CLOCK_SLACK_SECONDS and not busy):
+        return ""
+    later = work.ledger.copies.postpone(copy, kept_until if kept_until > now else now + BUSY_SECONDS)
+    schedule_pruning(work, scan, later)
+    why = f"{busy[0].step} goes on" if busy else "copies are kept for longer now"
+    said = f"{copy.endpoint}:{copy.path} is deleted at {_clock(later.delete_after)} at the earliest: {why}"
+    work.logger.info("%s", said)
+    return said
 
 
 def _prune_copy(work: Work, endpoint: Endpoint, copy: CopyRecord) -> Proof:
     scan = work.ledger.scans.get(copy.scan_id)
     work.ledger.runs.carries(work.run_id, scan.id)
-    _demand_due(copy)
+    _demand_due(work, copy)
     proof = prove(
         copy,
         rule=work.settings.retention_rule(endpoint.name),
@@ -146,15 +185,26 @@ def _witnessed(work: Work, rule: RetentionRule, copy: CopyRecord) -> bool:
     return len(counted) >= rule.requires.min_copies
 
 
-def _demand_due(copy: CopyRecord) -> None:
-    now = datetime.now(UTC).timestamp()
-    if copy.delete_after is None or copy.delete_after > now:
-        when = "never" if copy.delete_after is None else datetime.fromtimestamp(copy.delete_after, UTC).isoformat()
+def _kept_until(work: Work, copy: CopyRecord) -> float | None:
+    """The time that was set when the copy was made, or a later one if operators keep copies for longer since."""
+    rule = work.settings.retention_rule(copy.endpoint)
+    if copy.delete_after is None or rule is None:
+        return copy.delete_after
+    return max(copy.delete_after, copy.verified_at + retention_days(work.settings, rule) * DAY)
+
+
+def _demand_due(work: Work, copy: CopyRecord) -> None:
+    kept_until = _kept_until(work, copy)
+    if kept_until is None or kept_until > work.ledger.now() + CLOCK_SLACK_SECONDS:
         raise DeletionUnproven(
-            f"this copy is due for deletion at {when}",
+            f"this copy is due for deletion at {'never' if kept_until is None else _clock(kept_until)}",
             where=f"{copy.endpoint}:{copy.path}",
             next_step="wait until then; the scheduled run deletes it",
         )
+
+
+def _clock(seconds: float | None) -> str:
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _reading(work: Work, scan: Scan) -> list[OperationRecord]:
