@@ -19,8 +19,10 @@ _NEVER = Attempts(preempted=0, node_failed=0, lost=0)
 """This machine preempts nothing; what it loses, it lost by going down, and somebody should know."""
 
 
-def compute(work: Work, operation: Operation[JobSpec], site: ComputeSite) -> Outcome:
+def compute(work: Work, operation: Operation[JobSpec], site: ComputeSite, *, ceiling: float = 30.0) -> Outcome:
     """Perform a job at `site`; preempted, lost or on a computer that failed, it is submitted again as the site says.
+
+    It is asked about at least every `ceiling` seconds, but never more often than the site wants to be asked.
 
     How often it was is counted in the ledger, from the beginning of this run: a run that goes on in another process
     has no more attempts than one that did not have to.
@@ -30,7 +32,8 @@ def compute(work: Work, operation: Operation[JobSpec], site: ComputeSite) -> Out
         OperationFailed: (one of its subclasses) when the job did not do its work.
     """
     service = work.services.jobs(site)
-    schedule = PollSchedule() if isinstance(site, LocalSite) else PollSchedule(first=site.poll_seconds)
+    first = PollSchedule().first if isinstance(site, LocalSite) else site.poll_seconds
+    schedule = PollSchedule(first=first, ceiling=max(first, ceiling))
     while True:
         try:
             return work.perform(operation, service, schedule=schedule)

@@ -102,7 +102,8 @@ def _wanted(spec: DeploymentSpec, flow: AnyFlow, directory: Path) -> dict[str, A
         "description": spec.description or flow.description or "",
         "tags": list(spec.tags),
         "parameters": dict(spec.parameters),
-        "parameter_openapi_schema": _plain(parameter_schema(flow).model_dump()),
+        # What the flow does not take is refused when a run is asked for, not when it begins, hours later perhaps.
+        "parameter_openapi_schema": _plain({**parameter_schema(flow).model_dump(), "additionalProperties": False}),
         "enforce_parameter_schema": True,
         "job_variables": {"working_dir": str(directory), "command": ENGINE},
         "concurrency_limit": spec.concurrency_limit,

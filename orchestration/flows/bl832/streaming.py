@@ -22,16 +22,18 @@ ENDING_SECONDS = 60.0
 
 
 @flow(name="nersc_streaming_flow", flow_run_name="nersc_streaming: {walltime}", on_failure=[say_cancelled])
-def nersc_streaming_flow(walltime: timedelta | float = 300.0) -> Document:
+def nersc_streaming_flow(walltime: timedelta | float = 300.0, monitor_interval: float = 10.0) -> Document:
     """Run the streaming reconstruction for as long as `walltime`; it ends then, or when this run is cancelled.
 
     A number is in seconds; a duration may also be given as ``PT30M``.
-    Its progress is in the log. A program that ends by itself with a failure fails this run.
+    Its progress is in the log; NERSC is asked at least every `monitor_interval` seconds. A program that ends by itself
+    with a failure fails this run.
     """
     seconds = walltime.total_seconds() if isinstance(walltime, timedelta) else walltime
-    with working("nersc_streaming_flow", {"walltime": seconds}) as work:
-        if not seconds > 0:
-            raise InvalidInput(f"the walltime must be positive, not {seconds:g} s")
+    with working("nersc_streaming_flow", {"walltime": seconds, "monitor_interval": monitor_interval}) as work:
+        for name, value in (("walltime", seconds), ("monitor_interval", monitor_interval)):
+            if not value > 0:
+                raise InvalidInput(f"the {name} must be positive, not {value:g} s")
         streaming, site = _settings(work)
         scan = register(work, f"streaming/{work.run_id}", beamline=work.settings.beamline(BEAMLINE))
         spec = _session(streaming, site, name=work.run_id, seconds=seconds)
@@ -42,7 +44,7 @@ def nersc_streaming_flow(walltime: timedelta | float = 300.0) -> Document:
             destination=site.place,
             deadline=spec.duration + site.start_within_seconds + ENDING_SECONDS,
         )
-        outcome = compute(work, operation, site)
+        outcome = compute(work, operation, site, ceiling=monitor_interval)
         return {"site": site.name, "job": outcome.record.handle, "outputs": outcome.evidence.get("outputs")}
 
 
