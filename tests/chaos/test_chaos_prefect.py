@@ -15,8 +15,10 @@ import httpx
 import pytest
 from sandbox_hall import Hall, running, wait_for
 
+from orchestration import config
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.runs import RunState
+from orchestration.paths import RelativePath
 from orchestration.sandbox.client import SandboxClient
 from orchestration.sandbox.testing_supervisor import running_sandbox
 from orchestration.sandbox.trials.world import write_project
@@ -174,3 +176,17 @@ def test_a_dispatcher_lets_nothing_of_a_controlled_scan_out(hall: Hall) -> None:
     assert hall.effects(file_path) == []  # not even its name has reached Globus: the disks are mounted here
     assert list((hall.supervisor.layout.endpoints / "data832").rglob("controlled.h5"))
     assert list((hall.supervisor.layout.endpoints / "nersc832").rglob("*controlled*")) == []
+
+
+def test_a_scan_that_is_dispatched_again_gets_back_what_it_has_lost(hall: Hall) -> None:
+    file_path = hall.scan("dispatched_again.h5")
+    first = hall.start(DISPATCHER, file_path=file_path)
+    wait_for(lambda: hall.state(first) == "COMPLETED", seconds=120.0)
+    settings, _ = config.inspect(hall.supervisor.layout.config_file)
+    assert settings is not None
+    lost = settings.endpoint("data832").local_path(RelativePath(file_path.removeprefix("/global/")))
+    content = lost.read_bytes()
+    lost.unlink()
+    second = hall.start(DISPATCHER, file_path=file_path)
+    wait_for(lambda: hall.state(second) == "COMPLETED", seconds=120.0)
+    assert lost.read_bytes() == content

@@ -44,6 +44,7 @@ class Room:
     def calm(self) -> None:
         if not self.world.alive("facility"):
             self.world.start("facility")
+        self.keep_copies(None)
         self.world.facility.faults.clear()
         for collection in self.world.facility.collections.every():
             self.world.facility.collections.set(
@@ -77,8 +78,19 @@ class Room:
         with self.world.ledger() as ledger:
             return overview(ledger, ledger.scans.find(file_path.removeprefix("/global/")))
 
+    def keep_copies(self, days: float | None) -> None:
+        """What operators write into Prefect's variables; with None, what config.yml says holds again."""
+        variables = self.world.settings().prefect.variables.documents()
+        with httpx.Client(base_url=self.world.prefect_url, trust_env=False, timeout=30.0) as client:
+            for name in ("bl832-settings", "pruning-config"):
+                client.delete(f"/variables/name/{name}")
+                if days is not None:
+                    ages = {key: days for key in variables[name] if key.endswith("after_days")}
+                    client.post("/variables/", json={"name": name, "value": ages}).raise_for_status()
+
     def let_time_pass(self, file_path: str) -> None:
         """All copies of the scan become due."""
+        self.keep_copies(0.0)
         scan = self.overview(file_path).scan
         with closing(sqlite3.connect(self.world.layout.root / "ledger.sqlite")) as database, database:
             database.execute(

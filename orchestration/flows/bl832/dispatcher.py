@@ -107,7 +107,7 @@ def _run(work: Work, scan: Scan, deployment: str, parameters: Document) -> Branc
     )
     for attempt in range(1, CRASHED_ATTEMPTS + 1):
         try:
-            work.perform(operation, work.services.prefect_run)
+            _perform(work, operation)
         except OperationFailed as error:
             if attempt < CRASHED_ATTEMPTS and _crashed(work, operation):
                 work.logger.warning("%s: its process died; started again", deployment)
@@ -117,6 +117,17 @@ def _run(work: Work, scan: Scan, deployment: str, parameters: Document) -> Branc
             return Branch(deployment, "failed", error)  # the other branches are waited for all the same
         return Branch(deployment, "completed")
     raise RunFailed(f"{deployment} crashed {CRASHED_ATTEMPTS} times", where=scan.path.text)
+
+
+def _perform(work: Work, operation: Operation[RunRequest]) -> None:
+    """What was done for an earlier dispatcher is asked for again: the flow itself sees what still stands of it."""
+    outcome = work.perform(operation, work.services.prefect_run)
+    run = work.ledger.runs.get(work.run_id)
+    began = work.ledger.now() if run is None else run.started_at
+    earlier = outcome.record.run_id != work.run_id and (outcome.record.finished_at or 0.0) < began
+    if outcome.already_done and earlier:
+        work.ledger.operations.expire(operation.key)
+        work.perform(operation, work.services.prefect_run)
 
 
 def _crashed(work: Work, operation: Operation[RunRequest]) -> bool:

@@ -64,7 +64,7 @@ class Audit:
         self._world = world
         self._settings = world.settings()
         self._effects: Sequence[Effect] = world.facility.effects()
-        self._calendar = list(_calendar(world.prefect_url))
+        self.calendar = list(_calendar(world.prefect_url))
 
     def complaints(self, file_path: str, *, flows: Sequence[str], repeated: bool = False) -> list[Complaint]:
         """Everything that is wrong with one scan.
@@ -141,7 +141,7 @@ class Audit:
                 found[f"dataset {pids[effect.id]}"] += 1
             elif effect.kind in {"origdatablock", "attachment"} and effect.key in pids:
                 found[f"{effect.kind} {pids[effect.key]}"] += 1
-        for deployment, path in self._calendar:
+        for deployment, path in self.calendar:
             if stem in path:
                 found[f"schedule {deployment} {path}"] += 1
         for path, name in _jobs(self._world.jobs_log):
