@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from orchestration.errors import ConfigError
 from orchestration.sandbox.slurm import login, tables
 from orchestration.sandbox.slurm.files import INSIDE
+from orchestration.sandbox.superfacility import commands
 from orchestration.sandbox.superfacility.scheduler import (
     Accepted,
     EndState,
@@ -159,7 +160,7 @@ class SlurmScheduler:
 
     def _ask(self, user: str, argv: Sequence[str]) -> str:
         answer = self._as(user, argv, limit=ASKING_LIMIT)
-        if answer.code == login.STOPPED:
+        if answer.code == commands.STOPPED:
             raise Refused(_SILENT)
         return _printed(answer)
 
@@ -176,22 +177,27 @@ class SlurmScheduler:
         stop: threading.Event | None = None,
     ) -> Output:
         whom = login.person(user)
-        return login.run(whom, argv, environment=self._environment(whom), stdin=stdin, limit=limit, stop=stop)
+        return commands.run(
+            argv,
+            environment=self._environment(whom),
+            directory=whom.home if whom.home.is_dir() else Path("/"),
+            stdin=stdin,
+            limit=limit,
+            stop=stop,
+            identity=login.identity(whom),
+        )
 
     def _environment(self, whom: Person) -> dict[str, str]:
-        """Of a user at login, and of their jobs: nothing of the server's own."""
-        return {
-            "PATH": f"{INSIDE}/bin:{self._settings.path}",
-            "HOME": str(whom.home),
-            "USER": whom.name,
-            "LOGNAME": whom.name,
-            "SHELL": "/bin/bash",
-            "LANG": "C.UTF-8",
-            "NERSC_HOST": self._settings.machine,
-            "SLURM_CONF": str(self._conf),
-            "SCRATCH": f"/pscratch/sd/{whom.name[:1]}/{whom.name}",
-            **self._settings.environment,
-        }
+        return commands.login_environment(
+            whom,
+            path=f"{INSIDE}/bin:{self._settings.path}",
+            machine=self._settings.machine,
+            extra={
+                "SLURM_CONF": str(self._conf),
+                "SCRATCH": f"/pscratch/sd/{whom.name[:1]}/{whom.name}",
+                **self._settings.environment,
+            },
+        )
 
     def _remembered(self, rows: list[JobRow]) -> list[JobRow]:
         return [row for row in rows if (number := _number(row)) is None or number >= self._first]

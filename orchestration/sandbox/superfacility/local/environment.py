@@ -1,4 +1,4 @@
-"""What a user's programs find in their environment: at login, and in a job."""
+"""What a job finds in its environment besides that of its user, and the names of its files."""
 
 from __future__ import annotations
 
@@ -8,29 +8,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from orchestration.sandbox.processes import MARK
 from orchestration.sandbox.superfacility.local import supervise
 from orchestration.sandbox.superfacility.local.job import Job
 from orchestration.sandbox.superfacility.local.options import Options
 from orchestration.sandbox.superfacility.local.rows import NODE
-from orchestration.sandbox.superfacility.scheduler import Person
 
 _HOST = "login01"
-
-
-def login(person: Person, *, path: str, extra: Mapping[str, str]) -> dict[str, str]:
-    """Nothing of the facility's own environment, but the mark by which a sandbox finds its processes."""
-    marked = {MARK: os.environ[MARK]} if MARK in os.environ else {}
-    return {
-        "PATH": path,
-        "HOME": str(person.home),
-        "USER": person.name,
-        "LOGNAME": person.name,
-        "SHELL": "/bin/bash",
-        "LANG": "C.UTF-8",
-        **extra,
-        **marked,
-    }
 
 
 def of_job(job: Job, options: Options, *, base: Mapping[str, str], folder: Path, uid: int) -> dict[str, str]:

@@ -15,9 +15,6 @@ from orchestration.sandbox.superfacility.local.dependencies import Dependencies,
 from orchestration.sandbox.superfacility.local.job import Job, Jobs, State
 from orchestration.sandbox.superfacility.local.running import Running, launch
 
-_CODES = {State.FAILED: (1, 0), State.OUT_OF_MEMORY: (0, 125)}
-"""Exit code and signal of a job that is made to end so; else both are 0."""
-
 
 class Queue:
     """Begins jobs as places get free, the most urgent first, and notes how they end. Safe from any thread.
@@ -79,7 +76,7 @@ class Queue:
             if job is None or job.over:
                 return
             if job.state is State.PENDING:
-                code, number = _CODES.get(state, (0, 0))
+                code, number = supervise.CODES.get(state, (0, 0))
                 self._keep_end(job, state, code=code, number=number, by=by, at=time.time())
             else:
                 Running(self.folder(job)).stop(state.value, by=by)

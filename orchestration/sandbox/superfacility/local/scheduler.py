@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 import shutil
@@ -11,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from orchestration.sandbox.processes import MARK
 from orchestration.sandbox.store import Store
-from orchestration.sandbox.superfacility.local import commands, environment, programs, rows
+from orchestration.sandbox.superfacility import commands
+from orchestration.sandbox.superfacility.local import programs, rows
 from orchestration.sandbox.superfacility.local.job import Job, Jobs, State
 from orchestration.sandbox.superfacility.local.queue import Queue
 from orchestration.sandbox.superfacility.local.submission import Submission
@@ -159,13 +160,15 @@ class LocalScheduler:
         return output.stdout.decode(errors="replace")
 
     def _login(self, person: Person) -> dict[str, str]:
-        path = f"{self._folder / 'bin'}:{self._settings.path}"
-        extra = {"NERSC_HOST": self._settings.machine, **self._settings.environment}
-        return environment.login(person, path=path, extra=extra)
+        """With the mark by which a sandbox finds its processes."""
+        marked = {MARK: os.environ[MARK]} if MARK in os.environ else {}
+        return commands.login_environment(
+            person,
+            path=f"{self._folder / 'bin'}:{self._settings.path}",
+            machine=self._settings.machine,
+            extra={**self._settings.environment, **marked},
+        )
 
 
 def _group(gid: int) -> Group:
-    try:
-        return Group(name=grp.getgrgid(gid).gr_name, gid=gid)
-    except KeyError:
-        return Group(name=str(gid), gid=gid)
+    return Group(name=commands.group_name(gid), gid=gid)

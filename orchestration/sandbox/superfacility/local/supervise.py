@@ -41,7 +41,7 @@ _SAID = {
     "NODE_FAIL": "CANCELLED AT {time} DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS",
     "DEADLINE": "CANCELLED AT {time} DUE TO DEADLINE",
 }
-_CODES = {"FAILED": (1, 0), "OUT_OF_MEMORY": (0, 125)}
+CODES = {"FAILED": (1, 0), "OUT_OF_MEMORY": (0, 125)}
 """Exit code and signal of a job that is made to end so; else both are 0."""
 _ABRUPT = {"NODE_FAIL", "OUT_OF_MEMORY"}
 """Ends without being asked to."""
@@ -203,7 +203,7 @@ class Supervisor:
         kill_marked(self._folder)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if state:
-            return (state, *_CODES.get(state, (0, 0)))
+            return (state, *CODES.get(state, (0, 0)))
         if code == 0:
             return "COMPLETED", 0, 0
         return ("FAILED", code, 0) if code > 0 else ("FAILED", 0, -code)
