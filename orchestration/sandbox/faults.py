@@ -7,6 +7,7 @@ import enum
 import random
 import re
 import threading
+import time
 import uuid
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,8 @@ from orchestration.sandbox.store import Store
 _KIND = "fault"
 CONTROL = "/_sandbox"
 """Below this path lies the control of the facility itself, which no fault touches."""
+_LOOK = 0.02
+"""Seconds between two looks whether a request is still to be kept waiting."""
 
 
 class FaultKind(enum.StrEnum):
@@ -40,7 +43,8 @@ class FaultRule:
     """Which requests fail, how, and how many of them.
 
     `match` is a regular expression searched in ``METHOD path``. The first `skip` matching requests pass unharmed,
-    the next `times` fail (0: all that follow). `delay` (seconds) comes before whatever `kind` does.
+    the next `times` fail (0: all that follow). `delay` (seconds) comes before whatever `kind` does, and is over at once
+    when the rules are cleared.
     `retry_after` (seconds) becomes the header of a ``status`` fault. With a `chance` below 1, a request that would
     fail does so with that probability.
     """
@@ -121,6 +125,12 @@ class Faults:
         with self._lock:
             return list(self._rules.values())
 
+    async def wait(self, rule: FaultRule) -> None:
+        """The delay of a rule, as long as it is in force."""
+        end = time.monotonic() + rule.delay
+        while rule.id in self._rules and (left := end - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, _LOOK))
+
     def take(self, method: str, path: str) -> FaultRule | None:
         """The rule that this request falls under; counts it."""
         with self._lock:
@@ -155,7 +165,7 @@ class FaultMiddleware:
             return
         if rule.delay:
             receive = await _received(receive)  # so that it is acted upon even if nobody waits any longer
-            await asyncio.sleep(rule.delay)
+            await self._faults.wait(rule)
         match rule.kind:
             case FaultKind.LATENCY:
                 await self._app(scope, receive, send)

@@ -20,7 +20,7 @@ from orchestration.sandbox.testing import RunningFacility, running_facility
 SOURCE, DESTINATION = "beamline", "facility"
 
 
-def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
+def until(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
     """Wait for something that happens elsewhere."""
     end = time.monotonic() + seconds
     while not condition():

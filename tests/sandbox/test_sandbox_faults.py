@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import globus_sdk
 import httpx
 import pytest
-from sandbox_lab import Lab
+from sandbox_lab import Lab, until
 
 from orchestration.sandbox.faults import FaultKind
 
@@ -54,6 +55,16 @@ def test_latency_delays_the_answer_only(lab: Lab) -> None:
     assert time.monotonic() - begin >= 0.2
 
 
+def test_a_late_request_goes_on_when_the_faults_are_cleared(lab: Lab) -> None:
+    lab.facility.client.faults.add("submission_id", FaultKind.LATENCY, delay=3600)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(lab.transfer.get_submission_id)
+        until(lambda: lab.facility.client.faults.every()[0].hits == 1)
+        assert not answer.done()
+        lab.facility.client.faults.clear()
+        assert answer.result(timeout=60)["value"]
+
+
 def test_a_fault_can_begin_later_last_for_ever_and_be_cleared(lab: Lab) -> None:
     faults = lab.facility.client.faults
     faults.add("submission_id", status=500, skip=2, times=0)
@@ -81,7 +92,8 @@ def test_a_repeated_request_acts_twice_and_is_answered_once(lab: Lab) -> None:
 
 def test_a_chance_lets_some_requests_pass(lab: Lab) -> None:
     lab.facility.client.faults.add("nothing_there", status=503, times=0, chance=0.5)
-    answers = [httpx.get(f"{lab.facility.url}/nothing_there").status_code for _ in range(60)]
+    with httpx.Client(base_url=lab.facility.url, verify=False) as client:
+        answers = [client.get("/nothing_there").status_code for _ in range(60)]
     assert 5 < answers.count(503) < 55
     assert set(answers) == {404, 503}
 

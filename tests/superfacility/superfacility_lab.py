@@ -118,7 +118,7 @@ def sign_in(lab: Lab) -> None:
     if lab.client is not None:
         http = lab.client._http_client()
         http.headers["Authorization"] = f"Bearer {lab.token}"
-        http.timeout = 10.0
+        http.timeout = 60.0
         lab.client._access_token = lab.token
         lab.client._client_user = None
 
@@ -160,7 +160,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def until(found: Callable[[], Any], seconds: float = 10.0) -> Any:
+def until(found: Callable[[], Any], seconds: float = 60.0) -> Any:
     """What `found` returns as soon as it is true."""
     end = time.monotonic() + seconds
     while True:

@@ -33,14 +33,14 @@ def test_a_command_at_its_limit_is_ended_with_its_children(tmp_path: Path) -> No
     output = run("sleep 60 & echo $! > child; wait", tmp_path, stdin=b"x", limit=0.3)
     assert (output.code, output.error) == (commands.STOPPED, "command timed out\n")
     child = int((tmp_path / "child").read_text())
-    until(lambda: not alive(child), seconds=60.0)
+    until(lambda: not alive(child))
 
 
 def test_what_left_the_group_of_a_stopped_command_is_not_waited_for(tmp_path: Path) -> None:
     """It still holds the pipes of the command, and would for a minute."""
     stop = threading.Event()
     begun = tmp_path / "begun"
-    threading.Thread(target=lambda: (until(begun.exists, seconds=60.0), stop.set()), daemon=True).start()
+    threading.Thread(target=lambda: (until(begun.exists), stop.set()), daemon=True).start()
     output = run("setsid sh -c 'echo $$ > leaver; touch begun; exec sleep 61' & wait", tmp_path, stop=stop)
     leaver = int((tmp_path / "leaver").read_text())
     assert output.code == commands.STOPPED

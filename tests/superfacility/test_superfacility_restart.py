@@ -67,7 +67,7 @@ def test_a_job_whose_supervisor_was_killed_has_lost_its_node(tmp_path: Path) -> 
 
 def test_tokens_knobs_statuses_and_outages_outlive_a_restart_and_open_tasks_fail(tmp_path: Path) -> None:
     with running_lab(tmp_path) as lab:
-        lab.control.turn(submit_delay=30, held=True, hours_left={"als": 3})
+        lab.control.turn(submit_delay=3600, held=True, hours_left={"als": 3})
         lab.control.set_status("degraded")
         task = lab.client.post("compute/jobs/perlmutter", {"job": f"{HEAD}true\n", "isPath": False}).json()["task_id"]
         token = lab.client.token
@@ -141,7 +141,7 @@ def served(layout: Layout, end: signal.Signals) -> Iterator[Any]:
     process = subprocess.Popen([*command, "--config", str(layout.facility_file)], stdout=subprocess.DEVNULL)
     ready = layout.facility / "ready.json"
     try:
-        url = until(lambda: json.loads(ready.read_text()) if ready.exists() else None, seconds=30)["url"]
+        url = until(lambda: json.loads(ready.read_text()) if ready.exists() else None, seconds=60)["url"]
         variables = blueprint.environment(layout, facility_url=url, prefect_port=1)
         with new_client(variables) as client:
             yield client.compute("perlmutter")

@@ -59,7 +59,7 @@ class Compute:
         is_path, job = answers.truth(answers.field(form, "isPath")), answers.field(form, "job")
         script = Script(path=job, arguments=answers.texts(form, "args")) if is_path else Script(text=job)
         work = _Submission(self._scheduler, self._effects, user=user, script=script)
-        return await self._tasks.start(user, work, delay=self._board.now.submit_delay)
+        return await self._tasks.start(user, work, delay=lambda: self._board.now.submit_delay)
 
     async def list_jobs(self, request: Request) -> JSONResponse:
         user = self._allowed(request)

@@ -31,11 +31,11 @@ class Maintenance(enum.StrEnum):
 class Knobs:
     """Times are in seconds.
 
-    `submit_delay` lies between taking a submission and giving it to the batch system. A job is shown by no query for
-    `hidden` after its submission, and not by sacct until `sacct_lag` after it left squeue (0: at once, and before).
-    While `held`, no job begins. The next `failing_tasks` tasks fail with `task_error`, before they do anything, or
-    afterwards where `failing_late`. `forgotten` jobs are shown by no query any more, though they may run. `hours_left`
-    overrides what is left of projects, by their names.
+    `submit_delay` lies between taking a submission and giving it to the batch system; those that wait follow it as it
+    is turned. A job is shown by no query for `hidden` after its submission, and not by sacct until `sacct_lag` after it
+    left squeue (0: at once, and before). While `held`, no job begins. The next `failing_tasks` tasks fail with
+    `task_error`, before they do anything, or afterwards where `failing_late`. `forgotten` jobs are shown by no query
+    any more, though they may run. `hours_left` overrides what is left of projects, by their names.
     """
 
     submit_delay: float = 0.0

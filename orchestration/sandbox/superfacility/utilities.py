@@ -13,11 +13,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from orchestration.ledger.service import Document, Json
-from orchestration.sandbox.superfacility import answers
+from orchestration.sandbox.superfacility import answers, commands
 from orchestration.sandbox.superfacility.answers import Refusal
 from orchestration.sandbox.superfacility.files import Files, FilesError, absolute
 from orchestration.sandbox.superfacility.scheduler import Output, Scheduler
-from orchestration.sandbox.superfacility.tasks import Tasks
+from orchestration.sandbox.superfacility.tasks import Stopped, Tasks
 from orchestration.sandbox.superfacility.tokens import Tokens
 
 _HOSTS = ("dtns", "dtn01")
@@ -86,7 +86,10 @@ class Utilities:
             raise Refusal(400, "the command is empty")
 
         def work(stop: threading.Event) -> Document:
-            return _result(self._scheduler.run(user, words, stop=stop))
+            output = self._scheduler.run(user, words, stop=stop)
+            if output.code == commands.STOPPED and stop.is_set():
+                raise Stopped
+            return _result(output)
 
         return await self._tasks.start(user, work)
 
