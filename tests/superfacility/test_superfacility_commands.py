@@ -40,7 +40,12 @@ def test_what_left_the_group_of_a_stopped_command_is_not_waited_for(tmp_path: Pa
     """It still holds the pipes of the command, and would for a minute."""
     stop = threading.Event()
     begun = tmp_path / "begun"
-    threading.Thread(target=lambda: (until(begun.exists), stop.set()), daemon=True).start()
+
+    def stop_once_begun() -> None:
+        until(begun.exists)
+        stop.set()
+
+    threading.Thread(target=stop_once_begun, daemon=True).start()
     output = run("setsid sh -c 'echo $$ > leaver; touch begun; exec sleep 61' & wait", tmp_path, stop=stop)
     leaver = int((tmp_path / "leaver").read_text())
     assert output.code == commands.STOPPED

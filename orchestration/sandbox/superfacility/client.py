@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
@@ -10,7 +11,7 @@ import httpx
 
 from orchestration.ledger.service import Document, Json
 from orchestration.sandbox import documents
-from orchestration.sandbox.superfacility.knobs import Knobs, Maintenance
+from orchestration.sandbox.superfacility.knobs import Knobs, Maintenance, Service
 from orchestration.sandbox.superfacility.places import SUPERFACILITY_CONTROL as BASE
 from orchestration.sandbox.superfacility.scheduler import EndState
 
@@ -95,9 +96,15 @@ class SuperfacilityClient:
     def clear_outages(self) -> None:
         self._http.delete(f"{BASE}/outages").raise_for_status()
 
-    def begin_maintenance(self, kind: Maintenance | str = Maintenance.UNAVAILABLE, text: str = "") -> None:
-        """The machine is unavailable; its compute services say so in the way of `kind`."""
-        told: Document = {"kind": Maintenance(kind).value}
+    def begin_maintenance(
+        self,
+        kind: Maintenance | str = Maintenance.UNAVAILABLE,
+        text: str = "",
+        *,
+        services: Sequence[Service | str] = (Service.COMPUTE,),
+    ) -> None:
+        """The machine is unavailable; these of its services say so in the way of `kind`."""
+        told: Document = {"kind": Maintenance(kind).value, "services": [Service(name).value for name in services]}
         if text:
             told["text"] = text
         self._sent("maintenance", told)

@@ -12,9 +12,9 @@ from starlette.routing import Route
 
 from orchestration.ledger.service import Document, Json
 from orchestration.sandbox.effects import Effects
-from orchestration.sandbox.superfacility import answers
+from orchestration.sandbox.superfacility import answers, maintenance
 from orchestration.sandbox.superfacility.answers import Refusal
-from orchestration.sandbox.superfacility.knobs import Board, Maintenance
+from orchestration.sandbox.superfacility.knobs import Board, Service
 from orchestration.sandbox.superfacility.scheduler import JobRow, Query, Refused, Scheduler, Script
 from orchestration.sandbox.superfacility.tasks import Tasks
 from orchestration.sandbox.superfacility.tokens import Tokens
@@ -108,19 +108,7 @@ class Compute:
         return user
 
     def _down(self, shape: Document) -> JSONResponse | None:
-        """What a maintenance answers, if there is one."""
-        knobs = self._board.now
-        text = knobs.maintenance_text
-        match knobs.maintenance:
-            case Maintenance.NONE:
-                return None
-            case Maintenance.UNAVAILABLE:
-                raise Refusal(503, text)
-            case Maintenance.ERROR:
-                return JSONResponse({"status": "ERROR", "error": text} | shape)
-            case Maintenance.NULL:
-                nothing: Document = dict.fromkeys(shape) if "output" in shape else shape
-                return JSONResponse({"status": "ERROR", "error": text} | nothing)
+        return maintenance.down(self._board, Service.COMPUTE, shape)
 
     async def _found(self, user: str, query: Query, *, sacct: bool) -> Document:
         ask = self._scheduler.accounting if sacct else self._scheduler.queue

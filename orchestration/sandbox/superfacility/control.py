@@ -10,7 +10,7 @@ from starlette.routing import Route
 from orchestration.ledger.service import Document
 from orchestration.sandbox import documents
 from orchestration.sandbox.superfacility.clients import Clients
-from orchestration.sandbox.superfacility.knobs import Board, Maintenance
+from orchestration.sandbox.superfacility.knobs import Board, Maintenance, Service
 from orchestration.sandbox.superfacility.places import SUPERFACILITY_CONTROL as BASE
 from orchestration.sandbox.superfacility.scheduler import EndState, Query, Refused, Scheduler, Unsupported
 from orchestration.sandbox.superfacility.settings import RegisteredClient
@@ -88,14 +88,19 @@ class Control:
         return JSONResponse({"cleared": self._status.clear_outages()})
 
     async def begin_maintenance(self, request: Request) -> JSONResponse:
-        """The machine is unavailable, and its compute services say so in the way named (`Maintenance`)."""
+        """The machine is unavailable, and the services named (`Service`) say so in the way named (`Maintenance`)."""
         body = await documents.received(request)
         text = documents.text(body, "text", f"{self._machine} is down for maintenance")
         try:
-            kind = Maintenance(documents.text(body, "kind", Maintenance.UNAVAILABLE.value))
+            self._board.turn(
+                {
+                    "maintenance": documents.text(body, "kind", Maintenance.UNAVAILABLE.value),
+                    "maintenance_text": text,
+                    "maintenance_services": body.get("services", [Service.COMPUTE.value]),
+                }
+            )
         except ValueError as error:
             return _refused(str(error))
-        self._board.turn({"maintenance": kind.value, "maintenance_text": text})
         changes: Document = {"status": "unavailable", "description": text, "notes": [text]}
         return JSONResponse(self._status.set(self._machine, changes))
 

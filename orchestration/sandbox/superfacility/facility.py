@@ -90,6 +90,7 @@ class Superfacility:
             tasks=self.tasks,
             scheduler=self.scheduler,
             files=files,
+            board=self.board,
             limit=settings.file_limit,
         )
         self._oidc = TokenEndpoint(self.clients, self.tokens, lifetime=self._lifetime)

@@ -16,7 +16,7 @@ _KEY = "all"
 
 
 class Maintenance(enum.StrEnum):
-    """What the compute services answer during a maintenance; what NERSC's do is not documented."""
+    """What the services in maintenance answer; what NERSC's do is not documented."""
 
     NONE = ""
     UNAVAILABLE = "unavailable"
@@ -25,6 +25,14 @@ class Maintenance(enum.StrEnum):
     """HTTP 200 with status ERROR."""
     NULL = "null"
     """HTTP 200 with status ERROR and null where rows belong."""
+
+
+class Service(enum.StrEnum):
+    """What of the API can be in maintenance."""
+
+    COMPUTE = "compute"
+    UTILITIES = "utilities"
+    """Files and commands on the machine; those on the data transfer nodes go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +53,7 @@ class Knobs:
     held: bool = False
     maintenance: Maintenance = Maintenance.NONE
     maintenance_text: str = ""
+    maintenance_services: tuple[Service, ...] = (Service.COMPUTE,)
     failing_tasks: int = 0
     failing_late: bool = False
     task_error: str = ""
@@ -52,7 +61,9 @@ class Knobs:
     hours_left: dict[str, float] = field(default_factory=dict)
 
     def document(self) -> Document:
-        return cast(Document, asdict(self) | {"forgotten": list(self.forgotten)})
+        return cast(
+            Document, asdict(self) | {name: list(getattr(self, name)) for name in ("forgotten", "maintenance_services")}
+        )
 
     def turned(self, changes: Document) -> Knobs:
         """With the knobs that are named in `changes`. Raises: ValueError on one that does not exist."""
@@ -70,6 +81,7 @@ class Knobs:
             held=documents.flag(found, "held"),
             maintenance=Maintenance(documents.text(found, "maintenance")),
             maintenance_text=documents.text(found, "maintenance_text"),
+            maintenance_services=tuple(Service(name) for name in documents.strings(found, "maintenance_services")),
             failing_tasks=documents.whole(found, "failing_tasks"),
             failing_late=documents.flag(found, "failing_late"),
             task_error=documents.text(found, "task_error"),

@@ -13,9 +13,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from orchestration.ledger.service import Document, Json
-from orchestration.sandbox.superfacility import answers, commands
+from orchestration.sandbox.superfacility import answers, commands, maintenance
 from orchestration.sandbox.superfacility.answers import Refusal
 from orchestration.sandbox.superfacility.files import Files, FilesError, absolute
+from orchestration.sandbox.superfacility.knobs import Board, Service
 from orchestration.sandbox.superfacility.scheduler import Output, Scheduler
 from orchestration.sandbox.superfacility.tasks import Stopped, Tasks
 from orchestration.sandbox.superfacility.tokens import Tokens
@@ -29,13 +30,22 @@ class Utilities:
     """`limit` is the size of the largest file that may be moved this way, in bytes."""
 
     def __init__(
-        self, *, machine: str, tokens: Tokens, tasks: Tasks, scheduler: Scheduler, files: Files, limit: int
+        self,
+        *,
+        machine: str,
+        tokens: Tokens,
+        tasks: Tasks,
+        scheduler: Scheduler,
+        files: Files,
+        board: Board,
+        limit: int,
     ) -> None:
-        self._machines = (machine, *_HOSTS)
+        self._machine = machine
         self._tokens = tokens
         self._tasks = tasks
         self._scheduler = scheduler
         self._files = files
+        self._board = board
         self._limit = limit
 
     def routes(self) -> list[Route]:
@@ -49,6 +59,8 @@ class Utilities:
     async def listing(self, request: Request) -> JSONResponse:
         user, path = self._user(request), absolute(request.path_params["path"])
         rest: Document = {"file": None, "is_binary": False}
+        if answer := self._down(request, {"entries": [], **rest}):
+            return answer
         try:
             entries = await run_in_threadpool(self._files.listing, user, path)
         except FilesError as error:
@@ -57,6 +69,8 @@ class Utilities:
 
     async def download(self, request: Request) -> JSONResponse:
         user, path = self._user(request), absolute(request.path_params["path"])
+        if answer := self._down(request, {"file": None, "is_binary": False}):
+            return answer
         binary = answers.asked(request.query_params, "binary")
         try:
             content = await run_in_threadpool(self._files.content, user, path)
@@ -67,6 +81,8 @@ class Utilities:
 
     async def upload(self, request: Request) -> JSONResponse:
         user, path = self._user(request), absolute(request.path_params["path"])
+        if answer := self._down(request, {"output": None}):
+            return answer
         content = await self._uploaded(request)
         try:
             await run_in_threadpool(self._files.write, user, path, content)
@@ -77,6 +93,8 @@ class Utilities:
     async def command(self, request: Request) -> JSONResponse:
         """Not by a shell: what needs one has to call it."""
         user = self._user(request)
+        if answer := self._down(request, {"task_id": ""}):
+            return answer
         executable = answers.field(await request.form(), "executable")
         try:
             words = shlex.split(executable)
@@ -111,9 +129,15 @@ class Utilities:
     def _user(self, request: Request) -> str:
         """Who asks, of a machine that there is. Raises: Refusal."""
         user = self._tokens.user(request)
-        if request.path_params["machine"] not in self._machines:
+        if request.path_params["machine"] not in (self._machine, *_HOSTS):
             raise answers.not_found()
         return user
+
+    def _down(self, request: Request, shape: Document) -> JSONResponse | None:
+        """What a maintenance answers on this machine, if there is one."""
+        if request.path_params["machine"] != self._machine:
+            return None
+        return maintenance.down(self._board, Service.UTILITIES, shape)
 
 
 def _result(output: Output) -> Document:
