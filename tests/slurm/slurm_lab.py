@@ -38,10 +38,21 @@ class Lab:
         lines = "\n".join(f"#SBATCH {word}" for word in words)
         return self.machine.submit_job(f"#!/bin/bash\n{lines}\n{commands}\n")
 
-    def accounted(self, job: Any) -> dict[str, str]:
-        """What sacct says of a job now."""
-        row = self.machine.job(job.jobid, "sacct")
-        return {"state": row.state.value, "exitcode": row.exitcode, "nodelist": row.nodelist}
+    def ended(self, job: Any, state: str = "COMPLETED") -> str:
+        """Wait until the client sees the job in this state, in the accounting too; its exit code there.
+
+        A job that has left squeue is in neither list for a moment: what the client says then is no answer yet.
+        """
+
+        def accounted() -> Any:
+            try:
+                row = self.machine.job(job.jobid, "sacct")
+                job.update()
+            except client_library().SfApiError:
+                return None
+            return row if row.state.value == job.state.value == state else None
+
+        return str(until(accounted).exitcode)
 
     def scratch(self, name: str) -> Path:
         """A file of the user's scratch directory, as this machine finds it."""
@@ -58,8 +69,11 @@ class Lab:
         return self.cluster.files.outside(HOME / name)
 
 
-def until(true: Callable[[], object], *, within: float = 15.0) -> None:
+def until(found: Callable[[], Any], *, within: float = 120.0) -> Any:
+    """What `found` returns as soon as it is true."""
     end = time.monotonic() + within
-    while not true():
+    while True:
+        if result := found():
+            return result
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.05)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,9 @@ from orchestration.sandbox.slurm import configuration, namespace, podman_hpc, ta
 from orchestration.sandbox.slurm.configuration import Ports
 from orchestration.sandbox.slurm.files import Files, Record
 from orchestration.sandbox.slurm.podman_hpc import Image, Refusal
+from orchestration.sandbox.slurm.scheduler import SlurmScheduler
+from orchestration.sandbox.superfacility.scheduler import Accepted, Script
+from orchestration.sandbox.superfacility.settings import SuperfacilitySettings
 
 IMAGE = Image(search=("/env/bin",), visible=("/env",), environment=())
 
@@ -37,6 +42,22 @@ def test_ports_are_all_different_and_those_of_before_where_they_are_free() -> No
     assert len(set(chosen)) == configuration.PORTS
     assert configuration.free_ports(chosen) == chosen
     assert f"SlurmctldPort={chosen[0]}" in configuration.slurm_conf(Ports.of(chosen), groups=False)
+
+
+def test_the_name_of_a_job_is_known_although_the_controller_falls_silent(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in (("sbatch", "cat >/dev/null; echo 'a warning'; echo '7;perlmutter'"), ("squeue", "exit 1")):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    scheduler = SlurmScheduler(SuperfacilitySettings(scheduler="slurm", path=f"{programs}:/usr/bin:/bin"))
+    user = pwd.getpwuid(os.getuid()).pw_name
+    text = "#!/bin/bash\n#SBATCH -C cpu -J beamline.key-1\ntrue\n"
+    assert scheduler.submit(user, Script(text=text)) == Accepted(id="7", name="beamline.key-1")
+    assert scheduler.submit(user, Script(text="#!/bin/bash\n")) == Accepted(id="7", name="sbatch")
+    script = tmp_path / "job.sh"
+    script.write_text("#!/bin/bash\n")
+    assert scheduler.submit(user, Script(path=str(script))) == Accepted(id="7", name="job.sh")
 
 
 def test_what_only_root_can_reach_is_shown_below_a_cover(tmp_path: Path) -> None:

@@ -119,11 +119,12 @@ SchedulerType=sched/backfill
 # Without, a job waits up to three seconds for its turn even when the machine is empty.
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
 MinJobAge=300
-KillWait=2
+KillWait=10
 SlurmctldTimeout=10
-SlurmdTimeout=10
-MessageTimeout=10
-BatchStartTimeout=10
+# A daemon that a busy machine keeps waiting is not down.
+SlurmdTimeout=300
+MessageTimeout=60
+BatchStartTimeout=60
 JobRequeue=0
 EnforcePartLimits=ALL
 JobAcctGatherType=jobacct_gather/linux

@@ -10,6 +10,7 @@ from orchestration.errors import ConfigError
 from orchestration.sandbox.slurm import login, tables
 from orchestration.sandbox.slurm.files import INSIDE
 from orchestration.sandbox.superfacility import commands
+from orchestration.sandbox.superfacility.local import options
 from orchestration.sandbox.superfacility.scheduler import (
     Accepted,
     EndState,
@@ -57,7 +58,7 @@ class SlurmScheduler:
                 where=str(self._conf),
                 next_step="start a cluster and this server in it: scripts/slurm_facility.sh up DIR, then ... run DIR",
             )
-        answer = self._as(ROOT, ("sinfo", "-h", "-o", "%R"), limit=ASKING_LIMIT)
+        answer = self._as(ROOT, ("sinfo", "-h", "-o", "%R"), limit=CHANGING_LIMIT)
         if answer.code != 0:
             raise ConfigError(f"the cluster does not answer: {answer.error.strip()}", where=str(self._conf))
 
@@ -80,10 +81,15 @@ class SlurmScheduler:
     def submit(self, user: str, script: Script) -> Accepted:
         """Raises: Refused."""
         words = ("--", script.path, *script.arguments) if script.path else ()
+        # Read before, and not asked for afterwards: the controller may be silent by then, and the job is there.
+        text = script.text or self._text(user, script.path)
         printed = self._change(user, ("sbatch", "--parsable", *words), stdin=script.text.encode())
         job = printed.split()[-1].partition(";")[0]
-        name = self._as(user, ("squeue", "-h", "-t", "all", "-o", "%j", "-j", job), limit=ASKING_LIMIT)
-        return Accepted(id=job, name=name.stdout.decode(errors="replace").strip())
+        return Accepted(id=job, name=options.job_name(options.read(text), script.path))
+
+    def _text(self, user: str, path: str) -> str:
+        """Of a script; nothing where it cannot be read, for which sbatch refuses it."""
+        return self._as(user, ("cat", "--", path), limit=CHANGING_LIMIT).stdout.decode(errors="replace")
 
     def queue(self, user: str, query: Query) -> list[JobRow]:
         """Raises: Refused."""

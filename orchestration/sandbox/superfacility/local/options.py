@@ -6,22 +6,24 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from orchestration.sandbox.superfacility.scheduler import Refused
 
 _VALUED = {
-    "account": "A", "array": "a", "bb": "", "bbf": "", "begin": "b", "chdir": "D", "clusters": "M", "comment": "",
-    "constraint": "C", "container": "", "core-spec": "S", "cores-per-socket": "", "cpu-freq": "", "cpus-per-gpu": "",
-    "cpus-per-task": "c", "deadline": "", "delay-boot": "", "dependency": "d", "distribution": "m", "error": "e",
-    "exclude": "x", "export": "", "export-file": "", "extra-node-info": "B", "gpu-bind": "", "gpu-freq": "",
-    "gpus": "G", "gpus-per-node": "", "gpus-per-socket": "", "gpus-per-task": "", "gres": "", "gres-flags": "",
-    "hint": "", "image": "", "input": "i", "job-name": "J", "licenses": "L", "mail-type": "", "mail-user": "",
-    "mem": "", "mem-bind": "", "mem-per-cpu": "", "mem-per-gpu": "", "mincpus": "", "module": "", "network": "",
-    "nodefile": "F", "nodelist": "w", "nodes": "N", "ntasks": "n", "ntasks-per-core": "", "ntasks-per-gpu": "",
-    "ntasks-per-node": "", "ntasks-per-socket": "", "open-mode": "", "output": "o", "partition": "p", "power": "",
-    "priority": "", "profile": "", "qos": "q", "reservation": "", "signal": "", "sockets-per-node": "",
-    "switches": "", "thread-spec": "", "threads-per-core": "", "time": "t", "time-min": "", "tmp": "", "tres-per-task":
-    "", "volume": "V", "wckey": "", "wrap": "",
+    "account": "A", "array": "a", "bb": "", "bbf": "", "begin": "b", "chdir": "D", "cluster-constraint": "",
+    "clusters": "M", "comment": "", "constraint": "C", "container": "", "core-spec": "S", "cores-per-socket": "",
+    "cpu-freq": "", "cpus-per-gpu": "", "cpus-per-task": "c", "deadline": "", "delay-boot": "", "dependency": "d",
+    "distribution": "m", "error": "e", "exclude": "x", "export": "", "export-file": "", "extra-node-info": "B",
+    "gid": "", "gpu-bind": "", "gpu-freq": "", "gpus": "G", "gpus-per-node": "", "gpus-per-socket": "",
+    "gpus-per-task": "", "gres": "", "gres-flags": "", "hint": "", "image": "", "input": "i", "job-name": "J",
+    "licenses": "L", "mail-type": "", "mail-user": "", "mcs-label": "", "mem": "", "mem-bind": "", "mem-per-cpu": "",
+    "mem-per-gpu": "", "mincpus": "", "module": "", "network": "", "nodefile": "F", "nodelist": "w", "nodes": "N",
+    "ntasks": "n", "ntasks-per-core": "", "ntasks-per-gpu": "", "ntasks-per-node": "", "ntasks-per-socket": "",
+    "open-mode": "", "output": "o", "partition": "p", "power": "", "priority": "", "profile": "", "qos": "q",
+    "reservation": "", "signal": "", "sockets-per-node": "", "switches": "", "thread-spec": "",
+    "threads-per-core": "", "time": "t", "time-min": "", "tmp": "", "tres-per-task": "", "uid": "", "volume": "V",
+    "wckey": "", "wrap": "",
 }  # fmt: skip
 """Options with a value, and their letters. ``image``, ``module`` and ``volume`` are Shifter's."""
 
@@ -97,9 +99,9 @@ def read(script: str) -> Options:
     return Options(values=values)
 
 
-def job_name(script: str, *, default: str = "sbatch") -> str:
-    """The name that Slurm gives to the job of this script. Raises: Refused."""
-    return read(script).text("job-name", default)
+def job_name(asked: Options, path: str) -> str:
+    """The name that Slurm gives to the job of a script at this path; of one without a path, where that is empty."""
+    return asked.text("job-name", PurePosixPath(path).name or "sbatch")
 
 
 def seconds(text: str) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from orchestration.sandbox.superfacility.local import dependencies, environment, options, rules
 from orchestration.sandbox.superfacility.local.job import Job
@@ -56,7 +56,7 @@ class Submission:
         job = Job(
             id=number,
             user=self.person.name,
-            name=asked.text("job-name", PurePosixPath(self.script.path).name or "sbatch"),
+            name=options.job_name(asked, self.script.path),
             account=wish.account,
             quality=wish.quality.name,
             partition=wish.partition,
