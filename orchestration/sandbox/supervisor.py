@@ -7,7 +7,6 @@ its start time, so that neither a crash nor a reboot makes this module take a st
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import threading
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from orchestration.errors import OperationFailed
 from orchestration.ledger.database import migrate
-from orchestration.sandbox import blueprint, components, processes
+from orchestration.sandbox import blueprint, components, ports, processes
 from orchestration.sandbox.components import Component
 from orchestration.sandbox.layout import Layout, Record
 from orchestration.sandbox.processes import Process
@@ -192,8 +191,8 @@ class Supervisor:
     def _choose_ports(self) -> None:
         """Those of the last time where they are free: addresses that somebody noted stay right."""
         record = self.layout.read()
-        ports = {name: _free_port(record.ports.get(name, 0)) for name in ("facility", "prefect")}
-        self.layout.write(replace(record, ports=ports))
+        chosen = {name: ports.take(record.ports.get(name, 0)) for name in ("facility", "prefect")}
+        self.layout.write(replace(record, ports=chosen))
 
     def _note(self, name: str, process: Process) -> None:
         with self._writing:
@@ -256,16 +255,3 @@ class Supervisor:
 
 def _url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
-
-
-def _free_port(wish: int) -> int:
-    """The port one wishes for, or any other that nobody listens on."""
-    for port in (wish, 0):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise OperationFailed("this machine has no free port", where="127.0.0.1", next_step="end what holds them")

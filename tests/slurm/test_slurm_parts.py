@@ -38,9 +38,9 @@ def test_a_job_that_waits_has_no_end() -> None:
 
 
 def test_ports_are_all_different_and_those_of_before_where_they_are_free() -> None:
-    chosen = configuration.free_ports(())
-    assert len(set(chosen)) == configuration.PORTS
-    assert configuration.free_ports(chosen) == chosen
+    chosen = configuration.take_ports(())
+    assert len(set(chosen)) == 2 + len(configuration.NODES)
+    assert configuration.take_ports(chosen) == chosen
     assert f"SlurmctldPort={chosen[0]}" in configuration.slurm_conf(Ports.of(chosen), groups=False)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 
+from orchestration.sandbox import ports
 from orchestration.sandbox.compute.queues import Queues
 from orchestration.sandbox.compute.wire import Connection
 
@@ -32,10 +33,10 @@ class Broker:
     async def start(self, port: int) -> None:
         """Listen; at the same port as before a restart if that is free, for clients come back to where they were."""
         try:
-            self._server = await asyncio.start_server(self._serve, sock=_listening(port))
+            self._server = await asyncio.start_server(self._serve, sock=_listening(port or ports.take()))
         except OSError as error:
             logger.warning("AMQP port %d is taken (%s): endpoints started before must be started again", port, error)
-            self._server = await asyncio.start_server(self._serve, sock=_listening(0))
+            self._server = await asyncio.start_server(self._serve, sock=_listening(ports.take()))
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

@@ -92,7 +92,7 @@ class Cluster:
         """Write what everything inside reads, and make the inside."""
         groups = namespace.groups_possible()
         record = Record(
-            ports=configuration.free_ports(self.files.read().ports),
+            ports=configuration.take_ports(self.files.read().ports),
             group=f"beamline-{secrets.token_hex(4)}" if groups else "",
         )
         self.files.write(record)

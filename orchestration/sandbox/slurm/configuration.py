@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
-import random
 import socket
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestration.sandbox import ports
 from orchestration.sandbox.slurm.files import HOME, INSIDE, USER, USER_ID, Files
 
 CLUSTER = "perlmutter"
@@ -34,42 +35,24 @@ class Ports:
         return cls(controller=numbers[0], accounting=numbers[1], nodes=numbers[2:])
 
 
-PORTS = 2 + len(NODES)
-_CHOICE = range(20_000, 32_000)
-"""Below the ports that the kernel gives to connections: none of those can take one before its daemon does."""
+def take_ports(wishes: Sequence[int]) -> tuple[int, ...]:
+    """Those wished for where they can be had, else any others."""
+    count = 2 + len(NODES)
+    return tuple(ports.take(wish) for wish in [*wishes, *[0] * count][:count])
 
 
-def free_ports(wishes: tuple[int, ...]) -> tuple[int, ...]:
-    """Those wished for where nobody listens on them, else any others."""
-    found: dict[int, None] = {}
-    for port in (*wishes, *random.sample(_CHOICE, len(_CHOICE))):
-        if len(found) < PORTS and _is_free(port):
-            found[port] = None
-    return tuple(found)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def write(files: Files, ports: Ports, *, groups: bool) -> None:
+def write(files: Files, chosen: Ports, *, groups: bool) -> None:
     """Everything below `etc`, and the device nodes of the GPUs. `groups`: control groups limit memory."""
     slurm = pwd.getpwnam("slurm")
     write_accounts(files)
     for name, text in {
-        "slurm.conf": slurm_conf(ports, groups=groups),
+        "slurm.conf": slurm_conf(chosen, groups=groups),
         "gres.conf": _gres_conf(),
         "job_submit.lua": JOB_SUBMIT,
         "cluster.cfg": cluster_accounts(),
         "my.cnf": MARIADB,
         "cgroup.conf": CGROUP,
-        "slurmdbd.conf": slurmdbd_conf(ports),
+        "slurmdbd.conf": slurmdbd_conf(chosen),
     }.items():
         (files.settings / name).write_text(text)
     secret = files.settings / "slurmdbd.conf"
@@ -91,7 +74,7 @@ def write_accounts(files: Files) -> None:
         (files.settings / name).write_text("\n".join(kept) + "\n" + line)
 
 
-def slurm_conf(ports: Ports, *, groups: bool) -> str:
+def slurm_conf(chosen: Ports, *, groups: bool) -> str:
     host = socket.gethostname().partition(".")[0]
     tracking, task = ("cgroup", "task/cgroup") if groups else ("linuxproc", "task/none")
     where = f"NodeHostname={host} NodeAddr=127.0.0.1"
@@ -99,7 +82,7 @@ def slurm_conf(ports: Ports, *, groups: bool) -> str:
     return f"""\
 ClusterName={CLUSTER}
 SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={ports.controller}
+SlurmctldPort={chosen.controller}
 SlurmUser=slurm
 AuthType=auth/munge
 # A job that is put back waits for the credential of its first start to expire: two minutes, unless told otherwise.
@@ -132,7 +115,7 @@ JobAcctGatherFrequency=2
 JobSubmitPlugins=lua
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
-AccountingStoragePort={ports.accounting}
+AccountingStoragePort={chosen.accounting}
 AccountingStoragePass={INSIDE}/munge/socket
 AccountingStorageEnforce=associations,qos,limits
 AccountingStorageTRES=gres/gpu
@@ -146,9 +129,9 @@ SlurmctldPidFile={INSIDE}/run/slurmctld.pid
 SlurmdPidFile={INSIDE}/run/slurmd.%n.pid
 SlurmctldLogFile={INSIDE}/log/slurmctld.log
 SlurmdLogFile={INSIDE}/log/slurmd.%n.log
-NodeName={cpu} {where} Port={ports.nodes[0]} {_CPU_NODE}
-NodeName={cpu2} {where} Port={ports.nodes[1]} {_CPU_NODE}
-NodeName={gpu} {where} Port={ports.nodes[2]} {_GPU_NODE}
+NodeName={cpu} {where} Port={chosen.nodes[0]} {_CPU_NODE}
+NodeName={cpu2} {where} Port={chosen.nodes[1]} {_CPU_NODE}
+NodeName={gpu} {where} Port={chosen.nodes[2]} {_GPU_NODE}
 PartitionName=regular_milan_ss11 Nodes={cpu},{cpu2} Default=YES MaxTime=2-00:00:00 {_PARTITION} OverSubscribe=EXCLUSIVE
 PartitionName=gpu_ss11 Nodes={gpu} MaxTime=2-00:00:00 {_PARTITION} OverSubscribe=EXCLUSIVE
 PartitionName=realtime Nodes=ALL MaxTime=06:00:00 {_PARTITION} PriorityTier=100
@@ -169,13 +152,13 @@ def _gres_conf() -> str:
     return f"AutoDetect=off\nNodeName={NODES[2]} Name=gpu Type=a100 File={devices}\n"
 
 
-def slurmdbd_conf(ports: Ports) -> str:
+def slurmdbd_conf(chosen: Ports) -> str:
     return f"""\
 AuthType=auth/munge
 AuthInfo=socket={INSIDE}/munge/socket
 DbdHost=localhost
 DbdAddr=127.0.0.1
-DbdPort={ports.accounting}
+DbdPort={chosen.accounting}
 SlurmUser=slurm
 LogFile={INSIDE}/log/slurmdbd.log
 PidFile={INSIDE}/run/slurmdbd.pid

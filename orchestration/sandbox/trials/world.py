@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
 import sys
 import threading
@@ -23,7 +22,7 @@ from orchestration import config
 from orchestration.config import Settings
 from orchestration.errors import OperationFailed
 from orchestration.ledger import Ledger
-from orchestration.sandbox import blueprint, components, processes
+from orchestration.sandbox import blueprint, components, ports, processes
 from orchestration.sandbox.client import SandboxClient
 from orchestration.sandbox.components import Component
 from orchestration.sandbox.layout import Layout
@@ -102,7 +101,7 @@ class World:
         self._served = ExitStack()
         self._elsewhere = ""
         self._components: dict[str, Process] = {}
-        self._ports = {"facility": _free_port(), "prefect": _free_port()}
+        self._ports = {"facility": ports.take(), "prefect": ports.take()}
         self.facility = SandboxClient(self.facility_url)
 
     # ----- its processes --------------------------------------------------------------------------------------------
@@ -251,9 +250,3 @@ def write_scan(path: Path, *, size: int = 20_000) -> None:
         file["/measurement/sample/experiment/proposal"] = "ALS-00001"
         file["/measurement/sample/experiment/pi"] = "A. Scientist"
     part.replace(path)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
