@@ -20,14 +20,25 @@ unprivileged() {
 
 install() {
   [ -n "$(binaries)" ] && return
-  command -v apt-get >/dev/null || { echo "PostgreSQL is missing and this is no Debian: install it first" >&2; exit 1; }
   local root=()
   [ "$(id -u)" -eq 0 ] || root=(sudo)
   # No cluster of Debian's own: it would take a port and run on after the tests.
   "${root[@]}" mkdir -p /etc/postgresql-common/createcluster.d
   echo "create_main_cluster = false" | "${root[@]}" tee /etc/postgresql-common/createcluster.d/tests.conf >/dev/null
-  { "${root[@]}" apt-get update &&
-    DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y --no-install-recommends postgresql; } >&2
+  "$(dirname "$0")/install_packages.sh" postgresql >&2
+}
+
+# Below the ports that the kernel gives to connections.
+free_port() {
+  python3 -c '
+import random, socket
+for port in random.sample(range(20_000, 32_000), 1000):
+    try:
+        socket.socket().bind(("127.0.0.1", port))
+    except OSError:
+        continue
+    print(port)
+    break'
 }
 
 start() {
@@ -37,18 +48,20 @@ start() {
   mkdir -p "$1"
   directory=$(cd "$1" && pwd)/postgresql
   mkdir "$directory"
-  port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
   password=$(python3 -c 'import secrets; print(secrets.token_hex(16))')
   (umask 077 && printf '%s\n' "$password" >"$directory/password")
   [ "$(id -u)" -ne 0 ] || chown -R postgres "$1"
-  {
-    unprivileged "$bin/initdb" --pgdata "$directory/data" --username beamline --pwfile "$directory/password" \
-      --auth scram-sha-256 --encoding UTF8 --no-sync
+  unprivileged "$bin/initdb" --pgdata "$directory/data" --username beamline --pwfile "$directory/password" \
+    --auth scram-sha-256 --encoding UTF8 --no-sync >&2
+  for _ in 1 2 3; do  # somebody else may take the port before the server has it
+    port=$(free_port)
     # The data live as long as the tests do: nothing need survive the loss of power.
-    unprivileged "$bin/pg_ctl" --pgdata "$directory/data" --log "$directory/log" --wait start \
-      --options "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off -c max_connections=200"
-  } >&2
-  echo "postgresql+psycopg://beamline:$password@127.0.0.1:$port/postgres"
+    unprivileged "$bin/pg_ctl" --pgdata "$directory/data" --log "$directory/log" --wait start --options \
+      "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off -c max_connections=200" >&2 &&
+      { echo "postgresql+psycopg://beamline:$password@127.0.0.1:$port/postgres"; return; }
+  done
+  cat "$directory/log" >&2
+  exit 1
 }
 
 stop() {

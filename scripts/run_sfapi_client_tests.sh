@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The test suite of sfapi-client itself, meant for the service at NERSC, against the Superfacility API stand-in over a
-# real Slurm (scripts/install_slurm.sh). Takes about eight minutes; exits as pytest does.
+# real Slurm (scripts/install_slurm.sh). Takes about eight minutes; exits as pytest does, and fails as well if not every
+# test of the suite has run and passed.
 #
 #   scripts/run_sfapi_client_tests.sh DIRECTORY [PYTEST ARGUMENTS...]
 #
@@ -9,6 +10,8 @@
 set -euo pipefail
 
 version=0.6.0
+sha256=122ac4e2d0688a4af4c7328e0e82449f2378507f4a39bf06d3840337c89a758c
+tests=137
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-$here/.venv/bin/python}
 
@@ -19,8 +22,9 @@ fetch() {
   [ -x "$build/venv/bin/pytest" ] && return
   rm -rf "$build"
   mkdir -p "$build"
-  "$python" -m pip download --quiet --disable-pip-version-check --no-deps --no-binary sfapi-client \
-    --dest "$build" "sfapi-client==$version" || stop "the source of sfapi-client $version could not be fetched"
+  "$python" -m pip download --quiet --disable-pip-version-check --no-deps --no-binary sfapi-client --dest "$build" \
+    --require-hashes --requirement <(echo "sfapi-client==$version --hash=sha256:$sha256") ||
+    stop "the source of sfapi-client $version could not be fetched, or is not the one whose tests are known"
   mkdir "$build/source"
   tar --extract --file "$build/sfapi_client-$version.tar.gz" --directory "$build/source" --strip-components 1
   "$python" -m venv "$build/venv"
@@ -76,12 +80,28 @@ print(Client(id, json.loads(os.environ["SECRET"]), api_base_url=api, token_url=t
     SFAPI_CLIENT_ID="$id" SFAPI_DEV_CLIENT_ID="$id" SFAPI_CLIENT_SECRET="$secret" SFAPI_DEV_CLIENT_SECRET="$secret" \
     ACCESS_TOKEN="$token" TEST_USERNAME=alsdev TEST_ANOTHER_USERNAME=slurm TEST_GROUP=alsdev TEST_PROJECT=als \
     TEST_JOB_ACCOUNT=als TEST_JOB_PATH="$home/job.sh" TEST_TMP_DIR="$home/tmp" \
-    "$build/venv/bin/python" -W ignore -m pytest -q -p no:cacheprovider --timeout 240 -o asyncio_mode=auto tests "$@"
+    "$build/venv/bin/python" -W ignore -m pytest -q -p no:cacheprovider --timeout 240 -o asyncio_mode=auto \
+    --junitxml "$build/result.xml" tests "$@"
+  [ $# -gt 0 ] || whole "$build/result.xml"
+}
+
+# Whether every test of the suite has passed: one that is skipped, or not collected, proves nothing and harms no exit code.
+whole() {
+  "$python" -c '
+import sys
+from xml.etree import ElementTree
+suites = list(ElementTree.parse(sys.argv[1]).iter("testsuite"))
+ran, bad = (sum(int(one.get(name, 0)) for one in suites for name in names) for names in
+            (["tests"], ["skipped", "failures", "errors"]))
+if (ran, bad) != (int(sys.argv[2]), 0):
+    sys.exit(f"run_sfapi_client_tests.sh: {ran} tests ran, {bad} of them did not pass; the suite has {sys.argv[2]}")
+' "$1" "$tests"
 }
 
 case "${1:-}" in
   --inside) shift; suite "$@" ;;
-  "" | -*) sed -n '2,8p' "$0" >&2; exit 2 ;;
+  --whole) whole "$2" ;;
+  "" | -*) sed -n '2,9p' "$0" >&2; exit 2 ;;
   *)
     mkdir -p "$1"
     directory=$(cd "$1" && pwd)

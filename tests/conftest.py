@@ -24,9 +24,12 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Away from the project's folder: a sandbox that runs there, or a .env, must not be found by what is shared."""
-    os.chdir(tempfile.mkdtemp(prefix="beamline-tests-"))
+    before, folder = Path.cwd(), tempfile.TemporaryDirectory(prefix="beamline-tests-", ignore_cleanup_errors=True)
+    os.chdir(folder.name)
+    session.config.add_cleanup(folder.cleanup)
+    session.config.add_cleanup(lambda: os.chdir(before))
 
 
 @pytest.fixture(autouse=True)
