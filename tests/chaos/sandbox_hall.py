@@ -25,8 +25,8 @@ from orchestration.sandbox.trials.world import write_scan
 
 T = TypeVar("T")
 
-SLOW = 2_500.0
-"""Bytes per second: a scan of these tests takes some seconds to move."""
+CRAWL = 10.0
+"""Bytes per second: a scan that has begun to move does not arrive until that is changed."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class Hall:
         return str(self._ask("POST", f"/deployments/{found['id']}/create_flow_run", body)["id"])
 
     def start_slowly(self, deployment: str, file_path: str) -> str:
-        """A run whose first transfer takes a while; returns when that has begun."""
-        self.bandwidth(SLOW)
+        """A run whose first transfer goes on until the bandwidth is changed; returns when that has begun."""
+        self.bandwidth(CRAWL)
         run = self.start(deployment, file_path=file_path)
-        wait_for(lambda: self.transfers(file_path) > 0, seconds=60.0)
+        wait_for(lambda: self.transfers(file_path) > 0)
         return run
 
     def bandwidth(self, limit: float) -> None:
@@ -106,8 +106,8 @@ class Hall:
         """The last run of that flow on a scan."""
         return [run for run in self.overview(file_path).runs if run.flow == flow][-1]
 
-    def completed(self, flow: str, file_path: str, *, seconds: float = 90.0) -> None:
-        wait_for(lambda: self.record_of(flow, file_path).state is RunState.COMPLETED, seconds=seconds)
+    def completed(self, flow: str, file_path: str) -> None:
+        wait_for(lambda: self.record_of(flow, file_path).state is RunState.COMPLETED)
 
     # ----- processes ------------------------------------------------------------------------------------------------
 
@@ -125,7 +125,7 @@ class Hall:
     def kill_server(self) -> None:
         pid = self._pid("prefect")
         os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not running(pid), seconds=10.0)
+        wait_for(lambda: not running(pid))
 
     def start_server(self) -> None:
         """At the address that it had."""
@@ -136,14 +136,14 @@ class Hall:
             server.argv, environment=server.environment, directory=layout.root, log=layout.log("prefect")
         )
         self.supervisor._note("prefect", process)
-        wait_for(server.ready, seconds=90.0)
+        wait_for(server.ready)
 
 
 def running(pid: int) -> bool:
     return processes.start_time(pid) is not None
 
 
-def wait_for(true: Callable[[], object], *, seconds: float) -> None:
+def wait_for(true: Callable[[], object], *, seconds: float = 180.0) -> None:
     until = time.monotonic() + seconds
     pause = threading.Event()
     while not true():

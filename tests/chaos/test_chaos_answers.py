@@ -17,8 +17,8 @@ from orchestration.ledger.overview import ScanState
 from orchestration.sandbox.trials.audit import LOCAL_FLOW, NEW_FILE_FLOW
 from orchestration.sandbox.trials.kills import Ended
 
-SLOW = 10_000.0
-"""Bytes per second: a scan of the trials then takes some seconds to move."""
+CRAWL = 10.0
+"""Bytes per second: a scan that has begun to move does not arrive until that is changed."""
 
 REQUESTS = 40
 """More than a flow sends to the facility."""
@@ -58,9 +58,9 @@ def test_a_service_that_asks_to_come_back_later_is_asked_later(room: Room) -> No
 
 
 def during_the_first_transfer(room: Room, disturb: Callable[[str], None]) -> tuple[str, Ended]:
-    """A new file whose first transfer takes a while; `disturb` is called while it is at it."""
+    """A new file whose first transfer goes on for as long as `disturb`, which is called meanwhile."""
     data832 = room.collection("data832")
-    room.world.facility.collections.set(data832, bandwidth=SLOW)
+    room.world.facility.collections.set(data832, bandwidth=CRAWL)
     file_path = room.scan()
     child = room.start(NEW_FILE, file_path=file_path)
     pause = threading.Event()
@@ -124,7 +124,7 @@ def test_a_flow_completes_although_any_one_request_fails(room: Room, flow: str, 
 
 
 def test_what_is_cancelled_from_the_command_line_is_cancelled_everywhere(room: Room) -> None:
-    room.world.facility.collections.set(room.collection("data832"), bandwidth=SLOW / 2)
+    room.world.facility.collections.set(room.collection("data832"), bandwidth=CRAWL)
     file_path = room.scan()
     child = room.start(NEW_FILE, file_path=file_path)
     pause = threading.Event()
@@ -136,7 +136,7 @@ def test_what_is_cancelled_from_the_command_line_is_cancelled_everywhere(room: R
         env={**os.environ, **room.world.environment},
         capture_output=True,
         text=True,
-        timeout=60.0,
+        timeout=180.0,
         check=False,
     )
     assert answer.returncode == 0, answer

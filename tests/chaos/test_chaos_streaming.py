@@ -22,7 +22,7 @@ def test_a_session_ends_well_at_the_end_of_its_time(room: Room) -> None:
     assert ended.completed, ended
     record = ended.value["outputs"][0]["content"]
     assert record["ended"] == "at the end of its time"
-    assert 1.0 < record["seconds"] < 10.0
+    assert record["seconds"] > 1.0
     assert jobs_that_go_on(room) == []
 
 
@@ -35,7 +35,9 @@ def test_a_session_that_is_cancelled_ends_at_the_facility(room: Room) -> None:
     child = room.start(STREAM, walltime=600)
     until = time.monotonic() + 60
     with room.world.ledger() as ledger:
-        while not (opened := [one for one in ledger.operations.open() if one.handle is not None]):
+        while not (
+            opened := [one for one in ledger.operations.open() if one.handle and one.step.startswith("stream ")]
+        ):
             assert time.monotonic() < until, "it was not submitted"
             threading.Event().wait(0.05)
         assert ledger.operations.request_cancel(opened[0].key)

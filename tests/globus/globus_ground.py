@@ -13,7 +13,7 @@ from orchestration.sandbox.settings import CLIENT_ID, CLIENT_SECRET
 from orchestration.sandbox.testing import RunningFacility
 
 CREDENTIALS = Credentials(globus_client_id=CLIENT_ID, globus_client_secret=SecretStr(CLIENT_SECRET))
-POLICY = TransferPolicy(min_seconds=30, floor_mb_per_s=20, fault_patience_seconds=0.5)
+POLICY = TransferPolicy(min_seconds=600, floor_mb_per_s=20, fault_patience_seconds=0.5)
 
 
 @dataclass(frozen=True)

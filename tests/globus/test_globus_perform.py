@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from orchestration.ledger import Ledger
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.perform import perform
 from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import Progress
 from orchestration.paths import RelativePath
 from orchestration.policy import Place, Zone
 from orchestration.transfers import DeleteRequest, TransferRequest
@@ -22,9 +24,24 @@ from orchestration.transfers import DeleteRequest, TransferRequest
 PLACE = Place(name="computer", zone=Zone.EXTERNAL)
 
 
+@dataclass
+class Clock:
+    """Goes on only where a test says so."""
+
+    now: float = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite") as ledger:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
+    with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite", clock=clock) as ledger:
         yield ledger
 
 
@@ -33,9 +50,9 @@ def scan(ledger: Ledger) -> Scan:
     return ledger.scans.register(beamline="bl832", path=RelativePath("scan.h5"), fingerprint="1:2")
 
 
-def transfer_of(ground: Ground, scan: Scan, *, deadline: float = 30.0) -> Operation[TransferRequest]:
+def transfer_of(ground: Ground, scan: Scan) -> Operation[TransferRequest]:
     request = TransferRequest.of(RelativePath("scan.h5"), source=ground.beamline, destination=ground.computer)
-    return Operation(scan=scan, step="move", request=request, destination=PLACE, deadline=deadline)
+    return Operation(scan=scan, step="move", request=request, destination=PLACE, deadline=30.0)
 
 
 @pytest.mark.parametrize("kind", ["lost_answer", "drop", "status"])
@@ -75,11 +92,17 @@ def test_a_missing_scan_is_an_answer_and_can_be_moved_once_it_is_there(
 
 
 def test_at_its_deadline_the_task_is_cancelled_at_globus(
-    ground: Ground, mover: GlobusTransfer, ledger: Ledger, scan: Scan
+    ground: Ground, mover: GlobusTransfer, ledger: Ledger, scan: Scan, clock: Clock
 ) -> None:
     (ground.folder(ground.beamline) / "scan.h5").write_bytes(b"x")
     ground.control.collections.set(str(ground.computer.uuid), paused=True)
+    operation = transfer_of(ground, scan)
+
+    def late(step: str, progress: Progress) -> None:
+        """As soon as the transfer is seen going on."""
+        clock.now = ledger.operations.get(operation.key).began_at + operation.deadline + 1.0
+
     with pytest.raises(DeadlinePassed):
-        perform(ledger, transfer_of(ground, scan, deadline=0.5), mover)
-    active = mover.clients().task_list(filter="status:ACTIVE", limit=10)
-    assert active["DATA"] == []
+        perform(ledger, operation, mover, on_progress=late)
+    task = mover.clients().get_task(str(ledger.operations.get(operation.key).handle))
+    assert (task["status"], task["fatal_error"]["code"]) == ("FAILED", "CANCELED")

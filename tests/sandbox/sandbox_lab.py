@@ -19,6 +19,9 @@ from orchestration.sandbox.testing import RunningFacility, running_facility
 
 SOURCE, DESTINATION = "beamline", "facility"
 
+CRAWL = 10.0
+"""Bytes per second: a file that has begun to move does not arrive until that is changed."""
+
 
 def until(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
     """Wait for something that happens elsewhere."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sandbox_lab import Lab, running_lab, transfer_client, until
+from sandbox_lab import CRAWL, Lab, running_lab, transfer_client, until
 
 from orchestration.sandbox.client import SandboxClient
 from orchestration.sandbox.settings import CollectionSettings, Settings
@@ -47,16 +47,16 @@ def test_tasks_submissions_tokens_switches_and_effects_outlive_a_restart(tmp_pat
 
 def test_a_task_goes_on_where_it_was(tmp_path: Path) -> None:
     with running_lab(tmp_path) as lab:
-        for number in range(4):
-            lab.write(f"scan/{number}", os.urandom(MEGABYTE // 4))
-        lab.facility.client.collections.set(lab.source, bandwidth=MEGABYTE)
+        for number, size in enumerate((1, 100_000, 100_000, 100_000)):
+            lab.write(f"scan/{number}", os.urandom(size))
+        lab.facility.client.collections.set(lab.source, bandwidth=CRAWL)
         task = lab.submit(("/scan/", "/scan/"))
-        until(lambda: len(lab.facility.client.effects("copied")) >= 1)
+        until(lambda: len(lab.facility.client.effects("copied")) == 1)
     with running_lab(tmp_path) as lab:
         lab.facility.client.collections.set(lab.source, bandwidth=0)
         document = lab.ended(task)
         assert (document["status"], document["files_transferred"]) == ("SUCCEEDED", 4)
-        assert document["bytes_transferred"] == MEGABYTE
+        assert document["bytes_transferred"] == 300_001
         copied = [effect.paths[0] for effect in lab.facility.client.effects("copied")]
         assert sorted(copied) == [f"/scan/{number}" for number in range(4)]
         assert len(lab.facility.client.effects("transfer")) == 1
@@ -73,7 +73,7 @@ def server(state: Path, root: Path) -> Iterator[tuple[subprocess.Popen[bytes], L
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     ready = state / "ready.json"
     try:
-        until(lambda: ready.exists() or process.poll() is not None, seconds=30)
+        until(lambda: ready.exists() or process.poll() is not None, seconds=60)
         url = json.loads(ready.read_text())["url"]
         collections = tuple(CollectionSettings(name=str(row["name"]), root=Path(str(row["root"]))) for row in rows)
         with SandboxClient(url) as client:
@@ -90,7 +90,7 @@ def test_a_killed_facility_comes_back_with_its_tasks(tmp_path: Path) -> None:
     state, root = tmp_path / "state", tmp_path / "disk"
     with server(state, root) as (process, lab):
         lab.write("big", os.urandom(MEGABYTE))
-        lab.facility.client.collections.set(lab.source, bandwidth=MEGABYTE // 2)
+        lab.facility.client.collections.set(lab.source, bandwidth=CRAWL)
         data = lab.request(("/big", "/big"))
         task = str(lab.transfer.submit_transfer(data)["task_id"])
         until(lambda: bool(lab.task(task)["bytes_transferred"] > 0))
@@ -104,7 +104,7 @@ def test_a_killed_facility_comes_back_with_its_tasks(tmp_path: Path) -> None:
         assert (document["status"], document["bytes_transferred"]) == ("SUCCEEDED", MEGABYTE)
         assert lab.arrived("big").read_bytes() == (root / "beamline" / "big").read_bytes()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=60) == 0
         assert not (state / "ready.json").exists()
 
 
@@ -119,7 +119,7 @@ def test_a_wrong_settings_file_is_refused_in_one_sentence(tmp_path: Path, text: 
     config = tmp_path / "facility.yaml"
     config.write_text(text)
     command = [sys.executable, "-m", "orchestration.sandbox.server", "--state", str(tmp_path), "--config", str(config)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0
     assert "facility.yaml" in done.stderr
     assert "Traceback" not in done.stderr
