@@ -115,7 +115,8 @@ def load(path: Path, *, state: Path) -> Settings:
     try:
         parsed = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"the sandbox's settings cannot be read: {error}", where=str(path)) from error
+        said = " ".join(str(error).split())
+        raise ConfigError(f"the sandbox's settings cannot be read: {said}", where=str(path)) from error
     if not isinstance(parsed, dict):
         raise ConfigError("the sandbox's settings must be one mapping", where=str(path))
     rows = [_collection(row, state=state, where=path) for row in documents.objects(parsed, "collections")]

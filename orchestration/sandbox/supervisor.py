@@ -23,7 +23,7 @@ from orchestration.sandbox.components import Component
 from orchestration.sandbox.layout import Layout, Record
 from orchestration.sandbox.processes import Process
 
-START_PATIENCE = 90.0
+START_PATIENCE = 240.0
 STOP_PATIENCE = 8.0
 LOG_TAIL_LINES = 20
 

@@ -35,7 +35,7 @@ def one_hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hall]:
         variables = supervisor.environment
         with (
             SandboxClient(variables["BEAMLINE_SANDBOX_URL"]) as facility,
-            httpx.Client(base_url=variables["PREFECT_API_URL"], timeout=30.0, trust_env=False) as prefect,
+            httpx.Client(base_url=variables["PREFECT_API_URL"], timeout=60.0, trust_env=False, verify=False) as prefect,
         ):
             yield Hall(supervisor, facility, prefect)
 

@@ -120,12 +120,12 @@ def test_a_reset_forgets_tasks_faults_and_effects_but_no_files(lab: Lab) -> None
 
 def test_what_is_not_a_fault_is_refused(lab: Lab) -> None:
     for rule in ({"match": "x", "kind": "earthquake"}, {"kind": "drop"}, {"match": "("}):
-        answer = httpx.post(f"{lab.facility.url}/_sandbox/faults", json=rule)
+        answer = httpx.post(f"{lab.facility.url}/_sandbox/faults", json=rule, verify=False)
         assert answer.status_code == 400
-    assert httpx.post(f"{lab.facility.url}/_sandbox/faults", content=b"?").status_code == 400
+    assert httpx.post(f"{lab.facility.url}/_sandbox/faults", content=b"?", verify=False).status_code == 400
 
 
 def test_an_unknown_route_says_so(lab: Lab) -> None:
-    answer = httpx.get(f"{lab.facility.url}/transfer/v0.10/nothing")
+    answer = httpx.get(f"{lab.facility.url}/transfer/v0.10/nothing", verify=False)
     assert answer.status_code == 404
     assert "no route" in answer.json()["message"]

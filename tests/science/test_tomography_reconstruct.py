@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -231,19 +237,43 @@ def test_options_win_over_the_parameter_file(tmp_path: Path, scan: Path, command
     assert (used["center"], used["filter"], used["zarr"], used["preview"]) == (66.8, "hann", False, False)
 
 
+FILLED = 4096 - 100
+
+
+def narrow_pipe() -> tuple[BinaryIO, BinaryIO]:
+    """Both ends of a pipe that takes one line of progress: whoever writes another waits until somebody reads."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(writing, b" " * FILLED)
+    return os.fdopen(reading, "rb"), os.fdopen(writing, "wb")
+
+
+def waiting(pipe: BinaryIO) -> int:
+    """Bytes that were written and not read."""
+    (found,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    return int(found)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_killed_in_the_middle_then_run_again(tmp_path: Path, command: Run, number: signal.Signals) -> None:
     path, out = tmp_path / "scan.h5", tmp_path / "out"
     write_scan(path, ScanDescription(width=256, height=160, angles=60))
     line = [sys.executable, "-m", "orchestration.science", "tomography", "reconstruct", str(path), "--out", str(out)]
+    printed, narrow = narrow_pipe()
     process = subprocess.Popen(
-        [*line, "--memory", "0.3", "--progress", "json"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*line, "--memory", "0.3", "--progress", "json"], cwd=ROOT, stdout=narrow, stderr=subprocess.PIPE
     )
-    assert process.stdout is not None
-    assert process.stdout.readline()
+    narrow.close()
+    end = time.monotonic() + 120
+    while waiting(printed) <= FILLED:
+        assert time.monotonic() < end
+        time.sleep(0.02)
     process.send_signal(number)
+    with printed:
+        told = printed.read()
     process.communicate(timeout=60)
     assert process.returncode != 0
+    assert len(told) < FILLED + 3 * 80, "it went on to the end"
     left = listing(out)
     assert not any(name.startswith("rec") for name in left)
     if number is signal.SIGTERM:

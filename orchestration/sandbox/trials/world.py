@@ -69,7 +69,7 @@ LATE = (
 )
 """What flows import when they first need it: for a forked process that would be each time."""
 
-START_PATIENCE = 90.0
+START_PATIENCE = 240.0
 FACILITY_RETRY_SECONDS = 0.05
 
 _PREFECT = {
