@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from orchestration.science.cli import main
 from orchestration.science.tomography.simulate import ScanDescription, write_scan
 
 ROOT = Path(__file__).parents[2]
@@ -60,13 +62,31 @@ def tiny_scan(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def command() -> Run:
+def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Runs the command line in this process: to import all that it needs takes longer than most commands do."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        for name, value in (env or {}).items():
+            monkeypatch.setenv(name, value)
+        words = ["tomography", *map(str, arguments)]
+        capfd.readouterr()
+        code = main(words)
+        printed = capfd.readouterr()
+        return subprocess.CompletedProcess(words, code, printed.out, printed.err)
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def program() -> Run:
     """Runs the command line in a process of its own."""
 
     def run(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-m", "orchestration.science", "tomography", *map(str, arguments)]
         return subprocess.run(
-            line, cwd=ROOT, env=os.environ | (env or {}), capture_output=True, text=True, timeout=120, check=False
+            line, cwd=ROOT, env=os.environ | (env or {}), capture_output=True, text=True, timeout=240, check=False
         )
 
     return run

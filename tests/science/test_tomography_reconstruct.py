@@ -144,12 +144,12 @@ def test_plan_stays_within_its_memory() -> None:
         make_plan(work, memory_gib=0.5)
 
 
-def test_memory_used_stays_within_the_budget(tmp_path: Path, command: Run) -> None:
+def test_memory_used_stays_within_the_budget(tmp_path: Path, program: Run) -> None:
     used = []
     for rows in (128, 384):
         path = tmp_path / f"{rows}.h5"
         write_scan(path, ScanDescription(width=256, height=rows, angles=90))
-        done = command("reconstruct", path, "--out", tmp_path, "--memory", "0.32", "--no-preview", "--center", "127.5")
+        done = program("reconstruct", path, "--out", tmp_path, "--memory", "0.32", "--no-preview", "--center", "127.5")
         assert done.returncode == 0, done.stderr
         report = json.loads((tmp_path / f"rec{rows}.json").read_text())
         assert report["slices_per_block"] < rows
@@ -181,11 +181,11 @@ def test_name_too_long_is_refused_before_any_work(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_error_is_one_sentence_and_a_file(tmp_path: Path, command: Run) -> None:
+def test_error_is_one_sentence_and_a_file(tmp_path: Path, program: Run) -> None:
     path = tmp_path / "empty.h5"
     path.touch()
     target = tmp_path / "error.json"
-    done = command("reconstruct", path, "--out", tmp_path / "out", env={"ORCHESTRATION_ERROR_FILE": str(target)})
+    done = program("reconstruct", path, "--out", tmp_path / "out", env={"ORCHESTRATION_ERROR_FILE": str(target)})
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert json.loads(target.read_text()) == {
@@ -257,7 +257,7 @@ def waiting(pipe: BinaryIO) -> int:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_killed_in_the_middle_then_run_again(tmp_path: Path, command: Run, number: signal.Signals) -> None:
     path, out = tmp_path / "scan.h5", tmp_path / "out"
-    write_scan(path, ScanDescription(width=256, height=160, angles=60))
+    write_scan(path, ScanDescription(width=128, height=96, angles=60))
     line = [sys.executable, "-m", "orchestration.science", "tomography", "reconstruct", str(path), "--out", str(out)]
     printed, narrow = narrow_pipe()
     process = subprocess.Popen(
