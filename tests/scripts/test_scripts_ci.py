@@ -36,8 +36,7 @@ def program(path: Path, text: str = "") -> None:
 def project(folder: Path) -> Path:
     """One in which everything passes at once, but the long tests."""
     program(folder / "bin" / "make", MAKE)
-    for name in ("pgrep", "zsh"):
-        program(folder / "bin" / name)
+    program(folder / "bin" / "zsh")
     for name in ("ruff", "mypy", "lint-imports"):
         program(folder / ".venv" / "bin" / name)
     for name in ("install_slurm", "install_compute_endpoint", "install_postgresql", "install_packages"):
