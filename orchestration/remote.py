@@ -230,17 +230,18 @@ def _exited(title: str, report: Mapping[str, Json], where: str, log: str) -> Job
     told = report.get("reported")
     if isinstance(told, dict) and told.get("what"):
         return JobFailed(
-            f"job {title} failed with {_code(report.get('code'))}: {told['what']}",
+            f"job {title} failed with {code_text(report.get('code'))}: {told['what']}",
             where=str(told.get("where") or where),
             next_step=str(told.get("next_step") or _log(log)),
             cause=str(told.get("type") or ""),
         )
     lines = [line.strip() for line in str(report.get("stderr") or "").splitlines() if line.strip()]
     said = f": {lines[-1][:300]}" if lines else ""
-    return JobFailed(f"job {title} failed with {_code(report.get('code'))}{said}", where=where, next_step=_log(log))
+    return JobFailed(f"job {title} failed with {code_text(report.get('code'))}{said}", where=where, next_step=_log(log))
 
 
-def _code(code: Json) -> str:
+def code_text(code: Json) -> str:
+    """An exit code for people; a negative one is a signal."""
     if not isinstance(code, int) or code >= 0:
         return f"exit code {code}"
     try:

@@ -10,18 +10,20 @@ from orchestration.config.beamline import Beamline
 from orchestration.config.document import Document, Key
 from orchestration.config.endpoint import Endpoint
 from orchestration.config.models import Settings
+from orchestration.config.sites import GlobusComputeSite
 
 Fault: TypeAlias = tuple[Key, str]
 """Where it is, and what it is."""
 
 
 def faults(settings: Settings, document: Document) -> Iterator[Fault]:
-    """Names that lead nowhere, endpoints that are nowhere, and retention rules whose proof would prove nothing."""
+    """Names that lead nowhere, endpoints that are nowhere, proofs without worth, and jobs that would be cut off."""
     yield from _nowhere(settings, document)
     yield from _dangling(settings)
     yield from _overrides(settings)
     yield from _worthless_proofs(settings)
     yield from _too_few_storages(settings)
+    yield from _too_long_jobs(settings)
 
 
 def notes(settings: Settings) -> Iterator[str]:
@@ -137,3 +139,9 @@ def _too_few_storages(settings: Settings) -> Iterator[Fault]:
                 ("retention", identifier, "requires", "min_copies"),
                 f"asks for {rule.requires.min_copies} copies on {len(separate)} separate storages: name more endpoints",
             )
+
+
+def _too_long_jobs(settings: Settings) -> Iterator[Fault]:
+    for identifier, site in settings.compute_sites.items():
+        if isinstance(site, GlobusComputeSite) and (excess := site.excess(site.walltime.maximum_seconds)):
+            yield ("compute_sites", identifier, "walltime", "maximum_seconds"), excess

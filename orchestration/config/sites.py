@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self, TypeAlias
 from uuid import UUID
@@ -13,6 +14,11 @@ from orchestration.config.base import EntryKey, Section
 from orchestration.config.endpoint import Endpoint
 from orchestration.paths import RelativePath
 from orchestration.policy import Place, Zone
+
+ENDING_SECONDS = 60.0
+"""What the runner of a job may take beyond the job's own time, to stop it and to check its outputs."""
+
+_WALLTIME = re.compile(r"(\d{2}):(\d{2}):00")
 
 
 class Site(Section):
@@ -150,8 +156,25 @@ class GlobusComputeSite(RemoteSite):
     service_url: str | None = Field(default=None, description="Another web service than Globus's own.")
     endpoints: ComputeEndpoints = Field(default_factory=ComputeEndpoints)
     options: Mapping[str, str | int | float | bool] = Field(
-        default_factory=dict, description="`user_endpoint_config` of the compute endpoint, besides queue and account."
+        default_factory=dict,
+        description="`user_endpoint_config` of the compute endpoint, besides queue and account. `task_seconds` (left "
+        "out: half of `walltime`) must be a minute more than the longest job, and less than `walltime` (`HH:MM:00`).",
     )
+
+    def excess(self, seconds: float) -> str:
+        """Why a job of so many seconds might not come to its end at the endpoint; empty if nothing is known of it."""
+        found = _WALLTIME.fullmatch(str(self.options.get("walltime", "")))
+        batch = None if found is None else 3600 * int(found[1]) + 60 * int(found[2])
+        named = self.options.get("task_seconds", None if batch is None else batch // 2)
+        granted = named if isinstance(named, int | float) else None
+        if granted is not None and seconds + ENDING_SECONDS > granted:
+            return (
+                f"{seconds:.0f} s and {ENDING_SECONDS:.0f} s for its end are more than the {granted:.0f} s that the "
+                "endpoint gives a task: raise task_seconds (and walltime) of `options`, or shorten the job"
+            )
+        if granted is not None and batch is not None and granted >= batch:
+            return f"task_seconds is {granted:.0f}, and a batch job ends after {batch} s: raise walltime of `options`"
+        return ""
 
 
 class IriSite(RemoteSite):

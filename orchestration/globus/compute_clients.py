@@ -11,18 +11,17 @@ import globus_sdk
 from globus_sdk.scopes import ComputeScopes
 
 from orchestration.config import Credentials
-from orchestration.errors import (
-    ConfigError,
-    InvalidInput,
-    JobFailed,
-    OrchestrationError,
-    ServiceUnavailable,
-)
+from orchestration.errors import ConfigError, InvalidInput, JobFailed, ServiceUnavailable
 from orchestration.globus.auth import no_retries, once_transport
 
 T = TypeVar("T")
 
-_AGAIN = frozenset({408, 423, 429, 500, 502, 503, 504})
+_AGAIN = frozenset({408, 423, 425, 429})
+"""Besides all that are 500 and more."""
+
+_SETTINGS = "correct `endpoints` of the site in config.yml (GLOBUS_COMPUTE_ENDPOINT, GLOBUS_COMPUTE_LOGIN_ENDPOINT)"
+_CREDENTIALS = "check GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET"
+_ADMIT = "let the endpoint's owner admit this service's client"
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,47 @@ class WebClients:
         return str(self.v2.base_url)
 
 
-class NotFound(JobFailed):
-    """Raised where the web service knows no such endpoint, function, task or group. `code` says which."""
+class Refused(Exception):
+    """A no of the web service. It stays inside this package: whoever asked knows what it means for a job.
 
-    def __init__(self, what: str, *, code: str = "", where: str = "", next_step: str = "", cause: str = "") -> None:
+    `status` is that of the answer, 0 where the SDK itself refused to ask; `code` is empty where the answer was none of
+    Globus Compute's, but the page of something on the way there.
+    """
+
+    def __init__(self, said: str, *, status: int, code: str, where: str, signed_in: bool = True) -> None:
+        super().__init__(f"{status}: {said}")
+        self.said = said
+        self.status = status
         self.code = code
-        super().__init__(what, where=where, next_step=next_step, cause=cause)
+        self.where = where
+        self.signed_in = signed_in and status != 401
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it says that there is no such thing."""
+        return self.status == 404 and bool(self.code)
+
+    def of_question(self) -> ConfigError | ServiceUnavailable:
+        """For who only asked: whatever was refused, nothing was learned of a job, and it may go on."""
+        if not self.signed_in:
+            return ConfigError(self._not_let_in, where=self.where, next_step=_CREDENTIALS)
+        if self.code.startswith(("ENDPOINT", "RESOURCE_FORBIDDEN")) and self.status in (403, 404):
+            step = _SETTINGS if self.unknown else f"{_ADMIT}, or {_SETTINGS}"
+            return ConfigError(f"Globus Compute refuses an endpoint: {self.said}", where=self.where, next_step=step)
+        return ServiceUnavailable(f"Globus Compute did not answer a question: {self.said}", where=self.where)
+
+    def of_submission(self) -> InvalidInput | JobFailed:
+        """For who wanted a job to be run: it is not, and that is certain."""
+        if not self.signed_in:
+            return JobFailed(self._not_let_in, where=self.where, next_step=_CREDENTIALS)
+        if self.status in (0, 413):
+            return InvalidInput(f"Globus Compute cannot take it: {self.said}", where=self.where)
+        step = _SETTINGS if self.unknown else f"{_ADMIT}, then start the flow again" if self.status == 403 else ""
+        return JobFailed(f"Globus Compute refuses it: {self.said}", where=self.where, next_step=step)
+
+    @property
+    def _not_let_in(self) -> str:
+        return f"Globus does not accept this service's credentials for Globus Compute: {self.said}"
 
 
 @dataclass(frozen=True)
@@ -66,8 +100,8 @@ class ComputeClients:
 
         Raises:
             ServiceUnavailable: if there is no answer, or "not now".
-            NotFound: if the web service does not know what it is asked about.
-            InvalidInput, ConfigError, JobFailed: if it refuses.
+            Refused: if the answer is no.
+            ConfigError: if there are no credentials.
         """
         try:
             return ask(self._clients())
@@ -109,47 +143,22 @@ def answered(answer: globus_sdk.GlobusHTTPResponse, name: str) -> Any:
     return found
 
 
-def translate(error: globus_sdk.GlobusError, *, where: str) -> OrchestrationError:
-    """An error of the SDK as one of ours."""
+def translate(error: globus_sdk.GlobusError, *, where: str) -> ServiceUnavailable | Refused:
+    """What an error of the SDK says."""
     if isinstance(error, globus_sdk.NetworkError):
         return ServiceUnavailable("Globus Compute does not answer", where=where)
-    if isinstance(error, globus_sdk.GlobusAPIError):
-        return _refused(error, where)
-    return InvalidInput(f"Globus Compute cannot be asked: {error}", where=where)
-
-
-def _refused(error: globus_sdk.GlobusAPIError, where: str) -> OrchestrationError:
-    status, said = error.http_status, _said(error)
-    if status in _AGAIN:
-        return ServiceUnavailable(
-            f"Globus Compute cannot serve now: {said}", where=where, retry_after=_retry_after(error.headers)
-        )
-    if isinstance(error, globus_sdk.AuthAPIError) or status == 401:
-        return ConfigError(
-            f"Globus does not accept this service's credentials for Globus Compute: {said}",
-            where=where,
-            next_step="check GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET",
-        )
-    if status == 413:
-        return InvalidInput(f"the job is too large for Globus Compute: {said}", where=where)
-    if status == 404:
-        return NotFound(
-            said,
-            code=error.code or "",
-            where=where,
-            next_step="correct the endpoints of the site in config.yml (GLOBUS_COMPUTE_ENDPOINT)",
-        )
-    if status == 403:
-        return JobFailed(
-            f"Globus Compute does not let this service do that: {said}",
-            where=where,
-            next_step="let the endpoint's owner admit this service's client, then start the flow again",
-        )
-    return JobFailed(f"Globus Compute refused it: {said}", where=where)
+    if not isinstance(error, globus_sdk.GlobusAPIError):
+        return Refused(f"the SDK does not send it: {error}", status=0, code="", where=where)
+    said, status = _said(error), error.http_status
+    if status in _AGAIN or status >= 500:
+        again = _retry_after(error.headers)
+        return ServiceUnavailable(f"Globus Compute cannot serve now: {said}", where=where, retry_after=again)
+    signed_in = not isinstance(error, globus_sdk.AuthAPIError)
+    return Refused(said, status=status, code=error.code or "", where=where, signed_in=signed_in)
 
 
 def _said(error: globus_sdk.GlobusAPIError) -> str:
-    body: Mapping[str, Any] = error.raw_json or {}
+    body = error.raw_json if isinstance(error.raw_json, dict) else {}
     lines = str(body.get("reason") or error.message or "").splitlines()
     return lines[0].rstrip(". ") if lines else f"HTTP status {error.http_status}"
 

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orchestration.errors import ServiceUnavailable
+from orchestration.globus.compute_clients import Refused
 from orchestration.globus.compute_tasks import ComputeTasks, Stand, Task
-from orchestration.ledger.service import Document
+from orchestration.ledger.service import Document, Json
 
-_GIVEN_UP_SECONDS = 120.0
+GIVEN_UP_SECONDS = 120.0
 """An errand that takes longer is begun again: looking twice does no harm."""
 
 _LOOK_SECONDS = 0.03
@@ -24,6 +25,10 @@ class Stop(enum.StrEnum):
     NOT = ""
     CANCELLED = "cancelled"
     LOST = "terminated"
+
+
+class LookFailed(ServiceUnavailable):
+    """Raised when the login endpoint answered that it could not look into a folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +69,25 @@ class Errands:
     _open: dict[tuple[str, Stop], _Open] = field(default_factory=dict, init=False, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
+    def begin(self, function: str, *arguments: Json) -> str:
+        """The task that does it.
+
+        Raises:
+            ServiceUnavailable: if the endpoint is offline.
+            ConfigError: if there is no such endpoint, or it is closed to this service.
+        """
+        try:
+            self.tasks.require_online(self.endpoint, name=self.name)
+            return self.tasks.submit(self.endpoint, function, arguments)
+        except Refused as refused:
+            raise refused.of_question() from refused
+
     def look(self, folder: str, *, stop: Stop = Stop.NOT, patience: float) -> Sighting | None:
         """What lies in a job's folder, after what `stop` says was done about it; None: ask again later.
 
         Raises:
-            ServiceUnavailable: if the endpoint is offline or cannot look.
+            ServiceUnavailable: if the endpoint is offline; LookFailed, if it cannot look.
+            ConfigError: as `begin`.
         """
         errand = self._errand(folder, stop)
         end = time.monotonic() + patience
@@ -76,26 +95,31 @@ class Errands:
             task = self.tasks.read([errand.task])[errand.task]
             if task.stand is not Stand.PENDING:
                 self._open.pop((folder, stop), None)
-                return self._seen(task, folder)
+                return Sighting.parse(self.value(task, where=folder))
             if time.monotonic() > end:
                 return None
             time.sleep(_LOOK_SECONDS)
 
+    def value(self, task: Task, *, where: str) -> Document:
+        """What an errand that is over came back with.
+
+        Raises:
+            LookFailed: if it failed.
+        """
+        if task.stand is Stand.RETURNED:
+            return task.value
+        said = task.error.strip().splitlines()
+        kind = LookFailed if task.stand is Stand.RAISED else ServiceUnavailable
+        raise kind(
+            f"the endpoint {self.name} could not look into the job's folder: {said[-1] if said else task.status}",
+            where=where,
+            next_step="check the endpoint at the facility, and that it may read that folder; it is asked again",
+        )
+
     def _errand(self, folder: str, stop: Stop) -> _Open:
         with self._lock:
             known = self._open.get((folder, stop))
-            if known is None or time.monotonic() - known.began > _GIVEN_UP_SECONDS:
-                self.tasks.require_online(self.endpoint, name=self.name)
-                task = self.tasks.submit(self.endpoint, "look", [folder, stop.value, self.dead_after])
+            if known is None or time.monotonic() - known.began > GIVEN_UP_SECONDS:
+                task = self.begin("look", folder, stop.value, self.dead_after)
                 known = self._open[folder, stop] = _Open(task, time.monotonic())
             return known
-
-    def _seen(self, task: Task, folder: str) -> Sighting:
-        if task.stand is Stand.RETURNED:
-            return Sighting.parse(task.value)
-        said = task.error.strip().splitlines()
-        raise ServiceUnavailable(
-            f"the endpoint {self.name} could not look into the job's folder: {said[-1] if said else task.status}",
-            where=folder,
-            next_step="check the endpoint at the facility, and that it may read that folder; it is asked again",
-        )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from orchestration.config import Credentials, GlobusComputeSite
-from orchestration.globus.compute_clients import ComputeClients
+from orchestration.globus.compute_clients import ComputeClients, Refused, answered
 
 
 @dataclass(frozen=True)
@@ -37,5 +37,8 @@ def register_reconstruction(
         "meta": {"python_version": platform.python_version(), "sdk_version": __version__},
     }
     clients = ComputeClients(credentials, site.service_url or None)
-    answer = clients.call(lambda web: web.v3.register_function(document), where="Globus Compute")
-    return RegisteredFunction(id=str(answer["function_uuid"]), digest=digest)
+    try:
+        answer = clients.call(lambda web: web.v3.register_function(document), where="Globus Compute")
+    except Refused as refused:
+        raise refused.of_submission() from refused
+    return RegisteredFunction(id=str(answered(answer, "function_uuid")), digest=digest)

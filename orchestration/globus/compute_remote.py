@@ -78,6 +78,11 @@ def look(folder: str, stop: str, patience: float) -> dict[str, Any]:
     return {"report": found, "started": _started(folder), "stopped": _word(marker)}
 
 
+def survey(folders: list[str]) -> dict[str, Any]:
+    """How many seconds ago each of these jobs was started (or None), and whether it has left a report."""
+    return {"found": [[_started(folder), os.path.exists(os.path.join(folder, "report.json"))] for folder in folders]}
+
+
 def _report(folder: str) -> Any:
     try:
         with open(os.path.join(folder, "report.json"), encoding="utf-8") as file:
@@ -122,6 +127,7 @@ def _ended(folder: str, reason: str, error: str) -> dict[str, Any]:
     """Make a report, unless there is one after all; returns the one that is there."""
     made = {"version": 1, "exit_code": 130, "reason": reason, "code": None, "error": error, "outputs": []}
     made.update(seconds=0.0, started_at=0.0, host=socket.gethostname())
+    made.update({name: _tail(os.path.join(folder, f"{name}.txt")) for name in ("stdout", "stderr")})
     part = os.path.join(folder, f".report.{socket.gethostname()}.{os.getpid()}.{time.time_ns()}")
     _write(part, made)
     with contextlib.suppress(FileExistsError):
@@ -139,9 +145,10 @@ def _write(path: str, document: dict[str, Any]) -> None:
 
 
 def _tail(path: str) -> str:
-    with open(path, "rb") as file:
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
         return file.read().decode("utf-8", errors="replace")
+    return ""
 
 
 def _probe(words: list[str]) -> str:

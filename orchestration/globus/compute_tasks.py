@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from orchestration.errors import InvalidInput, ServiceUnavailable
-from orchestration.globus.compute_clients import ComputeClients, NotFound, answered
+from orchestration.globus.compute_clients import ComputeClients, Refused, answered
 from orchestration.ledger.service import Document, Json
 
 REQUEST_LIMIT = 10_000_000
@@ -81,11 +81,12 @@ class ComputeTasks:
 
         Raises:
             InvalidInput: if the arguments are too large.
+            Refused: if the web service says no: nothing was submitted.
         """
         try:
             return self._submit(endpoint, self._function(function), arguments, group, options)
-        except NotFound as error:
-            if not error.code.startswith("FUNCTION"):
+        except Refused as refused:
+            if not (refused.unknown and refused.code.startswith("FUNCTION")):
                 raise
         # It forgot the function, and so has not submitted anything.
         self._functions.pop(function, None)
@@ -95,8 +96,10 @@ class ComputeTasks:
         """The tasks of a group, oldest first; none where there is no such group."""
         try:
             answer = self.clients.call(lambda web: web.v2.get_task_group(group), where=f"task group {group}")
-        except NotFound:
-            return []
+        except Refused as refused:
+            if refused.unknown:
+                return []
+            raise refused.of_question() from refused
         rows = sorted(answered(answer, "tasks"), key=lambda row: str(row.get("created_at") or ""))
         return [str(row["id"]) for row in rows]
 
@@ -105,12 +108,15 @@ class ComputeTasks:
         wanted = list(tasks)
         if not wanted:
             return {}
-        answer = self.clients.call(lambda web: web.v2.get_task_batch(wanted), where="Globus Compute")
+        try:
+            answer = self.clients.call(lambda web: web.v2.get_task_batch(wanted), where="Globus Compute")
+        except Refused as refused:
+            raise refused.of_question() from refused
         found = answered(answer, "results")
         return {task: Task.parse(found.get(task)) for task in wanted}
 
     def require_online(self, endpoint: str, *, name: str) -> None:
-        """Raises: ServiceUnavailable, if the endpoint is not there to take a task."""
+        """Raises: ServiceUnavailable, if the endpoint is not there to take a task; Refused, if it may not be used."""
         if not self.online(endpoint):
             raise ServiceUnavailable(
                 f"the Globus Compute endpoint {name} is offline",
@@ -119,6 +125,7 @@ class ComputeTasks:
             )
 
     def online(self, endpoint: str) -> bool:
+        """Raises: Refused, if the web service knows no such endpoint, or does not tell this service about it."""
         known = self._health.get(endpoint)
         if known is not None and known[1] and time.monotonic() - known[0] < _HEALTH_SECONDS:
             return True
@@ -191,5 +198,8 @@ def _value(text: str) -> Document | None:
     """A value that came as JSON; None of one that came otherwise, which is not looked at: it could run anything."""
     if not text.startswith(_JSON):
         return None
-    found = json.loads(text.removeprefix(_JSON))
+    try:
+        found = json.loads(text.removeprefix(_JSON))
+    except ValueError:
+        return None
     return found if isinstance(found, dict) else None

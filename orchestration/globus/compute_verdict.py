@@ -8,6 +8,8 @@ from importlib.metadata import metadata
 from orchestration.config import RemoteSite
 from orchestration.errors import JobFailed, JobLost
 from orchestration.globus.compute_tasks import Stand, Task
+from orchestration.ledger.service import Document
+from orchestration.remote import code_text
 
 PROBE = """
 import json, sys
@@ -25,6 +27,8 @@ _DUPLICATE = 76
 
 _LOST = ("WorkerLost", "ManagerLost", "loss of worker", "loss of manager", "POISON", "delivered")
 """In the texts of tasks whose computer was lost, not of programs that failed."""
+
+_ERROR_LENGTH = 4096
 
 _INSTALL = "make its environment with scripts/install_science.sh, then start the flow again"
 
@@ -70,15 +74,15 @@ def trouble(title: str, task: Task, site: RemoteSite, *, where: str) -> JobFaile
             cause="VersionMismatch",
         )
     return JobFailed(
-        f"job {title} did not begin: its runner ended with code {task.value.get('code')} and left no report "
+        f"job {title} did not begin: its runner ended with {code_text(task.value.get('code'))} and left no report "
         f"({_last(str(task.value.get('log') or ''))})",
         where=where,
         next_step="read runner.log in the job's folder, then start the flow again",
     )
 
 
-def gone(title: str, task: Task, *, where: str) -> JobFailed:
-    """The error for a job that left no report and is not running any more."""
+def gone(title: str, task: Task, report: Document, *, where: str) -> JobFailed:
+    """The error for a job whose runner left no report of its own; `report` was made in its place, and it is over."""
     said = _last(task.error)
     if refused(task):
         return JobFailed(
@@ -86,10 +90,28 @@ def gone(title: str, task: Task, *, where: str) -> JobFailed:
             where=where,
             next_step="check the endpoint's configuration and its log at the facility, then start the flow again",
         )
-    why = f"its worker was lost ({said})" if said else "neither Globus Compute nor the job's folder knows how it ended"
+    words = _last(str(report.get("stderr") or ""))
     return JobLost(
-        f"job {title} was lost: {why}", where=where, next_step="start the flow again; nothing of it runs any more"
+        f"job {title} was lost: {_lost_how(task, said)}{f'; its program had said: {words}' if words else ''}",
+        where=where,
+        next_step="start the flow again; nothing of it runs any more",
     )
+
+
+def remains(task: Task) -> Document:
+    """What a task came back with that had no report of its runner."""
+    found: Document = {"runner_code": task.value.get("code"), "runner_log": task.value.get("log")}
+    found["task_error"] = task.error[-_ERROR_LENGTH:]
+    return {name: value for name, value in found.items() if value not in (None, "")}
+
+
+def _lost_how(task: Task, said: str) -> str:
+    if said:
+        return f"its worker was lost ({said})"
+    if task.stand is Stand.RETURNED and not duplicate(task):
+        words = _last(str(task.value.get("log") or ""))
+        return f"its runner ended with {code_text(task.value.get('code'))}{f' ({words})' if words else ''}"
+    return "neither Globus Compute nor the job's folder knows how it ended"
 
 
 def _probe(text: str) -> dict[str, str]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pika  # type: ignore[import-untyped]
 from globus_compute_common import messagepack
-from globus_compute_common.messagepack.message_types import EPStatusReport, Result, Task
+from globus_compute_common.messagepack.message_types import EPStatusReport, Result, ResultErrorDetails, Task
 from globus_compute_sdk import Client
-from globus_compute_sdk.serialize import ComputeSerializer
+from globus_compute_sdk.serialize import ComputeSerializer, JSONData
 
 
 @contextmanager
@@ -51,12 +51,21 @@ class Daemon:
 
     def run_one(self, endpoint: str) -> str:
         """Take a task of a person's endpoint, run it here, and publish the result; returns its id."""
-        task = messagepack.unpack(self._taken(f"{endpoint}.tasks"))
-        assert isinstance(task, Task)
-        serializer = ComputeSerializer()
-        function, arguments, keywords = serializer.unpack_and_deserialize(task.task_buffer)
-        data = serializer.serialize(function(*arguments, **keywords))
+        task, data = self._run(endpoint)
         body = messagepack.pack(Result(task_id=task.task_id, data=data))
+        self._publish("results", f"{endpoint}.results", body)
+        return str(task.task_id)
+
+    def run_one_and_die(self, endpoint: str) -> str:
+        """Acknowledge a task, run it, and never tell: as one that is killed while the runner ends its work."""
+        task, _ = self._run(endpoint)
+        return str(task.task_id)
+
+    def fail_one(self, endpoint: str, error: str) -> str:
+        """Take a task, and tell that it could not be run."""
+        task = self._task(endpoint)
+        details = ResultErrorDetails(code="RemoteExecutionError", user_message=error)
+        body = messagepack.pack(Result(task_id=task.task_id, data=error, error_details=details))
         self._publish("results", f"{endpoint}.results", body)
         return str(task.task_id)
 
@@ -72,6 +81,17 @@ class Daemon:
         with connected(self.url) as channel:
             found: int = channel.queue_declare(f"{endpoint}.tasks", passive=True).method.message_count
         return found
+
+    def _task(self, endpoint: str) -> Task:
+        task = messagepack.unpack(self._taken(f"{endpoint}.tasks"))
+        assert isinstance(task, Task)
+        return task
+
+    def _run(self, endpoint: str) -> tuple[Task, str]:
+        task = self._task(endpoint)
+        serializer = ComputeSerializer(strategy_data=JSONData())  # type: ignore[no-untyped-call]
+        function, arguments, keywords = serializer.unpack_and_deserialize(task.task_buffer)
+        return task, serializer.serialize(function(*arguments, **keywords))
 
     def _taken(self, queue: str) -> bytes:
         with connected(self.url) as channel:

@@ -87,7 +87,7 @@ def executor(client: Client, endpoint: str, **options: Any) -> Iterator[Any]:
                 loop.close()  # the SDK leaves that to the garbage collector  # type: ignore[no-untyped-call]
 
 
-def eventually(ask: Callable[[], Any], *, seconds: float = 15.0) -> Any:
+def eventually(ask: Callable[[], Any], *, seconds: float = 60.0) -> Any:
     """The first answer that is not false."""
     end = time.monotonic() + seconds
     while not (answer := ask()):

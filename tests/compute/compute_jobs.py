@@ -16,10 +16,11 @@ from pydantic import SecretStr
 from orchestration.config import ComputeEndpoints, Container, Credentials, GlobusComputeSite
 from orchestration.errors import ServiceUnavailable
 from orchestration.globus.compute import GlobusCompute
+from orchestration.globus.compute_ending import Patience
 from orchestration.jobs import JobSpec, Output
 from orchestration.ledger import Ledger
 from orchestration.ledger.operation import Operation
-from orchestration.ledger.service import Running, Status
+from orchestration.ledger.service import Failed, Running, Status
 from orchestration.paths import RelativePath
 from orchestration.policy import Place, Zone
 from orchestration.sandbox.settings import CLIENT_ID, CLIENT_SECRET
@@ -35,7 +36,13 @@ class Yard:
     folder: Path
 
     def site(
-        self, *, python: str = sys.executable, science_version: str | None = None, container: Container | None = None
+        self,
+        *,
+        python: str = sys.executable,
+        science_version: str | None = None,
+        container: Container | None = None,
+        compute: str = Ground.compute,
+        login: str = Ground.login,
     ) -> GlobusComputeSite:
         return GlobusComputeSite(
             name="alcf",
@@ -47,12 +54,12 @@ class Yard:
             science_version=science_version,
             container=container,
             service_url=self.ground.url,
-            endpoints=ComputeEndpoints(compute=UUID(Ground.compute), non_compute=UUID(Ground.login)),
+            endpoints=ComputeEndpoints(compute=UUID(compute), non_compute=UUID(login)),
         )
 
     def service(self, site: GlobusComputeSite | None = None, **patience: float) -> GlobusCompute:
         """As a process makes it that has just begun."""
-        return GlobusCompute(site or self.site(), CREDENTIALS, **patience)
+        return GlobusCompute(site or self.site(), CREDENTIALS, patience=Patience(**patience))
 
     def job(
         self,
@@ -109,7 +116,7 @@ def wait(
     spec: JobSpec,
     handle: str,
     *,
-    seconds: float = 20.0,
+    seconds: float = 60.0,
     until: Callable[[Status], bool] = lambda status: not isinstance(status, Running),
 ) -> Status:
     """How it stands, once it is so; asked as `perform` asks: a service without an answer is asked again."""
@@ -124,3 +131,16 @@ def wait(
                 return status
             assert time.monotonic() < end, status
         time.sleep(0.02)
+
+
+def failure(status: Status) -> Exception:
+    assert isinstance(status, Failed), status
+    return status.error
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from compute_ground import Ground, eventually
-from compute_jobs import Yard, wait
+from compute_jobs import Yard, alive, failure, wait
 
 from orchestration.config import Container
 from orchestration.errors import (
@@ -25,25 +25,12 @@ from orchestration.errors import (
     ServiceUnavailable,
 )
 from orchestration.jobs import Output, OutputKind
-from orchestration.ledger.service import CancelAnswer, Failed, Running, Status, Succeeded
+from orchestration.ledger.service import CancelAnswer, Running, Status, Succeeded
 
 
 @pytest.fixture
 def yard(ground: Ground, tmp_path: Path) -> Yard:
     return Yard(ground, tmp_path)
-
-
-def failure(status: Status) -> Exception:
-    assert isinstance(status, Failed), status
-    return status.error
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def running(status: Status) -> bool:
@@ -78,13 +65,14 @@ def test_a_job_succeeds_with_its_outputs_checked_and_tells_where_it_was(yard: Ya
     assert 0 <= queued < 20
 
 
-def test_the_end_of_a_job_is_known_within_two_tenths_of_a_second(yard: Yard) -> None:
-    service, spec = yard.service(), yard.job("import time; open('end', 'w').write(str(time.time()))")
-    delays = []
-    for _ in range(4):  # the first finds everything cold, and others may find the machine busy
-        wait(service, spec, service.submit(spec, service.reserve("key")))
-        delays.append(time.time() - float((yard.folder / "work" / "end").read_text()))
-    assert min(delays) < 0.2
+def test_the_first_question_after_the_end_of_a_job_tells_it(yard: Yard) -> None:
+    service, spec = yard.service(), yard.job("pass")
+    handle = service.submit(spec, service.reserve("key"))
+    eventually(lambda: yard.ground.over(handle))
+    yard.ground.control.faults.add("/compute/", "latency", times=0)
+    assert isinstance(service.poll(spec, handle), Succeeded)
+    (rule,) = yard.ground.control.faults.every()
+    assert rule.hits == 1
 
 
 def test_a_job_fails_with_the_programs_own_words(yard: Yard) -> None:
@@ -193,7 +181,7 @@ def test_a_result_that_the_service_forgot_is_read_at_the_site(yard: Yard, *, ent
 
 
 def test_a_task_that_nobody_knows_is_waited_for_and_then_given_up_for_good(yard: Yard) -> None:
-    spec, service = yard.counting(), yard.service(lost_patience=0.4)
+    spec, service = yard.counting(), yard.service(unknown=0.4)
     yard.ground.control.compute.switch(Ground.compute, held=True)
     token = service.reserve("key")
     handle = f"{token}/{uuid.uuid4()}"
@@ -230,15 +218,15 @@ def test_an_offline_endpoint_is_given_nothing_and_says_what_to_do(yard: Yard) ->
 
 
 def test_a_lost_worker_is_a_lost_job_and_leaves_nothing_running(yard: Yard) -> None:
-    spec, service = yard.counting(seconds=60), yard.service(lost_patience=0.3)
+    spec, service = yard.counting(seconds=60), yard.service(dead=1.0)
     handle = service.submit(spec, service.reserve("key"))
     (program,) = eventually(yard.runs)
     assert yard.ground.control.compute.kill(handle.partition("/")[2])
     error = failure(wait(service, spec, handle))
     assert isinstance(error, JobLost)
     assert "worker" in str(error)
-    assert not alive(program)
-    assert type(failure(wait(yard.service(lost_patience=0.3), spec, handle))) is JobLost
+    eventually(lambda: not alive(program))
+    assert type(failure(wait(yard.service(dead=1.0), spec, handle))) is JobLost
 
 
 def test_a_worker_that_dies_takes_its_job_with_it(yard: Yard) -> None:
@@ -247,7 +235,7 @@ def test_a_worker_that_dies_takes_its_job_with_it(yard: Yard) -> None:
     (program,) = eventually(yard.runs)
     os.kill(yard.ground.worker_of(handle), signal.SIGKILL)
     assert type(failure(wait(service, spec, handle))) is JobLost
-    assert not alive(program)
+    eventually(lambda: not alive(program))
     assert type(failure(wait(yard.service(), spec, handle))) is JobLost
 
 
@@ -269,6 +257,13 @@ def test_a_large_job_is_refused_before_it_is_sent(yard: Yard) -> None:
     assert service.find(spec, token) is None
 
 
+def test_a_job_that_the_endpoint_would_cut_off_is_refused(yard: Yard) -> None:
+    site = yard.site().model_copy(update={"options": {"walltime": "01:00:00", "task_seconds": 3300}})
+    service = yard.service(site)
+    with pytest.raises(InvalidInput, match=r"reconstruct would be cut off: 3300 s and 60 s .* 3300 s"):
+        service.submit(yard.job("pass", duration=3300.0), service.reserve("key"))
+
+
 def test_a_command_too_long_for_a_container_engine_is_refused(yard: Yard) -> None:
     service = yard.service(yard.site(container=Container(engine="apptainer", image="x.sif")))
     with pytest.raises(InvalidInput, match="bytes long"):
@@ -276,19 +271,19 @@ def test_a_command_too_long_for_a_container_engine_is_refused(yard: Yard) -> Non
 
 
 def test_cancelling_a_running_job_stops_it(yard: Yard) -> None:
-    spec, service = yard.counting(seconds=60), yard.service()
+    spec, service = yard.counting(seconds=60), yard.service(cancel=60.0)
     handle = service.submit(spec, service.reserve("key"))
     (program,) = eventually(yard.runs)
     assert service.cancel(handle) is CancelAnswer.CANCELLED
-    assert not alive(program)
+    eventually(lambda: not alive(program))
     assert isinstance(failure(wait(service, spec, handle)), Cancelled)
-    assert yard.service().cancel(handle) is CancelAnswer.CANCELLED
+    assert yard.service(cancel=60.0).cancel(handle) is CancelAnswer.CANCELLED
 
 
 @pytest.mark.parametrize("entirely", [False, True])
 def test_a_job_that_died_unseen_can_be_cancelled(yard: Yard, *, entirely: bool) -> None:
     """Its node is lost, and the service has forgotten it: nobody says that it is over."""
-    spec, service = yard.counting(seconds=60), yard.service(lost_patience=0.3)
+    spec, service = yard.counting(seconds=60), yard.service(dead=0.3, cancel=60.0)
     handle = service.submit(spec, service.reserve("key"))
     eventually(yard.runs)
     yard.ground.control.compute.kill(handle.partition("/")[2])
@@ -300,7 +295,7 @@ def test_a_job_that_died_unseen_can_be_cancelled(yard: Yard, *, entirely: bool) 
 
 
 def test_cancelling_a_queued_job_keeps_it_from_ever_beginning(yard: Yard) -> None:
-    spec, service = yard.counting(), yard.service()
+    spec, service = yard.counting(), yard.service(cancel=60.0)
     yard.ground.control.compute.switch(Ground.compute, held=True)
     handle = service.submit(spec, service.reserve("key"))
     assert service.cancel(handle) is CancelAnswer.CANCELLED
@@ -311,13 +306,15 @@ def test_cancelling_a_queued_job_keeps_it_from_ever_beginning(yard: Yard) -> Non
 
 def test_whether_a_job_has_begun_is_looked_up_in_its_folder(yard: Yard) -> None:
     """Here the service tells it truly; the real one may say of a task that runs that it waits."""
-    spec, service = yard.counting(seconds=60), yard.service()
+    spec, service = yard.counting(seconds=60), yard.service(look=0.2)
     yard.ground.control.compute.switch(Ground.compute, held=True)
     handle = service.submit(spec, service.reserve("key"))
     first = service.poll(spec, handle)
     assert isinstance(first, Running)
     assert (first.queued, first.needs_care) == (False, True)
-    wait(service, spec, handle, until=lambda status: isinstance(status, Running) and status.queued)
+    waits = wait(service, spec, handle, until=lambda status: isinstance(status, Running) and status.queued)
+    assert isinstance(waits, Running)
+    assert not waits.needs_care  # so that its run need not stay
     yard.ground.control.compute.switch(Ground.compute, held=False)
     eventually(yard.runs)
     begun = service.poll(spec, handle)
@@ -326,21 +323,21 @@ def test_whether_a_job_has_begun_is_looked_up_in_its_folder(yard: Yard) -> None:
 
 
 def test_cancelling_a_finished_job_says_that_it_is_finished(yard: Yard) -> None:
-    spec, service = yard.counting(), yard.service()
+    spec, service = yard.counting(), yard.service(cancel=60.0)
     handle = service.submit(spec, service.reserve("key"))
     wait(service, spec, handle)
     assert service.cancel(handle) is CancelAnswer.ALREADY_FINISHED
 
 
 def test_cancelling_without_a_login_endpoint_is_not_claimed_to_have_worked(yard: Yard) -> None:
-    spec, service = yard.counting(seconds=1.0), yard.service()
+    spec, service = yard.counting(seconds=60), yard.service()
     handle = service.submit(spec, service.reserve("key"))
     yard.ground.control.compute.switch(Ground.login, online=False)
     with pytest.raises(ServiceUnavailable):
         service.cancel(handle)
     yard.ground.control.compute.switch(Ground.login, online=True)
     yard.ground.control.compute.switch(Ground.login, held=True)
-    impatient = yard.service(cancel_patience=0.3)
+    impatient = yard.service(cancel=0.3)
     assert impatient.cancel(handle) is CancelAnswer.UNKNOWN
 
 
@@ -352,10 +349,11 @@ def test_many_jobs_are_asked_about_in_one_request(yard: Yard) -> None:
     stands = service.poll_many(items)
     (rule,) = yard.ground.control.faults.every()
     assert rule.hits == 1
-    assert set(stands) == {handle for _, handle in items}
+    assert set(stands) <= {handle for _, handle in items}  # of the others it is not known whether they have begun
 
     def done() -> bool:
-        return all(isinstance(one, Succeeded) for one in service.poll_many(items).values())
+        found = service.poll_many(items)
+        return len(found) == len(items) and all(isinstance(one, Succeeded) for one in found.values())
 
     eventually(done)
 

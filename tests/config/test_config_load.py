@@ -229,6 +229,10 @@ def test_a_secret_of_the_wrong_type_is_not_shown(write_config: Write) -> None:
     assert "918273645" not in text
 
 
+SITE = """compute_sites:
+  s: {{kind: globus_compute, raw_endpoint: near, scratch_endpoint: near, job_folder: /j, walltime: {}, options: {}}}"""
+
+
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
@@ -255,6 +259,18 @@ def test_a_secret_of_the_wrong_type_is_not_shown(write_config: Write) -> None:
         (
             "retention: {near: {after_days: 1, requires: {any_of: [far]}, override: {variable: pruning, key: x}}}",
             "did you mean `pruning-config`?",
+        ),
+        (
+            SITE.format("{maximum_seconds: 3300}", '{walltime: "01:00:00", task_seconds: 3300}'),
+            "compute_sites.s.walltime.maximum_seconds: 3300 s and 60 s for its end are more than the 3300 s",
+        ),
+        (
+            SITE.format("{maximum_seconds: 1800}", '{walltime: "01:00:00"}'),
+            "more than the 1800 s that the endpoint gives a task: raise task_seconds",
+        ),
+        (
+            SITE.format("{maximum_seconds: 3000}", '{walltime: "01:00:00", task_seconds: 3600}'),
+            "task_seconds is 3600, and a batch job ends after 3600 s: raise walltime",
         ),
         (
             """retention: {near: {after_days: 2, requires: {any_of: [far]},
