@@ -113,7 +113,8 @@ def _line(details: str, name: str) -> str:
     return match.group(1).strip() if match else ""
 
 
-_AGAIN = frozenset({429, 500, 502, 503, 504})
+_AGAIN = frozenset({408, 425, 429})
+"""Besides all that are 500 and more."""
 
 
 def translate(error: globus_sdk.GlobusError, *, where: str) -> OrchestrationError:
@@ -130,7 +131,7 @@ def _refused(error: globus_sdk.GlobusAPIError, where: str) -> OrchestrationError
     certain = _by_code(code, said, where)
     if certain:
         return certain
-    if error.http_status in _AGAIN:
+    if error.http_status in _AGAIN or error.http_status >= 500:
         return ServiceUnavailable(f"Globus cannot serve now: {said}", where=where, retry_after=_retry_after(error))
     if isinstance(error, globus_sdk.AuthAPIError) or error.http_status == 401:
         return ConfigError(
@@ -138,6 +139,9 @@ def _refused(error: globus_sdk.GlobusAPIError, where: str) -> OrchestrationError
             where=where,
             next_step="check GLOBUS_CLIENT_ID and GLOBUS_CLIENT_SECRET at app.globus.org/settings/developers",
         )
+    if not code:
+        # The page of something on the way there: all refusals of Globus itself have a code.
+        return ServiceUnavailable(f"Globus was not reached: {said}", where=where, retry_after=_retry_after(error))
     if error.http_status == 403:
         return AccessDenied(said, where=where)
     return EndpointRefused(said, where=where, next_step="correct what was asked for, then start the flow again")

@@ -6,13 +6,20 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import globus_sdk
 
-from orchestration.errors import AccessDenied, SourceMissing, TransferConflict, TransferFailed
+from orchestration.errors import (
+    AccessDenied,
+    OperationFailed,
+    ServiceUnavailable,
+    SourceMissing,
+    TransferConflict,
+    TransferFailed,
+)
 from orchestration.globus.auth import TransferClients
 from orchestration.ledger.service import CancelAnswer, Progress, Request
 
@@ -130,7 +137,7 @@ class GlobusTasks:
 
     def get(self, task_id: str) -> Task:
         try:
-            answer = self.clients.read(lambda client: client.get_task(task_id), where=where(task_id))
+            answer = self._ask(lambda client: client.get_task(task_id), where=where(task_id))
         except SourceMissing as error:
             raise TransferFailed("Globus does not know the task (any more)", where=where(task_id)) from error
         return Task.parse(answer.data)
@@ -145,7 +152,7 @@ class GlobusTasks:
                 return found
 
     def _active_after(self, offset: int) -> list[Task]:
-        answer = self.clients.read(
+        answer = self._ask(
             lambda client: client.task_list(filter="status:ACTIVE,INACTIVE", limit=_TASKS_AT_ONCE, offset=offset),
             where="Globus Transfer",
         )
@@ -153,7 +160,7 @@ class GlobusTasks:
 
     def errors(self, task_id: str) -> list[Event]:
         """The latest, newest first."""
-        answer = self.clients.read(
+        answer = self._ask(
             lambda client: client.task_event_list(task_id, limit=100, query_params={"filter": "is_error:1"}),
             where=where(task_id),
         )
@@ -183,10 +190,25 @@ class GlobusTasks:
 
     def _labelled(self, pattern: str, *, status: str = "") -> Iterable[str]:
         clauses = [f"label:{pattern}", *([f"status:{status}"] if status else [])]
-        answer = self.clients.read(
-            lambda client: client.task_list(filter="/".join(clauses), limit=10), where="Globus Transfer"
-        )
+        answer = self._ask(lambda client: client.task_list(filter="/".join(clauses), limit=10), where="Globus Transfer")
         return [str(row["task_id"]) for row in answer["DATA"]]
+
+    def _ask(
+        self, ask: Callable[[globus_sdk.TransferClient], globus_sdk.GlobusHTTPResponse], *, where: str
+    ) -> globus_sdk.GlobusHTTPResponse:
+        """A question about tasks.
+
+        Raises:
+            SourceMissing: if there is no such task.
+            ServiceUnavailable: also if the question is refused, which says nothing about a task: it may go on.
+        """
+        try:
+            return self.clients.read(ask, where=where)
+        except SourceMissing:
+            raise
+        except OperationFailed as refusal:
+            said = f"Globus does not tell how tasks are: {refusal.what}"
+            raise ServiceUnavailable(said, where=where, next_step=refusal.next_step) from refusal
 
 
 def submit(clients: TransferClients, data: globus_sdk.TransferData | globus_sdk.DeleteData, *, where: str) -> str:

@@ -94,6 +94,10 @@ def test_an_unheard_of_code_is_waited_for_and_named() -> None:
         (502, "EndpointError", "broken", ServiceUnavailable),
         (503, "ServiceUnavailable", "later", ServiceUnavailable),
         (500, "InternalError", "bug", ServiceUnavailable),
+        (520, "Error", "a gateway's own", ServiceUnavailable),
+        (408, "Error", "too slow", ServiceUnavailable),
+        (403, "", "Request blocked", ServiceUnavailable),
+        (404, "", "no such page", ServiceUnavailable),
     ],
 )
 def test_every_refusal_of_the_api_becomes_an_error_of_ours(

@@ -55,6 +55,16 @@ def transfer_of(ground: Ground, scan: Scan) -> Operation[TransferRequest]:
     return Operation(scan=scan, step="move", request=request, destination=PLACE, deadline=30.0)
 
 
+@pytest.mark.parametrize("status", [400, 403, 409, 520])
+def test_a_question_that_is_refused_ends_no_transfer(
+    ground: Ground, mover: GlobusTransfer, ledger: Ledger, scan: Scan, status: int
+) -> None:
+    (ground.folder(ground.beamline) / "scan.h5").write_bytes(b"x" * 1000)
+    ground.control.faults.add("GET .*/task/", status=status)
+    moved = perform(ledger, transfer_of(ground, scan), mover)
+    assert (moved.record.attempt, moved.evidence["bytes"]) == (1, 1000)
+
+
 @pytest.mark.parametrize("kind", ["lost_answer", "drop", "status"])
 def test_a_scan_is_moved_once_and_deleted_once_through_a_storm(
     ground: Ground, mover: GlobusTransfer, ledger: Ledger, scan: Scan, kind: str
