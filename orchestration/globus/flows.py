@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -23,6 +23,12 @@ COMPUTE = "https://compute.actions.globus.org/v3"
 """The action providers of Globus that the flows here use."""
 
 WHERE = "Globus Flows"
+
+_OURS = ("flow_owner", "flow_administrator")
+"""Roles of those who may bring a flow up to date."""
+
+_CHECKSUM = 3
+"""What has the same checksum is not sent again. The SDK has words for these levels, the interface has numbers."""
 
 
 class Effect(enum.StrEnum):
@@ -84,8 +90,7 @@ class GlobusFlows:
     def _find(self, title: str, known: str) -> Mapping[str, Any] | None:
         if known and (found := self._get(known)) is not None:
             return found
-        listed = self._ask(lambda client: client.list_flows(filter_fulltext=title))["flows"]
-        same = [flow for flow in listed if flow["title"] == title]
+        same = [flow for flow in self._ask(lambda client: self._mine(client, title)) if flow["title"] == title]
         if len(same) > 1:
             raise UnknownName(
                 f"{len(same)} flows are called {title!r}: {', '.join(str(flow['id']) for flow in same)}",
@@ -94,22 +99,27 @@ class GlobusFlows:
             )
         return None if not same else self._get(str(same[0]["id"]))
 
+    @staticmethod
+    def _mine(client: globus_sdk.FlowsClient, title: str) -> list[Mapping[str, Any]]:
+        """Of all pages: the search is for words, and finds titles that are much like it as well."""
+        return list(client.paginated.list_flows(filter_fulltext=title, filter_roles=_OURS).items())
+
     def _get(self, id_: str) -> Mapping[str, Any] | None:
         try:
-            return self._ask(lambda client: client.get_flow(id_))
+            found: Mapping[str, Any] = self._ask(lambda client: client.get_flow(id_).data)
         except _Missing:
             return None
+        return found
 
-    def _ask(self, ask: Any) -> Mapping[str, Any]:
+    def _ask(self, ask: Callable[[globus_sdk.FlowsClient], T]) -> T:
         try:
-            found: Mapping[str, Any] = ask(self._connected()).data
+            return ask(self._connected())
         except globus_sdk.FlowsAPIError as error:
             if error.http_status == 404:
                 raise _Missing(f"there is no such flow: {error.message}", where=WHERE) from error
             raise translate(error, where=WHERE) from error
         except globus_sdk.GlobusError as error:
             raise translate(error, where=WHERE) from error
-        return found
 
     def _connected(self) -> globus_sdk.FlowsClient:
         if not self._client:
@@ -150,8 +160,9 @@ def reconstruction_flow(*, name: str, step: str) -> FlowDefinition:
                 "Compute": {
                     "Type": "Action",
                     "ActionUrl": COMPUTE,
+                    "ExceptionOnActionFailure": True,
                     "Parameters": {
-                        "endpoint.$": "$.input.compute_endpoint_id",
+                        "endpoint_id.$": "$.input.compute_endpoint_id",
                         "tasks": [
                             {"function_id.$": "$.input.compute_function_id", "kwargs.$": "$.input.compute_kwargs"}
                         ],
@@ -198,12 +209,13 @@ def _transfer(source: str, destination: str, *, following: str | None) -> Docume
     action: Document = {
         "Type": "Action",
         "ActionUrl": TRANSFER,
+        "ExceptionOnActionFailure": True,
         "Parameters": {
             "source_endpoint.$": f"{source}.id",
             "destination_endpoint.$": f"{destination}.id",
             "DATA": [{"source_path.$": f"{source}.path", "destination_path.$": f"{destination}.path"}],
             "verify_checksum": True,
-            "sync_level": "checksum",
+            "sync_level": _CHECKSUM,
         },
         "ResultPath": f"$.{destination.rpartition('.')[2]}_transfer",
         "WaitTime": 86400,

@@ -1,4 +1,8 @@
-"""Stand-in for Globus Flows: definitions are kept and checked as far as the service does at once; none is run."""
+"""Stand-in for Globus Flows: definitions are kept, and none is run.
+
+They are checked as far as the service does at once, and beyond that by what the action providers take that are known
+here: with a wrong parameter the real service would fail the first run.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,25 @@ from orchestration.sandbox.globus.tokens import FLOWS, Tokens
 from orchestration.sandbox.store import Store
 
 _KIND = "flow"
+PAGE = 20
+"""Flows that one list has."""
+
+_ACTIONS: Mapping[str, tuple[set[str], set[str]]] = {
+    "https://transfer.actions.globus.org/transfer": (
+        {"source_endpoint", "destination_endpoint", "DATA"},
+        {
+            *("label", "deadline", "sync_level", "verify_checksum", "encrypt_data", "preserve_timestamp"),
+            *("skip_source_errors", "fail_on_quota_errors", "delete_destination_extra", "recursive_symlinks"),
+            *("notify_on_succeeded", "notify_on_failed", "notify_on_inactive", "filter_rules"),
+            *("source_local_user", "destination_local_user", "store_base_path_info"),
+        },
+    ),
+    "https://compute.actions.globus.org/v3": (
+        {"endpoint_id", "tasks"},
+        {"task_group_id", "user_endpoint_config", "user_runtime", "resource_specification", "create_queue"},
+    ),
+}
+"""The parameters that an action must have, and those that it may have."""
 
 
 class FlowsError(Exception):
@@ -68,10 +91,19 @@ class Flows:
         return JSONResponse(flow, status_code=201)
 
     async def list(self, request: Request) -> JSONResponse:
-        self._tokens.require(request, FLOWS)
-        words = request.query_params.get("filter_fulltext", "").lower()
-        found: list[Json] = [flow for _, flow in self._store.every(_KIND) if words in str(flow["title"]).lower()]
-        return JSONResponse({"flows": found, "limit": 20, "marker": None, "has_next_page": False})
+        who = f"urn:globus:auth:identity:{self._tokens.require(request, FLOWS).subject}"
+        words = request.query_params.get("filter_fulltext", "").lower().split()
+        own = "filter_roles" in request.query_params
+        found: list[Json] = [
+            flow
+            for _, flow in self._store.every(_KIND)
+            if all(word in str(flow["title"]).lower() for word in words) and (not own or flow["flow_owner"] == who)
+        ]
+        start = int(request.query_params.get("marker", "0"))
+        more = start + PAGE < len(found)
+        marker = str(start + PAGE) if more else None
+        page = found[start : start + PAGE]
+        return JSONResponse({"flows": page, "limit": PAGE, "marker": marker, "has_next_page": more})
 
     async def get(self, request: Request) -> JSONResponse:
         return JSONResponse(self._flow(request))
@@ -110,6 +142,24 @@ def _check(body: Mapping[str, Json]) -> None:
         following = state.get("Next") if isinstance(state, dict) else None
         if following is not None and following not in states:
             raise FlowsError(422, "UNPROCESSABLE_ENTITY", f"definition: {name}.Next names no state")
+        if isinstance(state, dict) and (wrong := _wrong_parameters(state)):
+            raise FlowsError(422, "UNPROCESSABLE_ENTITY", f"definition: {name}.Parameters: {wrong}")
+
+
+def _wrong_parameters(state: Mapping[str, Json]) -> str:
+    """What the action provider of a state would say of its parameters; empty if it would take them, or is unknown."""
+    needed, taken = _ACTIONS.get(str(state.get("ActionUrl", "")).rstrip("/"), (set(), None))
+    found = state.get("Parameters")
+    if taken is None or not isinstance(found, dict):
+        return "" if taken is None else "there are none"
+    # A name may end with what says how its value is found out: `endpoint_id.$`, `endpoint_id.=`.
+    names = {name.removesuffix(".$").removesuffix(".=") for name in found}
+    if missing := sorted(needed - names):
+        return f"{', '.join(missing)} required"
+    if unknown := sorted(names - needed - taken):
+        return f"{', '.join(unknown)} not permitted"
+    level = found.get("sync_level", 0)
+    return "" if isinstance(level, int) and 0 <= level <= 3 else f"sync_level must be a whole number, not {level!r}"
 
 
 def error_answer(_: Request, error: Exception) -> JSONResponse:
