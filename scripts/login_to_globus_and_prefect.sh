@@ -1,15 +1,17 @@
 # Gives the credentials of .env to the shell that reads this file, under the names that every Globus tool knows:
 #
-#   source scripts/login_to_globus_and_prefect.sh [FILE]     (.env of this folder, if no file is named)
+#   source scripts/login_to_globus_and_prefect.sh
 #
-# Values are taken as written, less quotes around them, as the service takes them: nothing in the file is run. It never
-# ends the shell, and prints no secret.
+# The file is .env of this folder, or the one that BEAMLINE_ENV_FILE names, as for the service. It takes no argument: a
+# script that sources it would pass on its own. Values are taken as written, less quotes around them, as the service
+# takes them: nothing in the file is run. It never ends the shell, and prints no secret.
 # For bash and zsh.
 
 _beamline_login() {
-    local file=${1:-.env} line name value count=0 missing=
+    [ -z "${ZSH_VERSION:-}" ] || emulate -L zsh  # whatever options its user likes
+    local file=${BEAMLINE_ENV_FILE:-.env} line name value count=0 missing=
     if [ ! -r "$file" ]; then
-        printf 'There is no %s that can be read. Next: copy .env.example to .env and fill it in, or name the file.\n' "$file" >&2
+        printf 'There is no %s that can be read. Next: copy .env.example to .env and fill it in, or name the file in BEAMLINE_ENV_FILE.\n' "$file" >&2
         return 1
     fi
     while IFS= read -r line || [ -n "$line" ]; do
@@ -28,7 +30,7 @@ _beamline_login() {
         case $value in
             \"*\"*) value=${value#\"}; value=${value%%\"*} ;;
             \'*\'*) value=${value#\'}; value=${value%%\'*} ;;
-            *) value=${value%%[[:space:]]#*}; value=${value%"${value##*[![:space:]]}"} ;;
+            *) value=${value%%[[:space:]]'#'*}; value=${value%"${value##*[![:space:]]}"} ;;
         esac
         case $name in
             '' | [0-9]* | *[!A-Za-z0-9_]*) printf 'A line of %s has no proper name; it was passed over.\n' "$file" >&2; continue ;;
@@ -60,6 +62,6 @@ if { [ -n "${BASH_VERSION:-}" ] && [ "${BASH_SOURCE[0]}" = "$0" ]; } || [ "${ZSH
     exit 2
 fi
 _beamline_login_status=0
-_beamline_login "$@" || _beamline_login_status=$?
+_beamline_login || _beamline_login_status=$?
 unset -f _beamline_login
 return "$_beamline_login_status"

@@ -160,8 +160,10 @@ def test_sourced_the_login_gives_a_shell_its_credentials_and_runs_nothing(tmp_pa
     assert not (tmp_path / "pwned").exists()
 
 
-@pytest.mark.parametrize("program", ["bash", "zsh"])
-def test_a_shell_is_given_the_values_that_the_service_takes(tmp_path: Path, program: str) -> None:
+@pytest.mark.parametrize(
+    ("program", "options"), [("bash", "set -eu"), ("zsh", "set -eu"), ("zsh", "setopt extended_glob ksh_arrays")]
+)
+def test_a_shell_is_given_the_values_that_the_service_takes(tmp_path: Path, program: str, options: str) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"there is no {program}")
     lines = ["GLOBUS_CLIENT_ID='me # too'", 'export GLOBUS_CLIENT_SECRET="a b" # of 2026', "  # nothing"]
@@ -169,9 +171,20 @@ def test_a_shell_is_given_the_values_that_the_service_takes(tmp_path: Path, prog
     (tmp_path / ".env").write_text("\r\n".join(lines))
     expected = {name: value for name, value in dotenv_values(tmp_path / ".env", interpolate=False).items() if value}
     show = f"{sys.executable} -c 'import json, os; print(json.dumps(dict(os.environ)))'"
-    done = shell(f"set -eu; source {LOGIN}; {show}", tmp_path, program)
+    done = shell(f"{options}; source {LOGIN}; {show}", tmp_path, program)
     found = json.loads(done.stdout)
     assert {name: found.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("program", ["bash", "zsh"])
+def test_a_script_that_sources_the_login_has_arguments_of_its_own(tmp_path: Path, program: str) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"there is no {program}")
+    (tmp_path / ".env").write_text("GLOBUS_CLIENT_ID=me\nGLOBUS_CLIENT_SECRET=s\nPREFECT_API_URL=http://p/api\n")
+    (tmp_path / "other.env").write_text("GLOBUS_CLIENT_ID=you\n")
+    (tmp_path / "script").write_text(f'source {LOGIN}\necho "$1 $GLOBUS_CLIENT_ID"\n')
+    assert shell(f"{program} script other.env", tmp_path).stdout == "other.env me\n"
+    assert shell(f"BEAMLINE_ENV_FILE=other.env {program} script scan.h5", tmp_path).stdout == "scan.h5 you\n"
 
 
 def test_a_login_that_fails_leaves_the_shell_alive(tmp_path: Path) -> None:
