@@ -7,7 +7,7 @@ Run it with the Python of the environment that scripts/install_compute_endpoint.
 
 FACILITY KIND is alcf or nersc (or local), compute or non_compute. DIRECTORY holds the folders of all endpoints of this
 account. NAME=VALUE are entries of the site's user_environment.yaml; what is missing is asked for. Run again, it brings
-the folder to the files of this version and keeps the values.
+the folder to the files of this version, and keeps the values and what the site has added.
 """
 
 from __future__ import annotations

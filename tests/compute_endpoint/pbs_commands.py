@@ -52,7 +52,9 @@ def qsub(folder: Path, words: list[str]) -> None:
     asked = dict(zip(words[:-1:2], words[1:-1:2], strict=True))
     directives = [line for line in script.read_text().splitlines() if line.startswith("#PBS")]
     document = {"id": identity, "group": child.pid, "asked": asked, "directives": directives}
-    (folder / f"{identity}.json").write_text(json.dumps(document))
+    part = folder / f"{identity}.part"
+    part.write_text(json.dumps(document))
+    part.rename(folder / f"{identity}.json")
     sys.stdout.write(f"{identity}\n")
 
 

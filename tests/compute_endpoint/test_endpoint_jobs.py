@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -16,8 +17,9 @@ from pydantic import SecretStr
 
 from orchestration.conditions import SiteState
 from orchestration.config import ComputeEndpoints, Credentials, GlobusComputeSite
-from orchestration.errors import Cancelled, JobFailed, ServiceUnavailable
+from orchestration.errors import Cancelled, JobFailed, JobLost, ServiceUnavailable
 from orchestration.globus.compute import GlobusCompute
+from orchestration.globus.compute_ending import Patience
 from orchestration.jobs import JobSpec, Output, OutputKind
 from orchestration.ledger.service import CancelAnswer, Failed, Running, Status, Succeeded
 from orchestration.sandbox.endpoint_program import EndpointProgram, running_endpoint
@@ -28,6 +30,8 @@ pytestmark = pytest.mark.compute_endpoint
 
 CREDENTIALS = Credentials(globus_compute_client_id=CLIENT_ID, globus_compute_client_secret=SecretStr(CLIENT_SECRET))
 OPTIONS: dict[str, str | int] = {"walltime": "01:00:00", "task_seconds": 1800, "nodes": 1, "gpus": 4}
+SECONDS = 120.0
+"""For what takes a few, even where everything else runs at the same time."""
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +79,7 @@ def service(
         endpoints=ComputeEndpoints(compute=UUID(batch.id), non_compute=UUID(login.id)),
         options={**OPTIONS},
     )
-    return GlobusCompute(site, CREDENTIALS, lost_patience=3.0)
+    return GlobusCompute(site, CREDENTIALS, patience=Patience(unknown=3.0, dead=9.0, cancel=60.0, look=1.0))
 
 
 def job(folder: Path, code: str, *, output: str = "") -> JobSpec:
@@ -103,7 +107,7 @@ def wait(
     spec: JobSpec,
     handle: str,
     *,
-    seconds: float = 60.0,
+    seconds: float = SECONDS,
     until: Callable[[Status], bool] = lambda status: not isinstance(status, Running),
 ) -> Status:
     end = time.monotonic() + seconds
@@ -118,7 +122,7 @@ def wait(
         time.sleep(0.1)
 
 
-def begun(folder: Path, seconds: float = 60.0) -> int:
+def begun(folder: Path, seconds: float = SECONDS) -> int:
     """The process of the job, once it runs."""
     end = time.monotonic() + seconds
     runs = folder / "work" / "runs"
@@ -135,11 +139,20 @@ def alive(process: int) -> bool:
         return False
 
 
-def gone(process: int, seconds: float = 15.0) -> bool:
+def gone(process: int, seconds: float = SECONDS) -> bool:
     end = time.monotonic() + seconds
     while alive(process) and time.monotonic() < end:
         time.sleep(0.1)
     return not alive(process)
+
+
+def accepted(facility: RunningFacility, handle: str) -> None:
+    """Wait until the program has told that it has the task: one that it has not would be given out again."""
+    task = handle.rpartition("/")[2]
+    end = time.monotonic() + SECONDS
+    while not any(one["id"] == task and one["accepted"] for one in facility.client.compute.tasks()):
+        assert time.monotonic() < end, "the task was not acknowledged"
+        time.sleep(0.1)
 
 
 def test_a_job_runs_on_a_worker_and_its_outputs_are_checked(service: GlobusCompute, tmp_path: Path) -> None:
@@ -179,21 +192,26 @@ def test_a_job_whose_worker_was_killed_is_lost(service: GlobusCompute, tmp_path:
     assert len((tmp_path / "work" / "runs").read_text().split()) == 1
 
 
-def test_a_job_whose_endpoint_was_killed_is_neither_run_again_nor_called_done(
-    service: GlobusCompute, batch: EndpointProgram, tmp_path: Path
+def test_a_job_whose_endpoint_was_killed_is_lost_and_not_run_again(
+    service: GlobusCompute, facility: RunningFacility, batch: EndpointProgram, tmp_path: Path
 ) -> None:
     spec = job(tmp_path, COUNTED)
     handle = service.submit(spec, service.reserve("key"))
     process = begun(tmp_path)
-    time.sleep(1.5)  # the program has now told that it has the task
+    accepted(facility, handle)
     batch.kill()
     assert gone(process)
     batch.start()
     following = job(tmp_path / "next", 'open("out.json", "w").write("2")', output="out.json")
     status = wait(service, following, service.submit(following, service.reserve("other")))
     assert isinstance(status, Succeeded), status
+    waits = service.poll(spec, handle)  # as Globus Compute has it: for ever
+    assert isinstance(waits, Running), waits
+    later = replace(service, patience=replace(service.patience, ending=-spec.duration))  # as when its time is over
+    ended = wait(later, spec, handle)
+    assert isinstance(ended, Failed)
+    assert isinstance(ended.error, JobLost)
     assert len((tmp_path / "work" / "runs").read_text().split()) == 1
-    assert not isinstance(service.poll(spec, handle), Succeeded)
 
 
 def _worker(process: int) -> int:

@@ -67,7 +67,7 @@ def submitted(
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def until(true: Callable[[], object], *, within: float = 60.0) -> None:
+def until(true: Callable[[], object], *, within: float = 120.0) -> None:
     end = time.monotonic() + within
     while not true():
         assert time.monotonic() < end, "it never came true"
@@ -92,8 +92,8 @@ def test_a_task_runs_in_a_batch_job_that_ends_when_it_is_idle(
 def test_a_batch_job_ends_before_it_takes_a_task_that_it_could_not_finish(
     grounds: Path, facility: RunningFacility, polaris: EndpointProgram, scheduler: Path
 ) -> None:
-    asked = {"walltime": "00:01:00", "task_seconds": 54, "idle_seconds": 600}
+    asked = {"walltime": "00:03:00", "task_seconds": 150, "idle_seconds": 600}
     seen = submitted(grounds, facility, polaris, "variables", "", **asked)["result"]
     [job] = [one for one in jobs(scheduler) if one["id"] == seen["PBS_JOBID"]]
-    # Six seconds after its start less than 54 of its 60 are left.
-    until(lambda: not Path(f"/proc/{job['group']}").exists(), within=30)
+    # Half a minute after its start less than 150 of its 180 seconds are left.
+    until(lambda: not Path(f"/proc/{job['group']}").exists())

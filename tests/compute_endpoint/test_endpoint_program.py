@@ -73,15 +73,23 @@ def submit(grounds: Path, facility: RunningFacility) -> Iterator[Submit]:
         client.communicate()
 
 
-def told(client: subprocess.Popen[str], seconds: float = 60) -> Any:
+def told(client: subprocess.Popen[str], seconds: float = 120) -> Any:
     output, _ = client.communicate(timeout=seconds)
     return json.loads(output.splitlines()[-1])
 
 
-def started(folder: Path, seconds: float = 30) -> None:
+def started(folder: Path, seconds: float = 120) -> None:
     until = time.monotonic() + seconds
     while not list(folder.glob("started-*")):
         assert time.monotonic() < until, "the task did not start"
+        time.sleep(0.05)
+
+
+def accepted(facility: RunningFacility, function: str, seconds: float = 120) -> None:
+    """Wait until the program has acknowledged all such tasks: one that it has not would be given out again."""
+    until = time.monotonic() + seconds
+    while not all(one["accepted"] for one in facility.client.compute.tasks() if one["function"] == function):
+        assert time.monotonic() < until, "the task was not acknowledged"
         time.sleep(0.05)
 
 
@@ -131,7 +139,7 @@ def test_what_was_submitted_while_the_endpoint_was_down_runs_when_it_is_back(
     threads.stop()
     before = len(facility.client.compute.tasks())
     client = submit(threads, "double", "late")
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while len(facility.client.compute.tasks()) == before:
         assert time.monotonic() < until, "nothing was submitted"
         time.sleep(0.05)
@@ -141,11 +149,11 @@ def test_what_was_submitted_while_the_endpoint_was_down_runs_when_it_is_back(
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_a_task_in_flight_when_its_endpoint_ends_is_not_answered_and_not_run_again(
-    workers: EndpointProgram, submit: Submit, tmp_path: Path, end: str
+    workers: EndpointProgram, submit: Submit, facility: RunningFacility, tmp_path: Path, end: str
 ) -> None:
     client = submit(workers, "hold", str(tmp_path))
     started(tmp_path)
-    time.sleep(1.5)  # the program acknowledges a task twice a second; one that it has not would be given out again
+    accepted(facility, "hold")
     getattr(workers, end)()
     workers.start()
     assert told(submit(workers, "double", "next")) == {"result": "nextnext"}

@@ -94,7 +94,7 @@ def endpoint(login: LoginNode, daemon_venv: Path) -> Iterator[str]:
     secrets.chmod(0o600)
     login.run(folder / f"run-{NAME}", "start", "--detach")
     shown = login.outside(f"beamline-endpoints/{NAME}/endpoint.json")
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not shown.exists():
         assert time.monotonic() < until, login.outside(f"beamline-endpoints/{NAME}/endpoint.log").read_text()
         time.sleep(0.1)
@@ -125,7 +125,7 @@ def test_a_task_runs_in_a_batch_job_of_its_account_and_quality_of_service(login:
     assert seen["SLURM_CPUS_PER_TASK"] == seen["SLURM_CPUS_ON_NODE"]
     secret = endpoint_environment("")["GLOBUS_COMPUTE_CLIENT_SECRET"]
     assert secret not in "\n".join(seen.values())
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while login.run("squeue", "-h", "--me"):
         assert time.monotonic() < until, "an idle batch job was kept"
         time.sleep(0.5)

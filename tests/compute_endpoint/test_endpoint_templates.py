@@ -210,6 +210,18 @@ def test_values_that_a_site_has_edited_survive_an_update(tmp_path: Path) -> None
     assert rendered(again, {})["engine"]["provider"]["queue"] == "prod"
 
 
+def test_what_a_site_has_added_or_emptied_survives_an_update(tmp_path: Path) -> None:
+    first = laid_out(tmp_path, "alcf", BEAMLINE_MODULES="conda", BEAMLINE_UMASK="077")
+    file = first.folder / "user_environment.yaml"
+    text = file.read_text().replace('BEAMLINE_MODULES: "conda"', "BEAMLINE_MODULES:").replace('"077"', "027")
+    file.write_text(f'{text}# ours\nhttp_proxy: "http://proxy:3128"\nLD_LIBRARY_PATH: /opt/lib\n')
+    for _ in range(2):
+        again = lay_out("alcf", "compute", tmp_path, {}).environment
+        assert (again["http_proxy"], again["LD_LIBRARY_PATH"]) == ("http://proxy:3128", "/opt/lib")
+        assert (again["BEAMLINE_MODULES"], again["BEAMLINE_UMASK"]) == ("", "027")
+    assert yaml.safe_load(file.read_text()) == again  # to the daemon as well
+
+
 def test_a_value_that_is_missing_or_unknown_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no value for BEAMLINE_ACCOUNT.*add BEAMLINE_ACCOUNT=\.\.\."):
         lay_out("alcf", "compute", tmp_path, SITE)

@@ -63,9 +63,9 @@ class Endpoint:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The values of the site."""
-        values = yaml.safe_load((self.folder / ENVIRONMENT).read_text())
-        return {str(key): str(value) for key, value in values.items()}
+        """The values of the site, as they are written: all are strings, and nothing after the colon is an empty one."""
+        values = yaml.load((self.folder / ENVIRONMENT).read_text(), Loader=yaml.BaseLoader)  # noqa: S506 -- strings only
+        return {str(key): str(value) for key, value in (values or {}).items()}
 
 
 def facilities() -> dict[str, tuple[str, ...]]:
@@ -81,8 +81,8 @@ def lay_out(
 ) -> Endpoint:
     """Write the folder of an endpoint, or bring it to the files of this version.
 
-    `values` are entries of the site's ``user_environment.yaml``. Those of an earlier call stay as they are. `venv` is
-    the environment of the daemon; left out, the one that runs this.
+    `values` are entries of the site's ``user_environment.yaml``. Those of an earlier call stay as they are, with
+    whatever the site has added. `venv` is the environment of the daemon; left out, the one that runs this.
 
     Raises:
         UnknownName: if there is no such facility, endpoint or value.
@@ -99,12 +99,8 @@ def lay_out(
     known = _names(entries)
     if unknown := sorted(values.keys() - known):
         raise UnknownName(f"no value {', '.join(unknown)}", where=f"{facility} {kind}", next_step=_use(known))
-    given = (
-        _found(environment, endpoint.directory)
-        | {key: value for key, value in earlier.items() if key in known}
-        | dict(values)
-    )
-    text = _filled(entries, given, where=f"{facility} {kind}")
+    given = _found(environment, endpoint.directory) | earlier | dict(values)
+    text = _filled(entries, given, where=f"{facility} {kind}") + _added(earlier, known)
     endpoint.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for file in (*sorted(source.iterdir()), _FILES / _SHARED):
         target = endpoint.folder / file.name
@@ -152,7 +148,7 @@ def _filled(entries: str, values: Mapping[str, str], *, where: str) -> str:
         if found is None:
             lines.append(line)
         elif (key := found[1]) in values:
-            lines.append(f"{key}: {json.dumps(values[key], ensure_ascii=False)}")
+            lines.append(_entry(key, values[key]))
         elif found[2].strip():
             lines.append(line)
         else:
@@ -161,6 +157,16 @@ def _filled(entries: str, values: Mapping[str, str], *, where: str) -> str:
         words = " ".join(f"{key}=..." for key in missing)
         raise ConfigError(f"no value for {', '.join(missing)}", where=where, next_step=f"add {words} to the command")
     return "\n".join(lines) + "\n"
+
+
+def _added(earlier: Mapping[str, str], known: set[str]) -> str:
+    """What the site has of its own: a proxy, a path of libraries."""
+    lines = [_entry(key, value) for key, value in earlier.items() if key not in known]
+    return "\n".join(["# Added by this site.", *lines, ""]) if lines else ""
+
+
+def _entry(key: str, value: str) -> str:
+    return f"{key}: {json.dumps(value, ensure_ascii=False)}"
 
 
 def _write_program(endpoint: Endpoint, program: Path) -> None:

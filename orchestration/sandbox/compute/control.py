@@ -88,6 +88,7 @@ def _task(task: Task) -> Json:
         "endpoint": task.endpoint,
         "function": task.label,
         "stage": task.stage.value,
+        "accepted": task.accepted,
         "completed": task.completed,
         "forgotten": task.forgotten,
         "pid": task.worker.get("pid"),
