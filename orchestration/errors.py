@@ -4,6 +4,7 @@
 
     OrchestrationError
     ├── ConfigError                 a settings file or the environment is wrong: mend it
+    │   └── NotSetUp                a setting or a credential is not there: nobody can use this yet
     ├── InvalidInput                the request is wrong: ask for something else
     │   ├── InvalidPath             a name that cannot be carried, or leads outside its root
     │   ├── UnknownName             no such beamline, endpoint, scan, deployment, ...
@@ -78,6 +79,10 @@ class ConfigError(OrchestrationError):
     """Raised when a settings file or the environment is wrong."""
 
     next_step_default = "mend the setting, then run `beamline config check`"
+
+
+class NotSetUp(ConfigError):
+    """Raised when something is used for which a setting or a credential is not there yet."""
 
 
 class InvalidInput(OrchestrationError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import click
 
@@ -16,7 +17,8 @@ from orchestration import config
 from orchestration.config import GlobusComputeSite, Settings
 from orchestration.doctor.check import Check, Health
 from orchestration.doctor.compute import site_check
-from orchestration.errors import ConfigError
+from orchestration.doctor.once import trials
+from orchestration.errors import ConfigError, OrchestrationError
 
 
 @click.command(help=__doc__)
@@ -26,8 +28,9 @@ def main(names: tuple[str, ...], *, run: bool) -> None:
     config.load_environment()
     try:
         settings = config.load()
-        found = [site_check(settings, site, write=run) for site in _sites(settings, names)]
-    except ConfigError as error:
+        with trials() if run else nullcontext() as ledger:
+            found = [site_check(settings, site, ledger=ledger) for site in _sites(settings, names)]
+    except OrchestrationError as error:
         raise click.ClickException(error.sentence) from error
     for check in found:
         for line in _lines(check):

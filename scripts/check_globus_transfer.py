@@ -8,13 +8,16 @@ Endpoints are names in config.yml; all that are on a collection if none is given
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 
 import click
 
 from orchestration import config
+from orchestration.doctor.endpoint import EndpointCheck
+from orchestration.doctor.once import trials
 from orchestration.errors import ConfigError, OrchestrationError
 from orchestration.globus.auth import TransferClients
-from orchestration.globus.checking import EndpointCheck
+from orchestration.ledger import Ledger
 
 
 @click.command(help=__doc__)
@@ -28,18 +31,19 @@ def main(names: tuple[str, ...], *, write: bool) -> None:
             endpoint for endpoint in settings.endpoints.values() if endpoint.uuid is not None
         ]
         clients = TransferClients(config.credentials())
-        failed = [endpoint.name for endpoint in wanted if not _works(EndpointCheck(clients, endpoint), write=write)]
-    except ConfigError as error:
+        with trials() if write else nullcontext() as ledger:
+            failed = [each.name for each in wanted if not _works(EndpointCheck(clients, each), ledger)]
+    except OrchestrationError as error:
         raise click.ClickException(error.sentence) from error
     click.echo(f"{len(wanted) - len(failed)} of {len(wanted)} endpoints can be used")
     sys.exit(1 if failed else 0)
 
 
-def _works(check: EndpointCheck, *, write: bool) -> bool:
+def _works(check: EndpointCheck, ledger: Ledger | None) -> bool:
     name = check.endpoint.name
     try:
         seen = check.read()
-        done = check.write_and_delete() if write else "not written to"
+        done = "not written to" if ledger is None else check.write_and_delete(ledger)
     except ConfigError:
         raise
     except OrchestrationError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import click
@@ -14,13 +15,17 @@ from orchestration.commands import page
 from orchestration.config import Settings
 from orchestration.doctor import compute, data, service
 from orchestration.doctor.check import Check, Health, Look, together
+from orchestration.doctor.once import trials
 from orchestration.flows import catalogue
 from orchestration.flows.main import use_environment
+from orchestration.ledger import Ledger
 
 STYLES = {Health.WORKS: "green", Health.UNUSED: "dim", Health.DOUBTFUL: "yellow", Health.BROKEN: "bold red"}
 SIGNS = {Health.WORKS: "ok", Health.UNUSED: "--", Health.DOUBTFUL: "?", Health.BROKEN: "!!"}
 SECONDS = 300.0
 """For all of it; each part gives up much earlier."""
+WRITING_SECONDS = 600.0
+"""With jobs that wait for their turn, and are cancelled if it does not come."""
 
 
 @click.command()
@@ -36,12 +41,14 @@ def doctor(*, write: bool, only: Sequence[str], as_json: bool) -> None:
     """
     use_environment()
     settings = config.load()
-    looks = _looks(settings, write=write)
-    wanted = {name.lower() for name in only}
-    if unknown := wanted - {what.lower() for what, _ in looks}:
-        names = ", ".join(what for what, _ in looks)
-        raise click.BadParameter(f"there is no part {' or '.join(sorted(unknown))}; there are: {names}")
-    found = together([look for look in looks if not wanted or look[0].lower() in wanted], seconds=SECONDS)
+    with trials() if write else nullcontext() as ledger:
+        looks = _looks(settings, ledger)
+        wanted = {name.lower() for name in only}
+        if unknown := wanted - {what.lower() for what, _ in looks}:
+            names = ", ".join(what for what, _ in looks)
+            raise click.BadParameter(f"there is no part {' or '.join(sorted(unknown))}; there are: {names}")
+        chosen = [look for look in looks if not wanted or look[0].lower() in wanted]
+        found = together(chosen, seconds=WRITING_SECONDS if write else SECONDS)
     broken = any(check.worst is Health.BROKEN for check in found)
     if as_json:
         click.echo(json.dumps({"ok": not broken, "checks": [check.document() for check in found]}, indent=2))
@@ -50,17 +57,17 @@ def doctor(*, write: bool, only: Sequence[str], as_json: bool) -> None:
     raise SystemExit(1 if broken else 0)
 
 
-def _looks(settings: Settings, *, write: bool) -> list[tuple[str, Look]]:
+def _looks(settings: Settings, ledger: Ledger | None) -> list[tuple[str, Look]]:
     beamlines = tuple(name for name in settings.beamlines if name in catalogue.beamlines())
     sites = [
-        (f"site {site.name}", partial(compute.site_check, settings, site, write=write))
+        (f"site {site.name}", partial(compute.site_check, settings, site, ledger=ledger))
         for site in settings.compute_sites.values()
     ]
     return [
         ("settings", partial(service.settings_check, settings)),
         ("ledger", partial(service.ledger_check, settings)),
         ("Prefect", partial(service.prefect_check, beamlines)),
-        ("Globus", partial(data.globus_check, settings, write=write)),
+        ("Globus", partial(data.globus_check, settings, ledger=ledger)),
         ("disks", partial(data.disks_check, settings)),
         ("SciCat", partial(data.catalogue_check, settings)),
         *sites,

@@ -10,7 +10,7 @@ from typing import TypeVar
 from dotenv import dotenv_values
 from pydantic import SecretStr
 
-from orchestration.errors import ConfigError
+from orchestration.errors import ConfigError, NotSetUp
 
 T = TypeVar("T")
 
@@ -136,7 +136,7 @@ def _path(name: str) -> Path | None:
 
 def _demand(value: T | None, variable: str, meaning: str) -> T:
     if value is None:
-        raise ConfigError(
+        raise NotSetUp(
             f"{variable} ({meaning}) is not set",
             where="environment",
             next_step=f"set {variable} in the environment or in .env (see .env.example), then start the flow again",

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from orchestration.config.base import EntryKey, Section
-from orchestration.errors import ConfigError
+from orchestration.errors import NotSetUp
 
 
 class CopyRequirement(Section):
@@ -99,10 +99,10 @@ class ScicatSettings(Section):
         """The address of the catalogue.
 
         Raises:
-            ConfigError: if none is set.
+            NotSetUp: if none is set.
         """
         if self.api_url is None:
-            raise ConfigError(
+            raise NotSetUp(
                 "no catalogue is set",
                 where="scicat.api_url",
                 next_step="set SCICAT_API_URL in the environment or in .env, or `scicat.api_url` in config.yml",

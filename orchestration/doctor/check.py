@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import enum
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from orchestration.errors import ConfigError, OrchestrationError
+from orchestration.errors import NotSetUp, OrchestrationError
 from orchestration.ledger.service import Document, Json
 
 
@@ -55,45 +55,56 @@ class Check:
 Look: TypeAlias = Callable[[], Check]
 
 
-def attempt(what: str, ask: Callable[[], str], *, unused: bool = False) -> Check:
-    """Works if `ask` returns, with what it returns as the note.
-
-    `unused` has a missing setting count as a thing that nobody uses here, not as one that is broken.
-    """
+def attempt(what: str, ask: Callable[[], str]) -> Check:
+    """Works if `ask` returns, with what it returns as the note."""
     try:
         return Check(what=what, note=ask())
-    except ConfigError as error:
-        return refused(what, error, Health.UNUSED if unused else Health.BROKEN)
     except OrchestrationError as error:
         return refused(what, error)
 
 
 def refused(what: str, error: OrchestrationError, health: Health = Health.BROKEN) -> Check:
+    """What is simply not set up is not used here: that is no trouble. A credential that is refused is."""
     place = f" ({error.where})" if error.where else ""
+    health = Health.UNUSED if isinstance(error, NotSetUp) else health
     return Check(what=what, health=health, note=f"{error.what}{place}", remedy=error.next_step)
 
 
-def together(looks: Sequence[tuple[str, Look]], *, seconds: float) -> tuple[Check, ...]:
-    """All at once; what has not answered after `seconds` is broken, and is not waited for any longer."""
-    pool = ThreadPoolExecutor(max_workers=max(1, len(looks)), thread_name_prefix="doctor")
+_SILENT = "check the network, and the status page of the service"
+
+
+def together(looks: Sequence[tuple[str, Look]], *, seconds: float, remedy: str = _SILENT) -> tuple[Check, ...]:
+    """All at once; what has not answered after `seconds` is broken, and is not waited for any longer.
+
+    `remedy` is for what does not answer. Nor does this process wait for it when it ends: it may hang for good, as a
+    look at a disk does whose file server is down.
+    """
+    threads = [_Looking(what, look) for what, look in looks]
+    for thread in threads:
+        thread.start()
     until = time.monotonic() + seconds
-    try:
-        futures = [(what, pool.submit(look)) for what, look in looks]
-        return tuple(_result(what, future, until, seconds) for what, future in futures)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    silence = f"no answer within {seconds:.0f} s"
+    return tuple(
+        thread.found or Check(what=thread.what, health=Health.BROKEN, note=silence, remedy=remedy) for thread in threads
+    )
 
 
-def _result(what: str, future: Future[Check], until: float, seconds: float) -> Check:
+class _Looking(threading.Thread):
+    def __init__(self, what: str, look: Look) -> None:
+        super().__init__(name=f"doctor: {what}", daemon=True)
+        self.what = what
+        self._look = look
+        self.found: Check | None = None
+
+    def run(self) -> None:
+        self.found = _seen(self.what, self._look)
+
+
+def _seen(what: str, look: Look) -> Check:
     try:
-        return future.result(timeout=max(0.0, until - time.monotonic()))
-    except TimeoutError:
-        return Check(
-            what=what,
-            health=Health.BROKEN,
-            note=f"no answer within {seconds:.0f} s",
-            remedy="check the network, and the status page of the service",
-        )
+        return look()
     except OrchestrationError as error:
         return refused(what, error)
     except Exception as error:  # whatever is wrong with one part, the others are what a person asked for
@@ -103,7 +114,3 @@ def _result(what: str, future: Future[Check], until: float, seconds: float) -> C
             note=f"an error nobody planned for: {type(error).__name__}: {error}",
             remedy="report this defect with `beamline doctor --json`",
         )
-
-
-def named(check: Check, what: str) -> Check:
-    return replace(check, what=what)

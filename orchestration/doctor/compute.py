@@ -6,25 +6,35 @@ import importlib.util
 import subprocess
 import sys
 import time
-import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Protocol, runtime_checkable
 
 from orchestration.conditions import Outage, SiteCondition, SiteState, Tells
 from orchestration.config import ComputeSite, LocalSite, NerscSite, RemoteSite, Settings
 from orchestration.doctor.check import Check, Health, attempt, refused
-from orchestration.errors import ConfigError, JobFailed, OrchestrationError
+from orchestration.doctor.once import Trial, once
+from orchestration.errors import (
+    ConfigError,
+    DeadlinePassed,
+    JobFailed,
+    JobNotStarted,
+    OrchestrationError,
+    ServiceUnavailable,
+)
 from orchestration.flows.services import Services
-from orchestration.jobs import JobSpec, Output, OutputKind, Resources
-from orchestration.ledger.service import Failed, Succeeded
+from orchestration.flows.tomography import remote_job
+from orchestration.jobs import JobSpec
+from orchestration.ledger import Ledger
+from orchestration.ledger.service import CancelAnswer, Service
 from orchestration.ledger.waiting import backoff, pause
-from orchestration.remote import science_version
 
 SOON_SECONDS = 7 * 24 * 3600.0
 TRIAL_SECONDS = 240.0
 """For a job that only says who it is; a queue that is longer than this is doubtful rather than broken."""
 
-NOT_SET = "environment"
-"""Where the error of a credential says that it is, if it is not set."""
+CANCEL_SECONDS = 60.0
+"""For a site to find out that a job is over; an endpoint for light work may have to be started for that."""
 
 _HEALTH = {
     SiteState.UP: Health.WORKS,
@@ -34,22 +44,20 @@ _HEALTH = {
 }
 
 
-def site_check(settings: Settings, site: ComputeSite, *, write: bool) -> Check:
-    """With `write`, a job of a second is run there."""
+def site_check(settings: Settings, site: ComputeSite, *, ledger: Ledger | None) -> Check:
+    """With a `ledger` for trials, a job of a second is run there."""
     what = f"site {site.name}"
     if isinstance(site, LocalSite):
         return Check(what=what, note="this machine", parts=(attempt("science programs", lambda: _local(site)),))
     try:
         state = _condition(settings, site)
     except ConfigError as error:
-        # A credential that is not there is nobody's fault yet; one that is refused has run out, mostly.
-        health = Health.UNUSED if error.where == NOT_SET else Health.BROKEN
-        return Check(what=what, parts=(refused("sign-in", error, health),))
+        return Check(what=what, parts=(refused("sign-in", error),))
     except OrchestrationError as error:
         return Check(what=what, parts=(refused("status", error),))
     parts = [_state(state), *_outages(state), *_clients(site)]
-    if write and state.takes_work:
-        parts.append(_trial(settings, site))
+    if ledger is not None and state.takes_work:
+        parts += _trial(settings, site, ledger)
     return Check(what=what, parts=tuple(parts))
 
 
@@ -124,48 +132,86 @@ def _clients(site: RemoteSite) -> list[Check]:
     ]
 
 
-def _trial(settings: Settings, site: RemoteSite) -> Check:
-    """A job that does nothing but be found there in the right version."""
+@runtime_checkable
+class Clears(Protocol):
+    """A service that can remove what its jobs leave."""
 
-    def ask() -> str:
-        services = Services(settings)
-        try:
-            service = services.jobs(settings.site(site.name))
-            spec = _nothing(site)
-            handle = service.submit(spec, service.reserve(f"doctor-{uuid.uuid4().hex[:12]}"))
-            delays, until = backoff(), time.monotonic() + TRIAL_SECONDS
-            while time.monotonic() < until:
-                status = service.poll(spec, handle)
-                if isinstance(status, Succeeded):
-                    return f"a job ran, version {science_version(site)}, Python {status.evidence.get('python')}"
-                if isinstance(status, Failed):
-                    raise status.error
-                pause(min(1.0, next(delays)), f"the trial at {site.name}")
-            service.cancel(handle)
-            raise JobFailed(
-                f"no job ran within {TRIAL_SECONDS:.0f} s; it was cancelled",
-                where=site.name,
-                next_step="look at the queue of the site",
-            )
-        finally:
-            services.close()
+    def clear(self, handle: str) -> None:
+        """Remove the folder of a job that is over."""
+        ...
 
-    return attempt("trial job", ask)
+
+def _trial(settings: Settings, site: RemoteSite, ledger: Ledger) -> tuple[Check, ...]:
+    """A job like every other of this site, but for what it does; and whether the site understands cancelling."""
+    services = Services(settings)
+    try:
+        service = services.jobs(settings.site(site.name))
+        trial = once(ledger, _nothing(site), service, place=site.place, seconds=TRIAL_SECONDS)
+        ran = _ran(trial)
+        handle = trial.record.handle
+        if ran.health is not Health.WORKS or handle is None:
+            return (ran,)  # what keeps it from beginning after all is in its folder
+        cancelling = attempt("cancelling", lambda: _known_as_over(service, handle))
+        return (_cleared(ran, service, handle), cancelling)
+    finally:
+        services.close()
+
+
+def _ran(trial: Trial[JobSpec]) -> Check:
+    """A queue that is longer than the patience of a trial is no fault of the site."""
+    what = "trial job"
+    try:
+        evidence = trial.run().evidence
+    except (DeadlinePassed, JobNotStarted) as late:
+        cancelled = isinstance(late, DeadlinePassed) and not trial.record.state.open
+        note = f"{late.what}; it was cancelled" if cancelled else late.what
+        return Check(what=what, health=Health.DOUBTFUL, note=note, remedy="look at the queue of the site")
+    except OrchestrationError as error:
+        return refused(what, error)
+    return Check(what=what, note=f"a job ran, version {evidence['science_version']}, Python {evidence['python']}")
+
+
+def _known_as_over(service: Service[JobSpec], handle: str) -> str:
+    """A cancellation must find out that a job is over. At a site of Globus Compute that is light work of its own."""
+    delays, until = backoff(), time.monotonic() + CANCEL_SECONDS
+    while (answer := _cancelled(service, handle, until)) is CancelAnswer.UNKNOWN and time.monotonic() < until:
+        pause(min(1.0, next(delays)), "cancelling")
+    if answer is CancelAnswer.ALREADY_FINISHED:
+        return "a job that is over is known to be"
+    raise JobFailed(
+        f"a job that is over was cancelled, and the answer is {answer.value!r}",
+        where=service.name,
+        next_step="see that what cancels jobs there (`endpoints.non_compute`, for Globus Compute) sees the job_folder",
+    )
+
+
+def _cancelled(service: Service[JobSpec], handle: str, until: float) -> CancelAnswer:
+    try:
+        return service.cancel(handle)
+    except ServiceUnavailable:
+        if time.monotonic() > until:
+            raise
+        return CancelAnswer.UNKNOWN
+
+
+def _cleared(ran: Check, service: Service[JobSpec], handle: str) -> Check:
+    """Without its folder, which nobody will read. One that cannot be removed is told."""
+    if not isinstance(service, Clears):
+        return ran
+    try:
+        service.clear(handle)
+    except OrchestrationError as error:
+        return replace(ran, note=f"{ran.note}; its folder was left there: {error.what}")
+    return ran
 
 
 def _nothing(site: RemoteSite) -> JobSpec:
-    program = "import json, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(json.dumps({'python': sys.version}))"
-    record = f"doctor-{uuid.uuid4().hex[:12]}.json"
-    return JobSpec(
-        executable=site.python,
-        arguments=("-c", program, record),
-        directory=site.job_folder,
+    """The runner has looked at the version of the science programs by then."""
+    return remote_job(
+        site,
         duration=60.0,
-        outputs=(Output(path=record, kind=OutputKind.JSON),),
-        resources=Resources(nodes=1, cores=1, exclusive=False),
-        queue=site.queue,
-        account=site.account,
-        constraint=site.constraint,
+        arguments=("-c", "pass"),
+        directory=site.job_folder,
         start_within=TRIAL_SECONDS,
         name="doctor",
     )

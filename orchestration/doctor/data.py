@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from functools import partial
+from pathlib import Path
 
 from orchestration import config
 from orchestration.config import Endpoint, Settings
 from orchestration.doctor.check import Check, Health, Look, attempt, refused, together
+from orchestration.doctor.endpoint import EndpointCheck
 from orchestration.errors import AccessDenied, OrchestrationError, SourceMissing
 from orchestration.globus.auth import TransferClients
-from orchestration.globus.checking import EndpointCheck
+from orchestration.ledger import Ledger
 from orchestration.scicat.client import ScicatClient
 
 LOW_SPACE_FRACTION = 0.05
@@ -19,49 +21,52 @@ SECONDS = 60.0
 WRITING_SECONDS = 180.0
 
 
-def globus_check(settings: Settings, *, write: bool) -> Check:
-    """The client's sign-in, and every endpoint on a collection; with `write`, a folder is made and deleted at each."""
+def globus_check(settings: Settings, *, ledger: Ledger | None) -> Check:
+    """The client's sign-in, and every endpoint on a collection.
+
+    With a `ledger` for trials, a folder is made and deleted at each.
+    """
     clients = TransferClients(config.credentials())
 
     def sign_in() -> str:
         clients.call(lambda client: client.task_list(limit=1), where="Globus Transfer")
         return "signed in"
 
-    signed_in = attempt("sign-in", sign_in, unused=True)
+    signed_in = attempt("sign-in", sign_in)
     if signed_in.health is not Health.WORKS:
         return Check(what="Globus", parts=(signed_in,))
     looks: list[tuple[str, Look]] = [
-        (endpoint.name, partial(_endpoint, clients, endpoint, write=write))
+        (endpoint.name, partial(_endpoint, clients, endpoint, ledger=ledger))
         for endpoint in settings.endpoints.values()
         if endpoint.uuid is not None
     ]
-    return Check(what="Globus", parts=(signed_in, *together(looks, seconds=WRITING_SECONDS if write else SECONDS)))
+    return Check(what="Globus", parts=(signed_in, *together(looks, seconds=WRITING_SECONDS if ledger else SECONDS)))
 
 
-def _endpoint(clients: TransferClients, endpoint: Endpoint, *, write: bool) -> Check:
+def _endpoint(clients: TransferClients, endpoint: Endpoint, *, ledger: Ledger | None) -> Check:
     check = EndpointCheck(clients, endpoint)
     try:
         note = check.read()
-        if write:
-            note = f"{note}, {check.write_and_delete()}"
+        if ledger is not None:
+            note = f"{note}, {check.write_and_delete(ledger)}"
     except OrchestrationError as error:
         return refused(endpoint.name, error)
     return Check(what=endpoint.name, note=note)
 
 
-def disks_check(settings: Settings) -> Check:
-    """The folders of this machine that are endpoints."""
-    mounted = [endpoint for endpoint in settings.endpoints.values() if endpoint.mount is not None]
+def disks_check(settings: Settings, *, seconds: float = SECONDS) -> Check:
+    """The folders of this machine that are endpoints, each by itself: one may hang."""
+    mounts = [(each, each.mount) for each in settings.endpoints.values() if each.mount is not None]
+    looks: list[tuple[str, Look]] = [(each.name, partial(_disk, each, mount)) for each, mount in mounts]
     return Check(
         what="disks",
-        note="" if mounted else "no endpoint is mounted on this machine",
-        parts=tuple(_disk(endpoint) for endpoint in mounted),
+        note="" if mounts else "no endpoint is mounted on this machine",
+        parts=together(looks, seconds=seconds, remedy="the file server does not answer: look at the mount"),
     )
 
 
-def _disk(endpoint: Endpoint) -> Check:
-    mount = endpoint.mount
-    if mount is None or not mount.exists():
+def _disk(endpoint: Endpoint, mount: Path) -> Check:
+    if not mount.exists():
         return Check(
             what=endpoint.name,
             health=Health.DOUBTFUL,
@@ -96,4 +101,4 @@ def catalogue_check(settings: Settings) -> Check:
         with ScicatClient(url, config.credentials().scicat) as client:
             return f"{url}, signed in as {client.user}"
 
-    return attempt("SciCat", ask, unused=True)
+    return attempt("SciCat", ask)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from orchestration import config
 from orchestration.conditions import SiteCondition, SiteState, Tells
@@ -40,6 +40,13 @@ from orchestration.scicat import ScicatIngest
 from orchestration.transfers import FileFacts
 
 
+@runtime_checkable
+class Closes(Protocol):
+    """A service with connections of its own."""
+
+    def close(self) -> None: ...
+
+
 class Services:
     """By attribute in the flows; by the name that the ledger files them under when they are cancelled."""
 
@@ -51,6 +58,9 @@ class Services:
         """Let go of the connections that were made."""
         if "catalogue" in vars(self):
             self.catalogue.close()
+        for service in self._jobs.values():
+            if isinstance(service, Closes):
+                service.close()
 
     @cached_property
     def globus_transfer(self) -> GlobusTransfer:

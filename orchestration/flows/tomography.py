@@ -185,9 +185,13 @@ def _local(site: LocalSite, size: int, common: dict[str, Any]) -> JobSpec:
 
 
 def _remote(site: RemoteSite, size: int, common: dict[str, Any]) -> JobSpec:
+    return remote_job(site, duration=job_seconds(site, size), **common)
+
+
+def remote_job(site: RemoteSite, *, start_within: float | None = None, **what: Any) -> JobSpec:
+    """A job with all that a site asks its jobs with: what they occupy, where they wait, who pays."""
     return JobSpec(
         executable=site.python,
-        duration=job_seconds(site, size),
         resources=Resources(
             nodes=site.nodes, cores=site.cores, gpus=site.gpus, memory=site.memory, exclusive=site.exclusive
         ),
@@ -196,8 +200,8 @@ def _remote(site: RemoteSite, size: int, common: dict[str, Any]) -> JobSpec:
         constraint=site.constraint,
         reservation=site.reservation,
         container=site.container.image if site.container else "",
-        start_within=site.start_within_seconds,
-        **common,
+        start_within=start_within or site.start_within_seconds,
+        **what,
     )
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from orchestration.conditions import SiteCondition, SiteState
 from orchestration.config import Credentials, GlobusComputeSite
-from orchestration.errors import ConfigError, InvalidInput
+from orchestration.errors import InvalidInput, NotSetUp
 from orchestration.globus.compute_clients import ComputeClients, Refused
 from orchestration.globus.compute_ending import LOOKED_AT, Endings, Patience
 from orchestration.globus.compute_errands import Errands, Stop
@@ -20,6 +20,8 @@ from orchestration.globus.compute_tasks import ComputeTasks, Stand, Task
 from orchestration.jobs import JobSpec
 from orchestration.ledger.service import CancelAnswer, Progress, Running, Status
 from orchestration.remote import Launch
+
+_CLEAR_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,10 @@ class GlobusCompute:
             time.sleep(0.2)
         return CancelAnswer.UNKNOWN
 
+    def clear(self, handle: str) -> None:
+        """Remove the folder of a job that is over."""
+        self._errands.clear(Handle.parse(handle).folder(self.site), patience=_CLEAR_SECONDS)
+
     def condition(self) -> SiteCondition:
         """Whether its endpoints are there. Globus Compute knows nothing of allocations and maintenance."""
         try:
@@ -154,9 +160,9 @@ class GlobusCompute:
 
     @property
     def _endpoint(self) -> str:
-        """Raises: ConfigError, if there is none."""
+        """Raises: NotSetUp, if there is none."""
         if self.site.endpoints.compute is None:
-            raise ConfigError(
+            raise NotSetUp(
                 f"no Globus Compute endpoint runs the jobs of {self.site.name}",
                 where=f"compute_sites.{self.site.name}.endpoints.compute",
                 next_step="set GLOBUS_COMPUTE_ENDPOINT to the `endpoint_id` in the endpoint's endpoint.json",

@@ -90,15 +90,31 @@ class Errands:
             ConfigError: as `begin`.
         """
         errand = self._errand(folder, stop)
+        task = self._ended(errand.task, patience)
+        if task is None:
+            return None
+        self._open.pop((folder, stop), None)
+        return Sighting.parse(self.value(task, where=folder))
+
+    def clear(self, folder: str, *, patience: float) -> None:
+        """Remove the folder of a job that is over.
+
+        Raises:
+            ServiceUnavailable: if that is not certain.
+            ConfigError: as `begin`.
+        """
+        task = self._ended(self.begin("clear", folder), patience)
+        if task is None or self.value(task, where=folder).get("there"):
+            raise ServiceUnavailable(f"the endpoint {self.name} did not remove the job's folder", where=folder)
+
+    def _ended(self, errand: str, patience: float) -> Task | None:
+        """None if it is not over within that time."""
         end = time.monotonic() + patience
-        while True:
-            task = self.tasks.read([errand.task])[errand.task]
-            if task.stand is not Stand.PENDING:
-                self._open.pop((folder, stop), None)
-                return Sighting.parse(self.value(task, where=folder))
+        while (task := self.tasks.read([errand])[errand]).stand is Stand.PENDING:
             if time.monotonic() > end:
                 return None
             time.sleep(_LOOK_SECONDS)
+        return task
 
     def value(self, task: Task, *, where: str) -> Document:
         """What an errand that is over came back with.

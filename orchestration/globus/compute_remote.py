@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -81,6 +82,13 @@ def look(folder: str, stop: str, patience: float) -> dict[str, Any]:
 def survey(folders: list[str]) -> dict[str, Any]:
     """How many seconds ago each of these jobs was started (or None), and whether it has left a report."""
     return {"found": [[_started(folder), os.path.exists(os.path.join(folder, "report.json"))] for folder in folders]}
+
+
+def clear(folder: str) -> dict[str, Any]:
+    """Remove the folder of a job that is over."""
+    if _report(folder) is not None:
+        shutil.rmtree(folder)
+    return {"there": os.path.exists(folder)}
 
 
 def _report(folder: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Protocol
 from dotenv import dotenv_values
 
 from orchestration.config import Credentials, IriSite, credentials, environment_file, load_environment
-from orchestration.errors import ConfigError, ServiceUnavailable
+from orchestration.errors import ConfigError, NotSetUp, ServiceUnavailable
 
 
 class Bearer(Protocol):
@@ -40,7 +40,7 @@ class EnvironmentToken:
         load_environment()
         found = os.environ.get(self.variable, "").strip()
         if not found:
-            raise ConfigError(
+            raise NotSetUp(
                 f"{self.variable} (the access token of the IRI facility) is not set",
                 where="environment",
                 next_step=f"set {self.variable} in the environment or in .env, then start the flow again",

@@ -79,6 +79,10 @@ class IriClient:
     def delete(self, path: str) -> None:
         self._send("DELETE", path)
 
+    def remove(self, path: str, params: Params) -> Json:
+        """What a deletion that goes on answers."""
+        return self._read(self._send("DELETE", path, params=params))
+
     def resource(self, name: str) -> str:
         """The identifier of a resource that the settings name.
 

@@ -67,6 +67,22 @@ class Files:
         except StillReading as slow:
             raise ServiceUnavailable("a directory is not made yet", where=path) from slow
 
+    def remove(self, path: str) -> None:
+        """A file, or a directory with all that is in it.
+
+        Raises:
+            ServiceUnavailable: also if it is refused, or not certain yet.
+        """
+        where = f"filesystem/rm/{self.client.resource(self.resource)}"
+        v1 = self.client.site.version == 1
+        try:
+            found = self.client.remove(where, {"path": path}) if v1 else self.client.post(where, {"path": path})
+            self._ended(_task_of(found, self.client.where))
+        except errors.Refused as refused:
+            raise refused.doubt() from refused
+        except StillReading as slow:
+            raise ServiceUnavailable("it is not removed yet", where=path) from slow
+
     def _begin(self, path: str) -> str | None:
         """The task that reads it: as text where the facility shows that, since not every facility has both."""
         try:

@@ -202,6 +202,12 @@ class IriJobs:
         self._memory.settled(job.token, str(job))
         return status
 
+    def clear(self, handle: str) -> None:
+        """Remove what a job has left that is over: its folder, and what its scheduler wrote beside it."""
+        if token := _Handle.parse(handle).token:
+            for ending in ("", ".out", ".err"):
+                self._files.remove(posixpath.join(self.site.job_folder, f"{token}{ending}"))
+
     def close(self) -> None:
         self.client.close()
 

@@ -15,7 +15,7 @@ import pytest
 from command_line import PROJECT, CommandLine
 from dotenv import dotenv_values
 
-from orchestration.globus.checking import PREFIX
+from orchestration.doctor.endpoint import PREFIX
 from orchestration.sandbox.client import SandboxClient
 from orchestration.sandbox.supervisor import Supervisor
 
@@ -81,6 +81,11 @@ def test_a_part_that_does_not_exist_is_refused_with_those_that_do(command: Comma
     assert "site nersc" in result.output
 
 
+def test_a_site_that_is_not_set_up_is_no_trouble(alone: CommandLine) -> None:
+    found = alone.json("doctor", "--only", "site alcf", "--only", "site nersc")
+    assert (part(found, "site alcf")["worst"], part(found, "site nersc")["worst"]) == ("not set up", "not set up")
+
+
 def test_without_anything_set_up_the_doctor_still_answers(alone: CommandLine) -> None:
     found = alone.json("doctor", "--only", "settings", "--only", "ledger", "--only", "disks", "--only", "SciCat")
     assert part(found, "SciCat")["worst"] == "not set up"
@@ -90,7 +95,9 @@ def test_without_anything_set_up_the_doctor_still_answers(alone: CommandLine) ->
 def test_a_trial_writes_deletes_and_computes(command: CommandLine, sandbox: Supervisor) -> None:
     found = command.json("doctor", "--write", "--only", "site nersc", "--only", "site alcf", "--only", "Globus")
     for site in ("site nersc", "site alcf"):
-        assert part(found, site)["parts"][-1]["note"].startswith("a job ran, version ")
+        status, job, cancelling = part(found, site)["parts"]
+        assert (status["worst"], job["worst"], cancelling["worst"]) == ("works", "works", "works")
+        assert job["note"].startswith("a job ran, version ")
     assert list(sandbox.layout.endpoints.rglob(f"{PREFIX}*")) == []
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import secrets
-import threading
-import time
 from dataclasses import dataclass
 
 from orchestration.config import Endpoint
-from orchestration.errors import EndpointRefused, OrchestrationError
+from orchestration.doctor.once import once
+from orchestration.errors import EndpointRefused, OrchestrationError, ServiceUnavailable
 from orchestration.globus.auth import TransferClients
 from orchestration.globus.delete import GlobusDelete
 from orchestration.globus.files import GlobusFiles
-from orchestration.ledger.service import Failed, Succeeded
+from orchestration.ledger import Ledger
 from orchestration.paths import RelativePath
 from orchestration.transfers import DeleteRequest
 
@@ -38,44 +37,39 @@ class EndpointCheck:
             )
         return self.endpoint.root_path
 
-    def write(self) -> RelativePath:
-        """Make a folder; its name, which is to be given to `delete`."""
+    def write_and_delete(self, ledger: Ledger) -> str:
+        """Make a folder, and delete it by a task, as every deletion is one. `ledger` is one of `trials`."""
         name = RelativePath(f"{PREFIX}{secrets.token_hex(8)}")
+        unanswered: ServiceUnavailable | None = None
+        try:
+            self._make(name)
+        except ServiceUnavailable as silence:
+            unanswered = silence  # the folder may be there all the same
+        try:
+            self._delete(name, ledger)
+        except OrchestrationError as error:
+            raise self._leftover(name, error) from error
+        if unanswered is not None:
+            raise unanswered
+        return "a folder was made and deleted"
+
+    def _make(self, name: RelativePath) -> None:
         collection, path = self.endpoint.require_uuid(), self.endpoint.full_path(name)
         self.clients.call(lambda client: client.operation_mkdir(collection, path), where=self.endpoint.name)
         if GlobusFiles(self.clients).entry(self.endpoint, path) is None:
             raise EndpointRefused(f"{path} was made and is not there", where=self.endpoint.name)
-        return name
 
-    def delete(self, name: RelativePath) -> None:
-        """Delete what `write` has made, by a task as every deletion is one."""
+    def _delete(self, name: RelativePath, ledger: Ledger) -> None:
+        request = DeleteRequest(
+            endpoint=self.endpoint, paths=(name,), ignore_missing=True, label="check of this endpoint"
+        )
         service = GlobusDelete(self.clients)
-        request = DeleteRequest(endpoint=self.endpoint, paths=(name,), label="check of this endpoint")
-        handle = service.submit(request, service.reserve(name.text))
-        until = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            status = service.poll(request, handle)
-            if isinstance(status, Succeeded):
-                return
-            if isinstance(status, Failed):
-                raise status.error
-            if time.monotonic() > until:
-                service.cancel(handle)
-                raise _leftover(self.endpoint, name, f"it was not deleted within {PATIENCE_SECONDS:.0f} s")
-            threading.Event().wait(0.2)
+        once(ledger, request, service, place=self.endpoint.place, seconds=PATIENCE_SECONDS).run()
 
-    def write_and_delete(self) -> str:
-        name = self.write()
-        try:
-            self.delete(name)
-        except OrchestrationError as error:
-            raise _leftover(self.endpoint, name, error.what) from error
-        return "a folder was made and deleted"
-
-
-def _leftover(endpoint: Endpoint, name: RelativePath, why: str) -> EndpointRefused:
-    return EndpointRefused(
-        f"a folder can be made, and not deleted: {why}",
-        where=endpoint.name,
-        next_step=f"give this service's identity the right to delete, and delete {endpoint.full_path(name)} by hand",
-    )
+    def _leftover(self, name: RelativePath, error: OrchestrationError) -> EndpointRefused:
+        return EndpointRefused(
+            f"a folder can be made, and not deleted: {error.what}",
+            where=self.endpoint.name,
+            next_step="give this service's identity the right to delete, and see that "
+            f"{self.endpoint.full_path(name)} is not there any more",
+        )
