@@ -65,12 +65,14 @@ class Refused(Exception):
             return ConfigError(f"Globus Compute refuses an endpoint: {self.said}", where=self.where, next_step=step)
         return ServiceUnavailable(f"Globus Compute did not answer a question: {self.said}", where=self.where)
 
-    def of_submission(self) -> InvalidInput | JobFailed:
-        """For who wanted a job to be run: it is not, and that is certain."""
+    def of_submission(self) -> InvalidInput | JobFailed | ServiceUnavailable:
+        """For who wanted a job to be run: it is not, and that is certain where Globus Compute itself says so."""
         if not self.signed_in:
             return JobFailed(self._not_let_in, where=self.where, next_step=_CREDENTIALS)
         if self.status in (0, 413):
             return InvalidInput(f"Globus Compute cannot take it: {self.said}", where=self.where)
+        if not self.code and self.status != 403:
+            return ServiceUnavailable(f"Globus Compute was not reached: {self.said}", where=self.where)
         step = _SETTINGS if self.unknown else f"{_ADMIT}, then start the flow again" if self.status == 403 else ""
         return JobFailed(f"Globus Compute refuses it: {self.said}", where=self.where, next_step=step)
 

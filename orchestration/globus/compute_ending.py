@@ -132,7 +132,7 @@ class Endings:
     def _verdict(self, job: Job, task: Task, seen: Sighting) -> Status:
         report = seen.report or {}
         if seen.stopped != Stop.LOST.value or report.get("reason") not in set(Stop):
-            return self.reported(job, report)
+            return self.reported(job, report, submitted=seen.submitted)
         error = trouble(job.title, task, job.site, where=job.where) if never_began(task) else None
         evidence = {**report, **remains(task), **job.facts}
         return Failed(error=error or gone(job.title, task, report, where=job.where), evidence=evidence)

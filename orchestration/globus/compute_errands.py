@@ -33,19 +33,24 @@ class LookFailed(ServiceUnavailable):
 
 @dataclass(frozen=True, kw_only=True)
 class Sighting:
-    """What lies in a job's folder. `started_ago` is in seconds; None: it has not begun. `stopped` is why it was."""
+    """What lies in a job's folder. `started_ago` is in seconds; None: it has not begun. `stopped` is why it was.
+
+    `submitted` is in seconds since the epoch, and None until its task was begun.
+    """
 
     report: Document | None
     started_ago: float | None
     stopped: str = ""
+    submitted: float | None = None
 
     @classmethod
     def parse(cls, found: Mapping[str, object]) -> Sighting:
-        report, started = found.get("report"), found.get("started")
+        report, started, submitted = found.get("report"), found.get("started"), found.get("submitted")
         return cls(
             report=report if isinstance(report, dict) else None,
             started_ago=float(started) if isinstance(started, int | float) else None,
             stopped=str(found.get("stopped") or ""),
+            submitted=float(submitted) if isinstance(submitted, int | float) else None,
         )
 
 

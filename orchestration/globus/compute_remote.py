@@ -44,6 +44,8 @@ def run_job(order: dict[str, Any]) -> dict[str, Any]:
     if found is not None:
         return {"report": found, "submitted": order["submitted"]}
     os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "submitted"), "w", encoding="utf-8") as file:
+        file.write(repr(order["submitted"]))
     log = os.path.join(folder, "runner.log")
     words = [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *order["words"]]
     with open(log, "ab") as output:
@@ -57,7 +59,8 @@ def run_job(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def look(folder: str, stop: str, patience: float) -> dict[str, Any]:
-    """How a job stands: its ``report``, how many seconds ago it was ``started`` (or None), why it was ``stopped``.
+    """How a job stands: its ``report``, how many seconds ago it was ``started`` (or None), why it was ``stopped``, and
+    when it was ``submitted``, where its task has come as far as to tell.
 
     With a word in `stop` it is to end: one that has not begun never will, since this takes its place and makes that
     word the reason in its report; one that runs finds the marker and ends by itself. The first such word stays. If
@@ -76,7 +79,8 @@ def look(folder: str, stop: str, patience: float) -> dict[str, Any]:
             found = _ended(folder, stop, "its runner is gone")
         else:
             found = _report(folder)
-    return {"report": found, "started": _started(folder), "stopped": _word(marker)}
+    stands = {"report": found, "started": _started(folder), "stopped": _word(marker)}
+    return {**stands, "submitted": float(_word(os.path.join(folder, "submitted")) or 0) or None}
 
 
 def survey(folders: list[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from orchestration.ledger.boundary import Boundary, listening
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.perform import perform
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Running, Status, Succeeded
+from orchestration.ledger.waiting import Waiting
 
 
 @pytest.fixture
@@ -85,6 +87,7 @@ def test_a_job_whose_end_is_never_told_has_succeeded(yard: Yard, daemon: Daemon,
     running.join()
     assert (done.record.state, done.record.attempt) == (OperationState.SUCCEEDED, 1)
     assert done.evidence["exit_code"] == 0
+    assert isinstance(done.evidence["queue_seconds"], float)
     assert len(yard.runs()) == 1
 
 
@@ -191,6 +194,18 @@ def test_many_waiting_jobs_are_looked_after_by_one_errand(yard: Yard) -> None:
     )
 
 
+def test_a_run_need_not_stay_for_a_job_in_the_queue(yard: Yard, ledger: Ledger) -> None:
+    yard.ground.control.compute.switch(Ground.compute, held=True)
+    operation = job_operation(ledger, yard.folder)
+    with pytest.raises(Waiting):
+        perform(ledger, operation, yard.service(look=0.1), may_leave=lambda _since, _here: True)
+    record = ledger.operations.get(operation.key)
+    assert (record.state, record.owner) == (OperationState.RUNNING, None)
+    yard.ground.control.compute.switch(Ground.compute, held=False)
+    assert perform(ledger, operation, yard.service()).record.attempt == 1
+    assert len(yard.runs()) == 1
+
+
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 418, 425, 520])
 def test_a_question_that_is_refused_ends_no_job(yard: Yard, ledger: Ledger, status: int) -> None:
     yard.ground.control.faults.add("POST .*/batch_status", status=status, times=2)
@@ -220,6 +235,42 @@ def test_where_the_login_endpoint_is_needed_and_not_there_the_operation_stays_op
     assert ledger.operations.get(operation.key).state is OperationState.RUNNING
     assert perform(ledger, operation, yard.service()).record.attempt == 1
     assert len(yard.runs()) == 1
+
+
+class _Gateway(BaseHTTPRequestHandler):
+    """Something on the way to a service, which knows no such page."""
+
+    def do_GET(self) -> None:
+        page = b"<h1>Not Found</h1>"
+        self.send_response(404)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nobody reads it."""
+
+
+def test_the_page_of_a_gateway_says_nothing_about_jobs(yard: Yard) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Gateway) as gateway:
+        threading.Thread(target=gateway.serve_forever, daemon=True).start()
+        site = yard.site().model_copy(update={"service_url": f"http://127.0.0.1:{gateway.server_port}"})
+        service, spec = yard.service(site), yard.counting()
+        token = service.reserve("key")
+        for ask in (
+            lambda: service.submit(spec, token),
+            lambda: service.find(spec, token),
+            lambda: service.poll(spec, f"{token}/{uuid.uuid4()}"),
+            lambda: service.cancel(f"{token}/{uuid.uuid4()}"),
+        ):
+            with pytest.raises(ServiceUnavailable):
+                ask()
+        gateway.shutdown()
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 422])
