@@ -12,8 +12,9 @@ from orchestration.flows.bl832.move import BEAMLINE
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.computing import compute
 from orchestration.flows.main import command
+from orchestration.flows.tomography import remote_job
 from orchestration.flows.work import Work, register, working
-from orchestration.jobs import JobSpec, Output, OutputKind, Resources
+from orchestration.jobs import JobSpec, Output, OutputKind
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.service import Document
 
@@ -68,19 +69,13 @@ def _settings(work: Work) -> tuple[Streaming, NerscSite | GlobusComputeSite | Ir
 
 def _session(streaming: Streaming, site: RemoteSite, *, name: str, seconds: float) -> JobSpec:
     record = f"session-{name}.json"
-    return JobSpec(
-        executable=site.python,
+    return remote_job(
+        site,
         arguments=("-P", "-m", "orchestration.science", "session", str(seconds), record, "--", *streaming.program),
         directory=streaming.directory,
         duration=seconds + ENDING_SECONDS,
         outputs=(Output(path=record, kind=OutputKind.JSON),),
         environment=streaming.environment,
-        resources=Resources(nodes=site.nodes, cores=site.cores, gpus=site.gpus, exclusive=site.exclusive),
-        queue=site.queue,
-        account=site.account,
-        constraint=site.constraint,
-        reservation=site.reservation,
-        start_within=site.start_within_seconds,
         name="streaming reconstruction",
     )
 
