@@ -29,6 +29,9 @@ CONNECT_SECONDS = 10
 _MIGRATING, _WRITING = 832, 833
 """Advisory locks of PostgreSQL."""
 
+_ALEMBIC = threading.Lock()
+"""It keeps what it works at in its modules: threads of one process that make databases take turns."""
+
 
 def connect(url: str) -> Engine:
     """An engine for `url` whose schema fits this code; an empty database gets the schema.
@@ -177,7 +180,7 @@ def _upgrade(engine: Engine) -> None:
     settings = Config()
     folder = Path(__file__).parent / "migrations"
     settings.set_main_option("script_location", str(folder).replace("%", "%%"))
-    with engine.begin() as connection:
+    with _ALEMBIC, engine.begin() as connection:
         settings.attributes["connection"] = connection
         command.upgrade(settings, "head")
 

@@ -77,6 +77,16 @@ def test_processes_that_open_a_new_ledger_at_once_agree(ledger_url: str) -> None
         assert len(ledger.scans.latest()) == 1
 
 
+def test_threads_that_make_ledgers_at_once_do_not_meet(tmp_path: Path) -> None:
+    def make(number: int) -> str | None:
+        url = f"sqlite:///{tmp_path / f'{number}.sqlite'}"
+        Ledger(url).close()
+        return schema_version(url)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(make, range(16))) == {SCHEMA_VERSION}
+
+
 def test_hundreds_of_writers_of_several_processes_all_come_to_write(ledger_url: str) -> None:
     Ledger(ledger_url).close()
     together(WRITES, *[(ledger_url, f"b{number}") for number in range(3)])
