@@ -46,7 +46,11 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a job occupies; counts are totals per node except `nodes`. `memory` is in bytes, None for no wish."""
+    """What a job occupies; counts are totals per node except `nodes`. `memory` is in bytes, None for no wish.
+
+    The program is started once, on the first node: by PSI/J's launcher ``single``. `processes_per_node` is the room for
+    those that it starts itself, with the site's launcher: ``srun`` as the `executable` starts as many on each node.
+    """
 
     nodes: int = 1
     processes_per_node: int = 1

@@ -11,6 +11,7 @@ import json
 import posixpath
 import re
 import signal
+import time
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -39,7 +40,27 @@ CANCEL_MARKER = "cancel"
 _BATCH_JOB = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT")
 """What tells the runner that its scheduler starts the same job again; podman passes on only what is named."""
 
+_DATE = re.compile(r"-t([0-9a-f]+)$")
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+def dated(key: str) -> str:
+    """A token for the key, unlike every other: it ends with the time at which it was made.
+
+    A ledger that was restored, or a second one, gives its jobs the keys of earlier jobs, and their folders remain.
+    """
+    return f"{key}-t{int(time.time() * 1000):x}"
+
+
+def undated(token: str) -> str:
+    """The key of a token."""
+    return _DATE.sub("", token)
+
+
+def dated_at(token: str) -> float | None:
+    """When a token was made, in seconds since the epoch; None of one that does not tell."""
+    found = _DATE.search(token)
+    return None if found is None else int(found.group(1), 16) / 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +109,28 @@ class Launch:
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What the scheduler is to start, as words; in a container where the site has one."""
+        """What the scheduler is to start, once, as words; in a container where the site has one.
+
+        Raises:
+            InvalidInput: if the job wants a container, and the site has none.
+        """
         # Without -P, a folder `orchestration` where the job happens to begin would be taken for the programs.
         words = (self.site.python, "-P", "-m", "orchestration.science", "run", self.orders)
         container = self.site.container
         if container is None:
+            self._refuse_container()
             return words
         return (*_engine(container, (*_volumes(container), *self.spec.mounts), self.spec.container), *words)
+
+    def _refuse_container(self) -> None:
+        """The program would run all the same, as another version of itself, or with other directories."""
+        if self.spec.container or self.spec.mounts:
+            wanted = self.spec.container or "for its mounts"
+            raise InvalidInput(
+                f"the job wants a container ({wanted}), and {self.site.name} runs none",
+                where=f"compute_sites.{self.site.name}",
+                next_step="give the site a `container` in the settings, or name a program that is installed there",
+            )
 
 
 def science_version(site: RemoteSite) -> str:
@@ -134,11 +170,23 @@ class Times:
     ended: float | None = None
 
     @property
+    def queued(self) -> float | None:
+        """Seconds."""
+        return None if self.submitted is None or self.started is None else self.started - self.submitted
+
+    @property
+    def ran(self) -> float | None:
+        """Seconds."""
+        return None if self.started is None or self.ended is None else self.ended - self.started
+
+    @property
     def document(self) -> Document:
         """Waiting in the queue and running are different things, and are kept apart."""
-        queued = None if self.submitted is None or self.started is None else max(0.0, self.started - self.submitted)
-        ran = None if self.started is None or self.ended is None else max(0.0, self.ended - self.started)
-        return {"queue_seconds": queued, "run_seconds": ran}
+        queued, ran = self.queued, self.ran
+        return {
+            "queue_seconds": None if queued is None else max(0.0, queued),
+            "run_seconds": None if ran is None else max(0.0, ran),
+        }
 
 
 def verdict(
@@ -168,7 +216,9 @@ def verdict(
         if not problems:
             return Succeeded(evidence=evidence)
         error: JobFailed = OutputMissing(
-            f"job {title} ended with exit code 0, but {'; '.join(problems)}", where=where, next_step=_log(log)
+            f"job {title} ended with exit code 0, but {'; '.join(problems)}{_words(report)}",
+            where=where,
+            next_step=_log(log),
         )
         return Failed(error=error, evidence=evidence)
     if reason == "cancelled":
@@ -183,14 +233,19 @@ def _unmentioned(spec: JobSpec, told: AbstractSet[str]) -> list[str]:
 
 
 def _error(title: str, report: Mapping[str, Json], where: str, log: str) -> JobFailed:
-    said = str(report.get("error") or "")
+    said, host = str(report.get("error") or ""), report.get("host") or "that machine"
     match report.get("reason"):
         case "timeout":
-            return JobTimedOut(f"job {title} was stopped after its limit of {_seconds(report)} s", where=where)
+            limit = f"its limit of {_seconds(report)} s"
+            return JobTimedOut(f"job {title} was stopped after {limit}{_words(report)}", where=where)
         case "late":
-            return JobNotStarted(f"job {title} did not begin: {said}", where=where)
+            return JobNotStarted(
+                f"job {title} did not begin: {said}",
+                where=where,
+                next_step=f"start the flow again; if it did not wait that long, the clock of {host} is wrong",
+            )
         case "lost":
-            return lost(title, where)
+            return lost(title, where, report)
         case "unstartable":
             return JobFailed(
                 f"job {title} could not be started: {said}",
@@ -205,7 +260,11 @@ def _error(title: str, report: Mapping[str, Json], where: str, log: str) -> JobF
                 cause="VersionMismatch",
             )
         case "terminated":
-            return JobLost(f"job {title} was told to end after {_seconds(report)} s", where=where, next_step=_log(log))
+            return JobLost(
+                f"job {title} was told to end after {_seconds(report)} s{_words(report)}",
+                where=where,
+                next_step=_log(log),
+            )
         case "unreadable":
             return OutputMissing(
                 f"job {title} is over, and its report is damaged: {said}",
@@ -218,9 +277,10 @@ def _error(title: str, report: Mapping[str, Json], where: str, log: str) -> JobF
             return JobFailed(f"job {title} left a report that says {other!r}", where=where, next_step=_log(log))
 
 
-def lost(title: str, where: str) -> JobLost:
+def lost(title: str, where: str, report: Mapping[str, Json] | None = None) -> JobLost:
+    words = _words(report or {})
     return JobLost(
-        f"job {title} is gone without an exit code: its supervisor was killed, or the machine restarted",
+        f"job {title} is gone without an exit code: its supervisor was killed, or the machine restarted{words}",
         where=where,
         next_step="start the flow again; the job is not running any more",
     )
@@ -235,9 +295,25 @@ def _exited(title: str, report: Mapping[str, Json], where: str, log: str) -> Job
             next_step=str(told.get("next_step") or _log(log)),
             cause=str(told.get("type") or ""),
         )
-    lines = [line.strip() for line in str(report.get("stderr") or "").splitlines() if line.strip()]
-    said = f": {lines[-1][:300]}" if lines else ""
-    return JobFailed(f"job {title} failed with {code_text(report.get('code'))}{said}", where=where, next_step=_log(log))
+    said = last_words(report)
+    what = f"job {title} failed with {code_text(report.get('code'))}{f': {said}' if said else ''}"
+    return JobFailed(what, where=where, next_step=_log(log))
+
+
+def last_words(report: Mapping[str, Json]) -> str:
+    """The last line that a program wrote as an error, or else as output; shortened, empty if it wrote none."""
+    return next(filter(None, (last_line(str(report.get(stream) or "")) for stream in ("stderr", "stdout"))), "")
+
+
+def last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
+
+
+def _words(report: Mapping[str, Json]) -> str:
+    """For the end of a sentence."""
+    said = last_words(report)
+    return f"; its last words: {said}" if said else ""
 
 
 def code_text(code: Json) -> str:

@@ -31,6 +31,7 @@ from orchestration.config.policies import (
 )
 from orchestration.config.schema import settings_schema
 from orchestration.config.sites import (
+    REPORT_SECONDS,
     Attempts,
     ComputeEndpoints,
     ComputeSite,
@@ -45,6 +46,7 @@ from orchestration.config.sites import (
 from orchestration.config.variables import Bl832Settings, DecisionSettings, PrefectSettings, PruningConfig
 
 __all__ = [
+    "REPORT_SECONDS",
     "Attempts",
     "Beamline",
     "Bl832Settings",

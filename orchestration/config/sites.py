@@ -42,8 +42,13 @@ class LocalSite(Site):
 
     kind: Literal["local"] = Field(description="Jobs are processes of this machine.")
     python: str | None = Field(default=None, description="Interpreter for jobs; the one of the service if left out.")
-    cores: PositiveInt | None = Field(default=None, description="Cores that all jobs together use; all if left out.")
-    memory: ByteSize | None = Field(default=None, description="Memory for all jobs together, such as `32GiB`.")
+    cores: PositiveInt | None = Field(
+        default=None, description="Cores that all jobs together use, which they are kept to; all if left out."
+    )
+    memory: ByteSize | None = Field(
+        default=None,
+        description="Memory for all jobs together, such as `32GiB`; each process of a job is kept to the job's share.",
+    )
 
 
 class Container(Section):
@@ -58,6 +63,10 @@ class Container(Section):
     )
 
 
+REPORT_SECONDS = 120.0
+"""Given to each job beyond its own limit: to begin, and at the end to check its outputs and write its report."""
+
+
 class Walltime(Section):
     """How long a job may take, by the size of its input."""
 
@@ -66,9 +75,9 @@ class Walltime(Section):
     maximum_seconds: PositiveFloat = Field(default=6 * 3600.0, description="What the queue allows at most.")
 
     def seconds(self, size: int) -> float:
-        """For an input of `size` bytes."""
+        """For an input of `size` bytes: so that the queue has room for the report as well."""
         wanted = self.minimum_seconds + self.seconds_per_gigabyte * size / 1e9
-        return min(max(wanted, self.minimum_seconds), self.maximum_seconds)
+        return min(wanted, max(self.maximum_seconds - REPORT_SECONDS, self.maximum_seconds / 2))
 
 
 class Attempts(Section):

@@ -15,8 +15,9 @@ from orchestration.ledger.service import PollSchedule
 _COUNTED: Final = {JobPreempted: "preempted", NodeFailed: "node_failed", JobLost: "lost"}
 """What is nobody's fault, and how the settings call it."""
 
-_NEVER = Attempts(preempted=0, node_failed=0, lost=0)
-"""This machine preempts nothing; what it loses, it lost by going down, and somebody should know."""
+_HERE = Attempts(preempted=0, node_failed=0, lost=1)
+"""This machine preempts nothing. What it loses is certain to be over: its supervisor was killed, or the machine
+restarted, as when it is updated. Twice in one run is not that."""
 
 
 def compute(work: Work, operation: Operation[JobSpec], site: ComputeSite, *, ceiling: float = 30.0) -> Outcome:
@@ -45,7 +46,7 @@ def compute(work: Work, operation: Operation[JobSpec], site: ComputeSite, *, cei
 
 
 def _allowed(site: ComputeSite, error: JobFailed) -> int:
-    attempts = _NEVER if isinstance(site, LocalSite) else site.attempts
+    attempts = _HERE if isinstance(site, LocalSite) else site.attempts
     allowed: int = getattr(attempts, _COUNTED[_kind(error)])
     return allowed
 

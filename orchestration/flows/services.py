@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -120,7 +121,7 @@ class Services:
         # The clients of the facilities take long to import: only runs that use one pay for it.
         match site:
             case LocalSite():
-                return self.local_jobs
+                return replace(self.local_jobs, slots=site.cores or self.local_jobs.slots, memory=site.memory)
             case NerscSite():
                 from orchestration.nersc.jobs import NerscJobs
                 from orchestration.nersc.memory import Patience

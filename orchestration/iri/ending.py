@@ -19,10 +19,9 @@ from orchestration.errors import (
     OutOfMemory,
 )
 from orchestration.iri.records import IriJob, JobState
-from orchestration.iri.request import asked_at
 from orchestration.jobs import JobSpec
 from orchestration.ledger.service import Document, Failed, Json, Status
-from orchestration.remote import Times, verdict
+from orchestration.remote import Times, dated_at, verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +129,7 @@ class Remains:
         """The runner knows when it began and ended; when it was asked for is in its token."""
         began, seconds = _number(report.get("started_at")), _number(report.get("seconds"))
         ended = began + seconds if began and seconds is not None else (self.job.time if self.job else None)
-        times = Times(submitted=asked_at(self.token), started=began or None, ended=ended)
+        times = Times(submitted=dated_at(self.token), started=began or None, ended=ended)
         told: Document = (
             {}
             if self.job is None

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import math
 import posixpath
-import re
-import time
 
 from orchestration.config import IriSite
 from orchestration.jobs import JobSpec, Resources
 from orchestration.ledger.service import Document, Json
-from orchestration.remote import Launch
+from orchestration.remote import Launch, dated_at
 
 MARGIN_SECONDS = 60
 """The scheduler gives a job so much longer than the runner, which should be the one that stops it: it can tell why.
 The queue's own limit comes first.
 """
 
-_TIME = re.compile(r"-t([0-9a-f]+)$")
-
-
-def token_of(key: str) -> str:
-    """The key, with the time from which the job may wait: so that the same token always makes the same request."""
-    return f"{key}-t{int(time.time() * 1000):x}"
-
-
-def asked_at(token: str) -> float | None:
-    """When the token was made, in seconds since the epoch."""
-    found = _TIME.search(token)
-    return None if found is None else int(found.group(1), 16) / 1000
-
 
 def launch_of(site: IriSite, spec: JobSpec, token: str) -> Launch:
-    asked = asked_at(token)
+    """The same token always makes the same request: the time from which the job may wait is a part of it."""
+    asked = dated_at(token)
     patience = spec.start_within or site.start_within_seconds
     return Launch(site=site, spec=spec, token=token, start_by=0.0 if asked is None else asked + patience)
 

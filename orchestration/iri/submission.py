@@ -14,6 +14,7 @@ from orchestration.iri.errors import Refused, Unserved
 from orchestration.iri.memory import Memory
 from orchestration.iri.records import IriJob, JobState
 from orchestration.jobs import JobSpec
+from orchestration.remote import dated, dated_at
 
 DUPLICATE = 76
 """Exit code of a second job of the same token, which did nothing: see `orchestration.science.running.report`."""
@@ -31,7 +32,7 @@ class Submission:
     patience: float
 
     def reserve(self, key: str) -> str:
-        token = asking.token_of(key)
+        token = dated(key)
         self.memory.begin("unsent", token)
         return token
 
@@ -60,7 +61,7 @@ class Submission:
         return None
 
     def _by_key(self, request: JobSpec, token: str, trouble: ServiceUnavailable | Refused) -> str | None:
-        asked = asking.asked_at(token)
+        asked = dated_at(token)
         fresh = asked is not None and time.time() - asked < _FRESH_SECONDS
         if not self.calls.idempotent or not fresh or self.memory.began("doubt", token):
             raise (trouble.doubt() if isinstance(trouble, Refused) else trouble)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -12,36 +13,43 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orchestration
+from orchestration import remote
 from orchestration.errors import InvalidInput
-from orchestration.jobs import ERROR_FILE, PROGRESS_FILE, JobSpec
+from orchestration.jobs import ERROR_FILE, PROGRESS_FILE, JobSpec, Resources
 from orchestration.ledger.service import CancelAnswer, Failed, Progress, Running, Status
 from orchestration.local import jobfolder
 from orchestration.local.jobfolder import JobFolder
 from orchestration.local.processes import ProcessIdentity, kill_orphans
 from orchestration.local.records import Ending, Orders, Reason
-from orchestration.local.verdict import lost, verdict
+from orchestration.local.verdict import place, verdict
 
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
 """All that a job sees of this process's environment: never a credential."""
 
+_SLOTS = ".slots"
 _TAIL = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalJobs:
-    """Runs jobs below `folder`, on at most `slots` cores of this machine together; `grace` is in seconds.
+    """Runs jobs below `folder`, together on at most `slots` cores and `memory` bytes of this machine.
+
+    A job takes as many slots as it wants cores, or more where it wants more than their share of the memory. It runs on
+    the processors of its slots, and each of its processes has at most its memory. `grace` is in seconds.
 
     A job's folder keeps its output streams (``stdout.txt``, ``stderr.txt``) until `clean` removes it. `folder` must be
     on a disk of this machine, which must run Linux: locks and process numbers mean nothing elsewhere.
     """
 
     folder: Path
-    slots: int = field(default_factory=lambda: os.cpu_count() or 1)
+    slots: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    memory: int | None = None
     grace: float = 5.0
 
     @property
@@ -69,7 +77,7 @@ class LocalJobs:
     def poll(self, request: JobSpec, handle: str) -> Status:
         job = self._job(handle)
         if not job.path.exists():
-            return Failed(error=lost(_title(request), job))
+            return Failed(error=remote.lost(_title(request), place(job)))
         # In this order: started, then nobody there, and still no result, is a job that was lost.
         started = job.has(jobfolder.STARTED)
         attended = job.attended()
@@ -101,13 +109,31 @@ class LocalJobs:
             time.sleep(0.02)
         return _answer(job)
 
-    def clean(self, *, older_than: float) -> int:
-        """Remove the folders of jobs that ended more than `older_than` seconds ago; returns how many."""
-        limit = time.time() - older_than
-        ended = [path.parent for path in self.folder.glob(f"*/{jobfolder.EXIT}") if path.stat().st_mtime < limit]
-        for path in ended:
-            shutil.rmtree(path)
-        return len(ended)
+    def clean(self, *, older_than: float, keep: Collection[str] = ()) -> int:
+        """Remove the folders of jobs in which nothing happened for `older_than` seconds; returns how many.
+
+        Not of those that are waiting or running, and not of the tokens in `keep`, about which somebody may yet ask.
+        """
+        places = JobFolder(self.folder / _SLOTS)
+        places.path.mkdir(parents=True, exist_ok=True)
+        with places.held() as alone:
+            if not alone:
+                return 0  # another process is at it
+            limit = time.time() - older_than
+            kept = {places.path, *(self._job(token).path for token in keep)}
+            idle = [path for path in self.folder.glob("*") if path not in kept and _idle(path, limit)]
+            return sum(self._remove(JobFolder(path)) for path in idle)
+
+    def _remove(self, job: JobFolder) -> bool:
+        """In one step, as others see it; False if somebody looks after it."""
+        if not job.has(jobfolder.EXIT):
+            if job.attended():
+                return False
+            _settle(job)  # what is left of it does not outlive its folder
+        gone = self.folder / f".gone-{uuid.uuid4().hex}"
+        job.path.rename(gone)
+        shutil.rmtree(gone)
+        return True
 
     def _job(self, token: str) -> JobFolder:
         plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", token)
@@ -131,6 +157,7 @@ class LocalJobs:
     def _orders(self, request: JobSpec, job: JobFolder) -> Orders:
         files = {PROGRESS_FILE: jobfolder.PROGRESS, ERROR_FILE: jobfolder.ERROR}
         environment = _base() | {name: str(job.path / file) for name, file in files.items()}
+        slots, memory = self._share(request.resources)
         return Orders(
             executable=request.executable,
             arguments=request.arguments,
@@ -138,11 +165,21 @@ class LocalJobs:
             duration=request.duration,
             environment=environment | dict(request.environment),
             outputs=request.outputs,
-            cores=request.resources.cores,
+            cores=slots,
             slots=self.slots,
-            slots_folder=str(self.folder / ".slots"),
+            slots_folder=str(self.folder / _SLOTS),
             grace=self.grace,
+            start_by=0.0 if request.start_within is None else time.time() + request.start_within,
+            memory=memory,
         )
+
+    def _share(self, wanted: Resources) -> tuple[int, int | None]:
+        """How many slots a job takes, and how much memory it has."""
+        slots = min(wanted.cores, self.slots)
+        if self.memory is None:
+            return slots, wanted.memory
+        memory = min(wanted.memory or self.memory * slots // self.slots, self.memory)
+        return max(slots, math.ceil(memory * self.slots / self.memory)), memory
 
 
 _launched: dict[Path, int] = {}
@@ -189,6 +226,14 @@ def _settle(job: JobFolder) -> None:
             Ending(reason=Reason.LOST).write(job)
         elif job.has(jobfolder.CANCEL):
             Ending(reason=Reason.CANCELLED).write(job)
+
+
+def _idle(path: Path, limit: float) -> bool:
+    """Whether this is a folder in which nothing came or went since then, and that was not renamed."""
+    try:
+        return path.is_dir() and path.stat().st_ctime < limit
+    except FileNotFoundError:
+        return False
 
 
 def _answer(job: JobFolder) -> CancelAnswer:

@@ -12,7 +12,11 @@ from orchestration.science.running.outputs import CheckedOutput
 
 @dataclass(frozen=True, kw_only=True)
 class Orders:
-    """What to run. Times are in seconds; `slots_folder` holds the places of all jobs of this machine."""
+    """What to run. Times are in seconds; `start_by` is since the epoch, 0 for no limit.
+
+    `slots_folder` holds the places of all jobs of this machine, of which this one takes `cores`. `memory` is the most
+    that each of its processes may have, in bytes; None for no limit.
+    """
 
     executable: str
     arguments: tuple[str, ...]
@@ -24,6 +28,8 @@ class Orders:
     slots: int
     slots_folder: str
     grace: float
+    start_by: float = 0.0
+    memory: int | None = None
 
     def write(self, folder: JobFolder) -> None:
         folder.write(SPEC, asdict(self))
@@ -45,6 +51,8 @@ class Reason(enum.StrEnum):
     CANCELLED = "cancelled"
     TERMINATED = "terminated"
     """Its supervisor was told to end, as when the machine is shut down."""
+    LATE = "late"
+    """There was no place for it in time; it did not begin at all."""
     UNSTARTABLE = "unstartable"
     LOST = "lost"
 

@@ -12,24 +12,25 @@ from orchestration.local.jobfolder import lock
 
 
 @contextlib.contextmanager
-def places(folder: Path, *, total: int, wanted: int, stop: Callable[[], bool]) -> Iterator[bool]:
-    """Hold `wanted` of `total` places; yields False if `stop` said so while waiting.
+def places(folder: Path, *, total: int, wanted: int, stop: Callable[[], bool]) -> Iterator[list[int]]:
+    """Hold `wanted` of `total` places; yields which these are, or none if `stop` said so while waiting.
 
     A place is the lock of an open file, so that a killed job frees it. Whoever waits holds the turn meanwhile:
     a job that wants many places is not passed by small ones for ever.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    waiting = [folder / str(number) for number in range(total)]
+    free = list(range(total))
+    taken: list[int] = []
     with contextlib.ExitStack() as held:
         with contextlib.ExitStack() as turn:
             if not _until(lambda: _take(folder / "turn", turn), stop):
-                yield False
+                yield []
                 return
-            for _ in range(min(wanted, total)):
-                if not _until(lambda: _take_any(waiting, held), stop):
-                    yield False
+            while len(taken) < min(wanted, total):
+                if not _until(lambda: _take_any(folder, free, taken, held), stop):
+                    yield []
                     return
-        yield True
+        yield taken
 
 
 def _until(succeeded: Callable[[], bool], stop: Callable[[], bool]) -> bool:
@@ -40,10 +41,11 @@ def _until(succeeded: Callable[[], bool], stop: Callable[[], bool]) -> bool:
     return True
 
 
-def _take_any(waiting: list[Path], held: contextlib.ExitStack) -> bool:
-    for place in waiting:
-        if _take(place, held):
-            waiting.remove(place)
+def _take_any(folder: Path, free: list[int], taken: list[int], held: contextlib.ExitStack) -> bool:
+    for number in free:
+        if _take(folder / str(number), held):
+            free.remove(number)
+            taken.append(number)
             return True
     return False
 

@@ -24,7 +24,7 @@ from orchestration.local.jobfolder import JobFolder
 from orchestration.local.processes import ProcessIdentity
 from orchestration.local.records import Ending, Orders, Reason
 from orchestration.local.slots import places
-from orchestration.science.running.outputs import Declared, check
+from orchestration.science.running.outputs import Declared, check, found
 from orchestration.science.running.processes import die_with_parent, ended, kill_group
 
 _LOOK = 0.1
@@ -39,6 +39,7 @@ class Supervisor:
         self._folder = folder
         self._orders = orders
         self._terminated = False
+        self._processors: set[int] = set()
         signal.signal(signal.SIGTERM, self._on_terminate)
 
     def run(self) -> None:
@@ -49,12 +50,19 @@ class Supervisor:
             if self._folder.has(jobfolder.CANCEL):
                 Ending(reason=Reason.CANCELLED).write(self._folder)
             elif ready and not self._terminated:
+                self._processors = _processors(ready)
                 self._folder.write(jobfolder.STARTED, {"pid": os.getpid(), "time": time.time()})
                 self._execute().write(self._folder)
+            elif self._late() and not self._terminated:
+                text = "other jobs of this machine had its cores for longer than it may wait"
+                Ending(reason=Reason.LATE, error=text).write(self._folder)
 
     def _execute(self) -> Ending:
+        directory = Path(self._orders.directory)
+        declared = [Declared.parse(output.document()) for output in self._orders.outputs]
         began = time.monotonic()
         try:
+            before = [found(directory, each) for each in declared]
             reason, code = self._command()
         except OSError as error:
             return Ending(reason=Reason.UNSTARTABLE, error=f"{error.strerror}: {error.filename}")
@@ -68,9 +76,8 @@ class Supervisor:
         )
         if not ending.good:
             return ending
-        directory = Path(self._orders.directory)
-        declared = [Declared.parse(output.document()) for output in self._orders.outputs]
-        return replace(ending, outputs=tuple(check(directory, each) for each in declared))
+        checked = (check(directory, *each) for each in zip(declared, before, strict=True))
+        return replace(ending, outputs=tuple(checked))
 
     def _command(self) -> tuple[Reason, int]:
         Path(self._orders.directory).mkdir(parents=True, exist_ok=True)
@@ -79,6 +86,9 @@ class Supervisor:
             if identity:
                 self._folder.write(jobfolder.CHILD, asdict(identity))
             reason = self._watch(child)
+        if reason is Reason.EXITED and self._terminated and child.returncode != 0:
+            # Both were told to end, as when the machine is shut down, and the command was the quicker.
+            reason = Reason.TERMINATED
         return reason, child.returncode
 
     @contextlib.contextmanager
@@ -95,7 +105,7 @@ class Supervisor:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # this process has one thread
+                preexec_fn=self._confine,  # this process has one thread
             )
             try:
                 yield child
@@ -104,6 +114,15 @@ class Supervisor:
                 # Not yet waited for, the command still holds its number, so that no stranger is killed.
                 kill_group(child.pid, signal.SIGKILL)
                 child.wait()
+
+    def _confine(self) -> None:
+        """For the command, between fork and exec: it has the processors of its places, and its share of the memory."""
+        die_with_parent()
+        os.sched_setaffinity(0, self._processors)
+        if self._orders.memory is not None:
+            most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+            limit = self._orders.memory if most == resource.RLIM_INFINITY else min(self._orders.memory, most)
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
     def _watch(self, child: subprocess.Popen[bytes]) -> Reason:
         end = time.monotonic() + self._orders.duration
@@ -123,10 +142,19 @@ class Supervisor:
         return reason
 
     def _unwanted(self) -> bool:
-        return self._terminated or self._folder.has(jobfolder.CANCEL)
+        return self._terminated or self._folder.has(jobfolder.CANCEL) or self._late()
+
+    def _late(self) -> bool:
+        return 0 < self._orders.start_by < time.time()
 
     def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
         self._terminated = True
+
+
+def _processors(places: list[int]) -> set[int]:
+    """One for each place; where there are fewer of them, they are shared."""
+    usable = sorted(os.sched_getaffinity(0))
+    return {usable[place % len(usable)] for place in places}
 
 
 def main(arguments: list[str]) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 from orchestration import remote
-from orchestration.errors import JobLost
 from orchestration.ledger.service import Document, Json, Status
 from orchestration.local import jobfolder
 from orchestration.local.jobfolder import JobFolder
@@ -16,17 +15,17 @@ from orchestration.science.running.report import tail
 def verdict(title: str, job: JobFolder, ended: Ending) -> Status:
     """Success only for exit code 0 with every declared output as declared."""
     report = _report(job, ended)
-    return remote.verdict(title, report, where=_place(job), log=str(job.path / jobfolder.STDERR))
+    return remote.verdict(title, report, where=place(job), log=str(job.path / jobfolder.STDERR))
 
 
-def lost(title: str, job: JobFolder) -> JobLost:
-    return remote.lost(title, _place(job))
+def place(job: JobFolder) -> str:
+    return f"this machine, {job.path}"
 
 
 def _report(job: JobFolder, ended: Ending) -> Document:
-    """As the runner of a facility writes it. What the program said is part of a failure only."""
+    """As the runner of a facility writes it."""
     outputs: list[Json] = [output.document() for output in ended.outputs]
-    report: Document = {
+    return {
         "reason": ended.reason.value,
         "code": ended.code,
         "error": ended.error,
@@ -35,10 +34,10 @@ def _report(job: JobFolder, ended: Ending) -> Document:
         "max_rss_bytes": ended.max_rss_bytes,
         "folder": str(job.path),
         "outputs": outputs,
+        "stdout": tail(job.path / jobfolder.STDOUT),
+        "stderr": tail(job.path / jobfolder.STDERR),
+        "reported": _reported(job),
     }
-    if ended.good and not any(output.problem for output in ended.outputs):
-        return report
-    return report | {"stderr": tail(job.path / jobfolder.STDERR), "reported": _reported(job)}
 
 
 def _reported(job: JobFolder) -> Json:
@@ -48,7 +47,3 @@ def _reported(job: JobFolder) -> Json:
     except (FileNotFoundError, ValueError):
         return None  # the exit code and stderr still tell of the failure
     return found
-
-
-def _place(job: JobFolder) -> str:
-    return f"this machine, {job.path}"

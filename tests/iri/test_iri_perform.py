@@ -154,10 +154,10 @@ def test_what_is_cancelled_in_the_ledger_is_cancelled_at_the_facility(
 def test_a_failed_job_is_an_answer_and_the_next_attempt_is_another_job(
     ground: Ground, ledger: Ledger, scan: Scan
 ) -> None:
-    spec = ground.spec("import os, sys; sys.exit(0 if os.path.exists('out') else 3)")
+    spec = ground.spec("import os, sys; os.path.exists('mended') or sys.exit(3); open('out', 'w').write('x')")
     with pytest.raises(JobFailed, match="exit code 3"):
         perform(ledger, operation(scan, spec), ground.jobs(2))
-    (ground.folder / "work" / "out").write_text("x")
+    (ground.folder / "work" / "mended").touch()
     assert perform(ledger, operation(scan, spec), ground.jobs(2)).record.attempt == 2
 
 

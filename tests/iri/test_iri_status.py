@@ -27,6 +27,7 @@ from orchestration.iri import errors, request
 from orchestration.iri.ending import ending
 from orchestration.iri.records import IriJob, JobState
 from orchestration.ledger.service import Document
+from orchestration.remote import dated, dated_at
 
 
 def moment(hours: float) -> str:
@@ -179,7 +180,7 @@ def _attributes(body: Document) -> Document:
 def test_the_same_token_always_makes_the_same_request(ground: Ground) -> None:
     site = ground.site(2, options={"filesystems": "eagle"})
     spec = ground.spec(start_within=60.0, queue="debug", reservation="beam", constraint="gpu")
-    token = request.token_of("key-1")
+    token = dated("key-1")
     first, second = (request.document(site, request.launch_of(site, spec, token)) for _ in range(2))
     assert first == second
     assert first["name"] == token
@@ -192,7 +193,7 @@ def test_the_same_token_always_makes_the_same_request(ground: Ground) -> None:
         "reservation_id": "beam",
         "custom_attributes": {"filesystems": "eagle", "constraint": "gpu"},
     }
-    asked = request.asked_at(token)
+    asked = dated_at(token)
     assert asked is not None
     assert request.launch_of(site, spec, token).start_by == asked + 60.0
-    assert request.asked_at("another") is None
+    assert dated_at("another") is None

@@ -23,7 +23,7 @@ def request_of(here: Endpoint, there: Endpoint, *names: str) -> TransferRequest:
 
 
 def wait(mover: LocalTransfer, request: TransferRequest, token: str = "t1") -> Status:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while isinstance(status := mover.poll(request, token), Running):
         assert time.monotonic() < end, status
         time.sleep(0.01)

@@ -10,11 +10,17 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from orchestration.errors import Cancelled, InvalidInput, JobFailed, JobLost, JobTimedOut, OutputMissing
+from orchestration.config import LocalSite, Settings
+from orchestration.errors import Cancelled, InvalidInput, JobFailed, JobLost, JobNotStarted, JobTimedOut, OutputMissing
+from orchestration.flows.services import Services
 from orchestration.jobs import JobSpec, Output, OutputKind, Resources
 from orchestration.ledger.service import CancelAnswer, Failed, Running, Status, Succeeded
 from orchestration.local.jobs import LocalJobs
@@ -46,7 +52,7 @@ def python(
     )
 
 
-def wait(jobs: LocalJobs, spec: JobSpec, token: str = "t1", *, seconds: float = 20.0) -> Status:
+def wait(jobs: LocalJobs, spec: JobSpec, token: str = "t1", *, seconds: float = 60.0) -> Status:
     end = time.monotonic() + seconds
     while isinstance(status := jobs.poll(spec, token), Running):
         assert time.monotonic() < end, status
@@ -59,10 +65,10 @@ def failure(status: Status) -> Exception:
     return status.error
 
 
-def until(path: Path, *, seconds: float = 10.0) -> None:
+def until(true: Callable[[], object], *, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, path
+    while not true():
+        assert time.monotonic() < end
         time.sleep(0.01)
 
 
@@ -74,6 +80,7 @@ def test_a_job_succeeds_with_its_exit_code_and_outputs_as_evidence(jobs: LocalJo
         for n in range(3):
             pathlib.Path(f"slices/deep/{n}.tif").write_bytes(b"tif")
         pathlib.Path("summary.json").write_text(json.dumps({"ok": 1}))
+        print("done")
     """
     outputs = (
         Output(path="out.bin"),
@@ -87,6 +94,7 @@ def test_a_job_succeeds_with_its_exit_code_and_outputs_as_evidence(jobs: LocalJo
 
     assert isinstance(status, Succeeded), status
     assert status.evidence["code"] == 0
+    assert status.evidence["stdout"] == "done\n"
     found = status.evidence["outputs"]
     assert isinstance(found, list)
     first, second, third = found
@@ -106,6 +114,7 @@ def test_a_job_succeeds_with_its_exit_code_and_outputs_as_evidence(jobs: LocalJo
         (Output(path="some", kind=OutputKind.DIRECTORY, at_least=3), "and has 1"),
         (Output(path="empty", kind=OutputKind.DIRECTORY), "was not written"),
         (Output(path="bad.json", kind=OutputKind.JSON), "not valid JSON"),
+        (Output(path="old"), "was not written by this job"),
     ],
 )
 def test_exit_code_0_without_its_outputs_is_a_failure(
@@ -119,6 +128,8 @@ def test_exit_code_0_without_its_outputs_is_a_failure(
         pathlib.Path("some/a").write_text("a")
         pathlib.Path("some/b").touch()
     """
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "old").write_text("of an earlier job")
     spec = python(code, tmp_path, outputs=(output,))
     jobs.submit(spec, "t1")
 
@@ -173,18 +184,14 @@ def test_a_program_that_does_not_exist_is_told(jobs: LocalJobs, tmp_path: Path) 
 
 
 def test_a_job_is_stopped_at_its_limit_with_all_its_processes(jobs: LocalJobs, tmp_path: Path) -> None:
-    code = """
-        import pathlib, subprocess, signal, time
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        pathlib.Path("child").write_text(str(subprocess.Popen(["sleep", "60"]).pid))
-        time.sleep(60)
-    """
-    spec = python(code, tmp_path, duration=0.7)
+    program = "trap '' TERM; echo slice 3; sleep 600 & echo $! > child; wait"
+    spec = JobSpec(executable="/bin/sh", arguments=("-c", program), directory=str(tmp_path / "work"), duration=1.0)
     jobs.submit(spec, "t1")
 
     error = failure(wait(jobs, spec))
 
     assert isinstance(error, JobTimedOut)
+    assert "its last words: slice 3" in str(error)
     assert not alive(int((tmp_path / "work" / "child").read_text()))
 
 
@@ -197,13 +204,13 @@ def test_cancel_reaches_the_job_and_its_children_and_is_confirmed(jobs: LocalJob
     """
     spec = python(code, tmp_path)
     jobs.submit(spec, "t1")
-    until(tmp_path / "work" / "child")
+    until((tmp_path / "work" / "child").exists)
 
-    assert jobs.cancel("t1") is CancelAnswer.CANCELLED
+    until(lambda: jobs.cancel("t1") is CancelAnswer.CANCELLED)
 
     assert isinstance(failure(wait(jobs, spec)), Cancelled)
     assert not alive(int((tmp_path / "work" / "child").read_text()))
-    assert jobs.cancel("t1") is CancelAnswer.CANCELLED
+    until(lambda: jobs.cancel("t1") is CancelAnswer.CANCELLED)
     assert jobs.cancel("never heard of") is CancelAnswer.UNKNOWN
 
 
@@ -266,8 +273,8 @@ def test_a_killed_supervisor_means_a_lost_job_that_does_not_run_on(jobs: LocalJo
     """
     spec = python(code, tmp_path)
     jobs.submit(spec, "t1")
-    until(tmp_path / "work" / "child")
-    until(tmp_path / "jobs" / "t1" / "child.json")
+    until((tmp_path / "work" / "child").exists)
+    until((tmp_path / "jobs" / "t1" / "child.json").exists)
     os.kill(json.loads((tmp_path / "jobs" / "t1" / "started.json").read_text())["pid"], signal.SIGKILL)
 
     assert isinstance(failure(wait(jobs, spec)), JobLost)
@@ -275,13 +282,33 @@ def test_a_killed_supervisor_means_a_lost_job_that_does_not_run_on(jobs: LocalJo
     assert not alive(int((tmp_path / "work" / "child").read_text()))
 
 
-def test_a_supervisor_that_fails_itself_leaves_a_lost_job_and_a_log(jobs: LocalJobs, tmp_path: Path) -> None:
-    spec = python("import os, time; os.mkdir('began'); time.sleep(0.3)", tmp_path)
+def test_a_program_that_tidies_up_when_the_machine_goes_down_did_not_end_by_itself(
+    jobs: LocalJobs, tmp_path: Path
+) -> None:
+    code = """
+        import os, signal, sys, time
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        with open("part", "w") as file: file.write(str(os.getpid()))
+        os.rename("part", "pid")
+        time.sleep(600)
+    """
+    spec = python(code, tmp_path)
     jobs.submit(spec, "t1")
-    until(tmp_path / "work" / "began")
+    until((tmp_path / "work" / "pid").exists)
+    os.kill(json.loads((tmp_path / "jobs" / "t1" / "started.json").read_text())["pid"], signal.SIGTERM)
+    os.kill(int((tmp_path / "work" / "pid").read_text()), signal.SIGTERM)
+
+    assert isinstance(failure(wait(jobs, spec)), JobLost)
+
+
+def test_a_supervisor_that_fails_itself_leaves_a_lost_job_and_a_log(jobs: LocalJobs, tmp_path: Path) -> None:
+    spec = python("import os, time; os.mkdir('began')\nwhile not os.path.exists('go'): time.sleep(0.02)", tmp_path)
+    jobs.submit(spec, "t1")
+    until((tmp_path / "work" / "began").exists)
     job = tmp_path / "jobs" / "t1"
     supervisor = json.loads((job / "started.json").read_text())["pid"]
     (job / f".exit.json.{supervisor}").mkdir()  # where it will want to write how the job ended
+    (tmp_path / "work" / "go").touch()
 
     assert isinstance(failure(wait(jobs, spec)), JobLost)
     assert "IsADirectoryError" in (job / "supervisor.log").read_text()
@@ -299,14 +326,14 @@ def supervisor_of(job: Path) -> int:
 def test_a_supervisor_killed_while_queued_is_replaced(jobs: LocalJobs, tmp_path: Path) -> None:
     blocker = python("import time; time.sleep(60)", tmp_path, cores=4)
     jobs.submit(blocker, "blocker")
-    until(tmp_path / "jobs" / "blocker" / "started.json")
+    until((tmp_path / "jobs" / "blocker" / "started.json").exists)
     spec = python("open('runs', 'a').write('x')", tmp_path)
     jobs.submit(spec, "t1")
     status = jobs.poll(spec, "t1")
     assert isinstance(status, Running)
     assert status.progress.note == "queued"
     os.kill(supervisor_of(tmp_path / "jobs" / "t1"), signal.SIGKILL)
-    assert jobs.cancel("blocker") is CancelAnswer.CANCELLED
+    until(lambda: jobs.cancel("blocker") is CancelAnswer.CANCELLED)
 
     assert isinstance(wait(jobs, spec), Succeeded)
     assert (tmp_path / "work" / "runs").read_text() == "x"
@@ -315,31 +342,84 @@ def test_a_supervisor_killed_while_queued_is_replaced(jobs: LocalJobs, tmp_path:
 def test_a_queued_job_can_be_cancelled_and_never_runs(jobs: LocalJobs, tmp_path: Path) -> None:
     blocker = python("import time; time.sleep(60)", tmp_path, cores=99)
     jobs.submit(blocker, "blocker")
-    until(tmp_path / "jobs" / "blocker" / "started.json")
+    until((tmp_path / "jobs" / "blocker" / "started.json").exists)
     spec = python("open('ran', 'w')", tmp_path)
     jobs.submit(spec, "t1")
 
-    assert jobs.cancel("t1") is CancelAnswer.CANCELLED
+    until(lambda: jobs.cancel("t1") is CancelAnswer.CANCELLED)
     assert isinstance(failure(wait(jobs, spec)), Cancelled)
-    assert jobs.cancel("blocker") is CancelAnswer.CANCELLED
+    until(lambda: jobs.cancel("blocker") is CancelAnswer.CANCELLED)
     assert not (tmp_path / "work" / "ran").exists()
 
 
-def test_no_more_jobs_than_places_run_at_once(tmp_path: Path) -> None:
+def test_no_more_jobs_than_places_run_at_once_and_each_on_processors_of_its_own(tmp_path: Path) -> None:
     jobs = LocalJobs(folder=tmp_path / "jobs", slots=2)
     code = """
-        import os, time, pathlib
-        me = pathlib.Path(f"running-{os.getpid()}"); me.touch()
-        open("most", "a").write(f"{len(list(pathlib.Path('.').glob('running-*')))}\\n")
-        time.sleep(0.2); me.unlink()
+        import json, os, time
+        with open("part" + str(os.getpid()), "w") as file:
+            json.dump(sorted(os.sched_getaffinity(0)), file)
+        os.rename(file.name, f"running-{os.getpid()}")
+        while not os.path.exists("go"): time.sleep(0.02)
     """
     spec = python(code, tmp_path)
-    for number in range(5):
+    for number in range(3):
         jobs.submit(spec, f"t{number}")
-    for number in range(5):
+    until(lambda: len(list((tmp_path / "work").glob("running-*"))) == 2)
+    until(lambda: all(supervisors(tmp_path / "jobs" / f"t{number}") for number in range(3)))
+    assert sorted(queued(jobs, spec, f"t{number}") for number in range(3)) == [False, False, True]
+
+    used = [json.loads(file.read_text()) for file in (tmp_path / "work").glob("running-*")]
+    assert [len(processors) for processors in used] == [1, 1]
+    assert (used[0] == used[1]) is (len(os.sched_getaffinity(0)) == 1)
+
+    (tmp_path / "work" / "go").touch()
+    for number in range(3):
         assert isinstance(wait(jobs, spec, f"t{number}"), Succeeded)
-    counts = [int(line) for line in (tmp_path / "work" / "most").read_text().split()]
-    assert (len(counts), max(counts)) == (5, 2)
+
+
+def test_a_job_has_its_share_of_the_memory_and_takes_the_places_that_go_with_it(tmp_path: Path) -> None:
+    jobs = LocalJobs(folder=tmp_path / "jobs", slots=4, memory=4 * 2**30)
+    code = """
+        import os, resource, time
+        print(resource.getrlimit(resource.RLIMIT_DATA)[0] / 2**30, flush=True)
+        while not os.path.exists("go"): time.sleep(0.02)
+        try:
+            bytes(3 * 2**30)
+        except MemoryError:
+            print("no more")
+    """
+    small = python(code, tmp_path)
+    large = replace(small, resources=Resources(memory=5 * 2**29))  # 2.5 GiB: three of four places
+    jobs.submit(large, "large")
+    jobs.submit(small, "small")
+    until(lambda: all((tmp_path / "jobs" / name / "started.json").exists() for name in ("large", "small")))
+    jobs.submit(small, "another")
+    until(lambda: supervisors(tmp_path / "jobs" / "another"))
+    assert queued(jobs, small, "another")
+    (tmp_path / "work" / "go").touch()
+    for name, limit in (("large", "2.5"), ("small", "1.0"), ("another", "1.0")):
+        status = wait(jobs, small, name)
+        assert isinstance(status, Succeeded)
+        assert status.evidence["stdout"] == f"{limit}\nno more\n"
+
+
+def test_a_job_that_gets_no_place_in_time_never_begins(jobs: LocalJobs, tmp_path: Path) -> None:
+    jobs.submit(python("import time; time.sleep(600)", tmp_path, cores=4), "blocker")
+    until((tmp_path / "jobs" / "blocker" / "started.json").exists)
+    spec = replace(python("open('ran', 'w')", tmp_path), start_within=0.1)
+    jobs.submit(spec, "t1")
+    error = failure(wait(jobs, spec))
+    assert isinstance(error, JobNotStarted)
+    until(lambda: jobs.cancel("blocker") is CancelAnswer.CANCELLED)
+    assert not (tmp_path / "work" / "ran").exists()
+
+
+def test_the_settings_of_a_site_are_the_limits_of_its_jobs() -> None:
+    words = {"name": "here", "kind": "local", "raw_endpoint": "raw", "scratch_endpoint": "scratch"}
+    found = Services(Settings()).jobs(LocalSite.model_validate({**words, "cores": 3, "memory": "6GiB"}))
+    assert isinstance(found, LocalJobs)
+    assert (found.slots, found.memory) == (3, 6 * 2**30)
+    assert found.folder == Services(Settings()).local_jobs.folder
 
 
 def test_progress_is_what_the_program_last_said(jobs: LocalJobs, tmp_path: Path) -> None:
@@ -352,13 +432,13 @@ def test_progress_is_what_the_program_last_said(jobs: LocalJobs, tmp_path: Path)
     """
     spec = python(code, tmp_path)
     jobs.submit(spec, "t1")
-    until(tmp_path / "work" / "told")
+    until((tmp_path / "work" / "told").exists)
 
     status = jobs.poll(spec, "t1")
 
     assert isinstance(status, Running)
     assert (status.progress.files_done, status.progress.files_total, status.progress.note) == (4, 9, "slices")
-    assert jobs.cancel("t1") is CancelAnswer.CANCELLED
+    until(lambda: jobs.cancel("t1") is CancelAnswer.CANCELLED)
 
 
 def test_arguments_arrive_as_they_are_and_credentials_do_not(
@@ -406,6 +486,40 @@ def test_a_job_that_the_machine_forgot_is_lost(jobs: LocalJobs, tmp_path: Path) 
     assert isinstance(failure(jobs.poll(spec, "t1")), JobLost)
 
 
+def test_what_is_cleaned_is_neither_wanted_nor_going_on(jobs: LocalJobs, tmp_path: Path) -> None:
+    """Also what never ended: its supervisor was killed, and nobody asked about it again."""
+    over, long = python("pass", tmp_path), python("import time; time.sleep(600)", tmp_path)
+    jobs.submit(over, "over")
+    jobs.submit(over, "wanted")
+    for token in ("over", "wanted"):
+        wait(jobs, over, token)
+    jobs.submit(long, "goes on")
+    jobs.submit(long, "lost")
+    folder = jobs._job("lost").path
+    until((folder / "child.json").exists)
+    os.kill(json.loads((folder / "started.json").read_text())["pid"], signal.SIGKILL)
+    until(lambda: not jobs._job("lost").attended())
+    (tmp_path / "jobs" / ".new-abandoned").mkdir()
+    until((jobs._job("goes on").path / "started.json").exists)
+
+    assert jobs.clean(older_than=3600, keep=["wanted"]) == 0
+    assert jobs.clean(older_than=-1, keep=["wanted"]) == 3
+    assert isinstance(jobs.poll(long, "goes on"), Running)
+    assert isinstance(jobs.poll(over, "wanted"), Succeeded)
+    until(lambda: jobs.cancel("goes on") is CancelAnswer.CANCELLED)
+    assert {path.name for path in (tmp_path / "jobs").iterdir()} == {".slots", "wanted", jobs._job("goes on").path.name}
+
+
+def test_two_that_clean_at_once_are_not_in_each_others_way(jobs: LocalJobs, tmp_path: Path) -> None:
+    for number in range(100):
+        (tmp_path / "jobs" / f"t{number}" / "deep").mkdir(parents=True)
+        (tmp_path / "jobs" / f"t{number}" / "exit.json").write_text("{}")
+    with ThreadPoolExecutor(4) as pool:
+        removed = list(pool.map(lambda _: jobs.clean(older_than=-1.0), range(4)))
+    assert sum(removed) == 100
+    assert [path.name for path in (tmp_path / "jobs").iterdir()] == [".slots"]
+
+
 def test_any_token_names_a_folder_below_the_root(jobs: LocalJobs, tmp_path: Path) -> None:
     spec = python("pass", tmp_path)
     for token in ("../../outside", "a/b", "", "x" * 300, ".slots"):
@@ -429,6 +543,22 @@ def test_equal_jobs_have_equal_documents_whatever_they_are_called(tmp_path: Path
     one = JobSpec(executable="x", directory="/w", duration=1, environment={"A": "1", "B": "2"}, name="one")
     two = JobSpec(executable="x", directory="/w", duration=1, environment={"B": "2", "A": "1"}, name="two")
     assert json.dumps(one.document()) == json.dumps(two.document())
+
+
+def queued(jobs: LocalJobs, spec: JobSpec, token: str) -> bool:
+    status = jobs.poll(spec, token)
+    assert isinstance(status, Running)
+    return status.queued
+
+
+def supervisors(job: Path) -> list[int]:
+    """The processes that look after a job; not one that is only about to be."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if (process / "cmdline").read_bytes().endswith(f"supervise\0{job}\0".encode()):
+                found.append(int(process.name))
+    return found
 
 
 def alive(pid: int) -> bool:

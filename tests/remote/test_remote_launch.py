@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from orchestration.errors import (
 )
 from orchestration.jobs import JobSpec, Mount, Output, OutputKind, Resources
 from orchestration.ledger.service import Failed, Json, Succeeded
-from orchestration.remote import Launch, Times, verdict
+from orchestration.remote import Launch, Times, dated, dated_at, undated, verdict
 
 
 def site(**changes: Any) -> NerscSite:
@@ -35,7 +37,6 @@ SPEC = JobSpec(
     outputs=(Output(path="r.json", kind=OutputKind.JSON),),
     resources=Resources(nodes=2, gpus=4),
     constraint="gpu",
-    mounts=(Mount(source="/p", target="/in", read_only=True),),
     start_within=600,
     name="people read this",
 )
@@ -82,15 +83,31 @@ def test_the_command_carries_the_orders_as_one_word() -> None:
 )
 def test_each_engine_is_asked_in_its_own_words(engine: Any, words: list[str]) -> None:
     container = Container(engine=engine, image="i", options=("--gpu",), volumes={"/data": "/cfs"})
-    command = Launch(site=site(container=container), spec=SPEC, token="k").command
+    spec = replace(SPEC, mounts=(Mount(source="/p", target="/in", read_only=True),))
+    command = Launch(site=site(container=container), spec=spec, token="k").command
     assert list(command[: len(words)]) == words
     assert command[len(words) : len(words) + 2] == ("python", "-P")
+
+
+@pytest.mark.parametrize("wish", [{"container": "als:1"}, {"mounts": (Mount(source="/p", target="/in"),)}])
+def test_a_container_where_the_site_has_none_is_refused(wish: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match="runs none"):
+        _ = Launch(site=site(), spec=replace(SPEC, **wish), token="k").command
 
 
 @pytest.mark.parametrize("token", ["", "../x", "a/b", "-x", "a b", "a\n"])
 def test_a_token_that_could_lead_elsewhere_is_refused(token: str) -> None:
     with pytest.raises(InvalidInput):
         Launch(site=site(), spec=SPEC, token=token)
+
+
+def test_a_token_tells_when_it_was_made_and_of_which_key() -> None:
+    before = time.time()
+    token = dated("k-1")
+    made = dated_at(token)
+    assert made is not None
+    assert before - 0.001 <= made <= time.time()
+    assert (undated(token), undated("k-1"), dated_at("k-1")) == ("k-1", "k-1", None)
 
 
 @pytest.mark.parametrize("path", ["relative", "/with:colon"])
@@ -126,6 +143,37 @@ def test_the_last_words_of_a_program_are_in_the_error() -> None:
     found = verdict("t", {"reason": "exited", "code": 3, "stderr": "first\nlast words\n"}, where="here")
     assert isinstance(found, Failed)
     assert "exit code 3: last words" in found.error.what
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"reason": "exited", "code": 3},
+        {"reason": "exited", "code": 0, "outputs": [{"path": "r", "problem": "r was not written"}]},
+        {"reason": "timeout", "seconds": 60.0},
+        {"reason": "terminated", "seconds": 3},
+        {"reason": "lost"},
+    ],
+)
+@pytest.mark.parametrize(
+    ("streams", "said"),
+    [
+        ({"stdout": "slice 3 of 9\n", "stderr": " \n"}, "slice 3 of 9"),
+        ({"stdout": "slice 3 of 9\n", "stderr": "disk full\n\n"}, "disk full"),
+    ],
+)
+def test_whatever_its_end_the_last_words_of_a_program_are_told(
+    report: dict[str, Any], streams: dict[str, str], said: str
+) -> None:
+    found = verdict("t", report | streams, where="here")
+    assert isinstance(found, Failed)
+    assert found.error.what.endswith(said)
+
+
+def test_a_job_that_begins_too_late_though_it_did_not_wait_hints_at_the_clock() -> None:
+    found = verdict("t", {"reason": "late", "error": "7 s too late", "host": "nid001"}, where="here")
+    assert isinstance(found, Failed)
+    assert "the clock of nid001 is wrong" in found.error.next_step
 
 
 def test_the_programs_own_account_is_in_the_error() -> None:

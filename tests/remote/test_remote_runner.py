@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from job_runner import Site, alive
@@ -16,8 +18,11 @@ WRITE = "import pathlib; pathlib.Path('a b.json').write_text('{\"x\": 1}')"
 COUNT = "import os; print(os.getpid(), file=open('count', 'a'))"
 
 
+UNTIL_GO = "; import time\nwhile not os.path.exists('go'): time.sleep(0.02)"
+
+
 def wait_for(path: Path) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < until, f"{path} did not appear"
         threading.Event().wait(0.02)
@@ -65,22 +70,22 @@ def test_a_signal_is_told_from_an_exit_code(site: Site) -> None:
 
 
 def test_a_job_is_stopped_at_its_limit_with_all_that_it_started(site: Site) -> None:
-    program = (
-        "import subprocess, time; child = subprocess.Popen(['sleep', '100']);"
-        " open('child', 'w').write(str(child.pid)); time.sleep(100)"
-    )
-    began = time.monotonic()
-    code, report = site.run("t1", program, duration=0.8, grace=1.0)
+    program = ["-c", "sleep 600 & echo $! > child; wait"]
+    code, report = site.run("t1", "", executable="/bin/sh", arguments=program, duration=1.0)
     assert (code, report["reason"]) == (124, "timeout")
-    assert time.monotonic() - began < 10
     assert not alive(int((site.root / "work" / "child").read_text()))
 
 
 def test_of_two_starts_of_one_job_the_second_does_nothing(site: Site) -> None:
-    orders = site.orders("t1", COUNT + "; import time; time.sleep(1)")
+    orders = site.orders("t1", COUNT + UNTIL_GO)
     both = [site.start(orders), site.start(orders)]
-    codes = sorted(child.wait(timeout=60) for child in both)
-    assert codes == [0, 76]
+    until = time.monotonic() + 60
+    while all(child.poll() is None for child in both):
+        assert time.monotonic() < until, "both run it"
+        threading.Event().wait(0.02)
+    wait_for(site.root / "work" / "count")
+    (site.root / "work" / "go").touch()
+    assert sorted(child.wait(timeout=60) for child in both) == [0, 76]
     assert len((site.root / "work" / "count").read_text().splitlines()) == 1
     again = site.start(orders)
     assert again.wait(timeout=60) == 0
@@ -111,7 +116,7 @@ def test_a_marker_stops_a_job_that_runs(site: Site) -> None:
     child = site.start(site.orders("t1", COUNT + "; import time; time.sleep(60)"))
     wait_for(site.root / "work" / "count")
     (site.root / "jobs" / "t1" / "cancel").touch()
-    assert child.wait(timeout=20) == 130
+    assert child.wait(timeout=60) == 130
     assert site.report("t1")["reason"] == "cancelled"
 
 
@@ -122,7 +127,7 @@ def test_a_program_does_not_outlive_what_looks_after_it(site: Site) -> None:
     child.kill()
     child.wait()
     pid = int((site.root / "work" / "pid").read_text())
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while alive(pid):
         assert time.monotonic() < until, "the program goes on"
         threading.Event().wait(0.02)
@@ -132,8 +137,50 @@ def test_a_job_that_its_scheduler_tells_to_end_leaves_a_report(site: Site) -> No
     child = site.start(site.orders("t1", COUNT + "; import time; time.sleep(60)"))
     wait_for(site.root / "work" / "count")
     child.send_signal(signal.SIGTERM)
-    assert child.wait(timeout=20) == 143
+    assert child.wait(timeout=60) == 143
     assert site.report("t1")["reason"] == "terminated"
+
+
+@pytest.mark.parametrize(("exits", "reason"), [(143, "terminated"), (130, "terminated"), (0, "exited")])
+def test_a_program_that_tidies_up_when_it_is_told_to_end_did_not_end_by_itself(
+    site: Site, exits: int, reason: str
+) -> None:
+    """A scheduler tells every process of a job; so the program may be over before its runner has looked."""
+    program = f"""
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit({exits}))
+print(os.getpid(), file=open('pid.part', 'w'), flush=True); os.rename('pid.part', 'pid')
+time.sleep(600)
+"""
+    child = site.start(site.orders("t1", program))
+    wait_for(site.root / "work" / "pid")
+    child.send_signal(signal.SIGTERM)
+    os.kill(int((site.root / "work" / "pid").read_text()), signal.SIGTERM)
+    assert child.wait(timeout=60) == (143 if exits else 0)
+    assert (site.report("t1")["reason"], site.report("t1")["code"]) == (reason, exits)
+
+
+STALE: list[tuple[dict[str, Any], str]] = [
+    ({"path": "rec", "kind": "directory", "at_least": 2}, "has 1, besides 2 that this job did not write"),
+    ({"path": "rec/0.tif"}, "was not written by this job"),
+    ({"path": "rec/1.tif"}, ""),
+    ({"path": "rec", "kind": "directory"}, ""),
+    ({"path": "rec", "kind": "directory", "pattern": "0*"}, "has 0, besides 1"),
+    ({"path": "report.json", "kind": "json"}, "was not written by this job"),
+]
+
+
+def test_what_an_earlier_job_left_is_no_output_of_this_one(site: Site) -> None:
+    folder = site.root / "work" / "rec"
+    folder.mkdir(parents=True)
+    for name in ("0.tif", "1.tif", "2.tif"):
+        (folder / name).write_text("old")
+    (site.root / "work" / "report.json").write_text("{}")
+    code, report = site.run("t1", "open('rec/1.tif', 'w').write('new')", outputs=[output for output, _ in STALE])
+    assert code == 65
+    for found, (_, problem) in zip(report["outputs"], STALE, strict=True):
+        assert problem in found["problem"]
+        assert bool(problem) == bool(found["problem"])
 
 
 def test_a_job_that_could_not_begin_in_time_never_begins(site: Site) -> None:

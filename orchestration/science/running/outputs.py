@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 HASH_LIMIT = 64 * 1024**3
 """Bytes of one output above which only sizes are recorded: a minute of hashing or two."""
@@ -54,16 +54,26 @@ class CheckedOutput:
         return found if self.content is not None else {key: found[key] for key in found if key != "content"}
 
 
-def check(directory: Path, declared: Declared) -> CheckedOutput:
-    """Look at one output of a job that ran in `directory`."""
+Found: TypeAlias = "dict[Path, tuple[int, int, int]]"
+"""The files of one output, with what changes when they are written: inode, time in nanoseconds, size in bytes."""
+
+
+def found(directory: Path, declared: Declared) -> Found:
+    """What is there of an output before the job begins: the work of an earlier one is not that of this one."""
+    path = directory / declared.path
+    files = _matching(path, declared) if declared.kind == "directory" else iter([path])
+    return {file: mark for file in files if (mark := _mark(file)) is not None}
+
+
+def check(directory: Path, declared: Declared, before: Found) -> CheckedOutput:
+    """Look at one output of a job that ran in `directory`, of which `before` was there when it began."""
     path = directory / declared.path
     plain = CheckedOutput(path=str(path), kind=declared.kind)
     try:
         if declared.kind == "directory":
-            return _directory(plain, path, declared)
-        if declared.kind == "json":
-            return replace(_file(plain, path), content=_parsed(path))
-        return _file(plain, path)
+            return _directory(plain, path, declared, before)
+        checked = _file(plain, path, before)
+        return replace(checked, content=_parsed(path)) if declared.kind == "json" else checked
     except FileNotFoundError:
         return replace(plain, problem=f"{path} was not written")
     except (OSError, ValueError) as error:
@@ -75,23 +85,39 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _file(plain: CheckedOutput, path: Path) -> CheckedOutput:
+def _mark(file: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _file(plain: CheckedOutput, path: Path, before: Found) -> CheckedOutput:
     if not path.is_file():
         raise FileNotFoundError(path)
     size = path.stat().st_size
     if size == 0:
         raise ValueError(f"{path} is empty")
+    if _mark(path) == before.get(path):
+        raise ValueError(f"{path} was not written by this job: it is as it was before")
     return replace(plain, size=size, sha256=sha256(path) if size <= HASH_LIMIT else "")
 
 
-def _directory(plain: CheckedOutput, path: Path, declared: Declared) -> CheckedOutput:
+def _matching(path: Path, declared: Declared) -> Iterator[Path]:
+    return (file for file in path.glob(declared.pattern) if file.is_file())
+
+
+def _directory(plain: CheckedOutput, path: Path, declared: Declared, before: Found) -> CheckedOutput:
     if not path.is_dir():
         raise FileNotFoundError(path)
-    sizes = {file: file.stat().st_size for file in path.glob(declared.pattern) if file.is_file()}
-    whole = sum(size > 0 for size in sizes.values())
-    if whole < declared.at_least:
+    sizes = {file: file.stat().st_size for file in _matching(path, declared)}
+    whole = [file for file, size in sizes.items() if size > 0]
+    old = sum(_mark(file) == before.get(file) for file in whole)
+    if len(whole) - old < declared.at_least:
         wanted = f"{declared.at_least} or more files {declared.pattern!r} that are not empty"
-        raise ValueError(f"{path} should have {wanted}, and has {whole}")
+        others = f", besides {old} that this job did not write" if old else ""
+        raise ValueError(f"{path} should have {wanted}, and has {len(whole) - old}{others}")
     total = sum(sizes.values())
     checksum = _digest(path, sizes) if total <= HASH_LIMIT else ""
     return replace(plain, size=total, files=len(sizes), sha256=checksum)

@@ -119,8 +119,11 @@ class Runner:
         return None
 
     def _execute(self) -> Report:
+        directory = Path(self._orders.directory)
+        declared = [outputs.Declared.parse(each) for each in self._orders.outputs]
         started_at, began = time.time(), time.monotonic()
         try:
+            before = [outputs.found(directory, each) for each in declared]
             reason, code = self._command()
         except OSError as error:
             return Report(reason=Reason.UNSTARTABLE, error=f"{error.strerror}: {error.filename}", started_at=started_at)
@@ -138,8 +141,7 @@ class Runner:
         )
         if reason is not Reason.EXITED or code != 0:
             return ended
-        directory = Path(self._orders.directory)
-        checked = [outputs.check(directory, outputs.Declared.parse(each)) for each in self._orders.outputs]
+        checked = [outputs.check(directory, *each) for each in zip(declared, before, strict=True)]
         return replace(ended, outputs=[each.document() for each in checked])
 
     def _command(self) -> tuple[Reason, int]:
@@ -167,6 +169,9 @@ class Runner:
                 # Not yet waited for, the program still holds its number, so that no stranger is killed.
                 kill_group(child.pid, signal.SIGKILL)
                 child.wait()
+        if reason is Reason.EXITED and self._terminated and child.returncode != 0:
+            # The scheduler told both to end, and the program, which tidies up and exits by itself, was the quicker.
+            reason = Reason.TERMINATED
         return reason, child.returncode
 
     def _watch(self, child: subprocess.Popen[bytes]) -> Reason:

@@ -56,7 +56,7 @@ class Session:
         while True:
             left = end - time.monotonic()
             if ended(child.pid, timeout=max(0.0, min(_LOOK_SECONDS, left))):
-                return "by itself"
+                return "because it was told to" if self._terminated else "by itself"
             self._tell(time.monotonic() - began)
             if self._terminated or left <= 0:
                 kill_group(child.pid, signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,15 +70,17 @@ def make_plan(work: Workload, *, memory_gib: float | None) -> Plan:
 
 
 def available_memory() -> float:
-    """Bytes that can be had without swapping, within the control group of this process."""
-    available = _meminfo()
-    for limit, used in (
+    """Bytes that can be had without swapping, within the limit and the control group of this process."""
+    available, limit = _meminfo(), resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if limit != resource.RLIM_INFINITY:
+        available = min(available, limit)
+    for most, used in (
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
         try:
             folder = Path("/sys/fs/cgroup")
-            room = int((folder / limit).read_text()) - int((folder / used).read_text())
+            room = int((folder / most).read_text()) - int((folder / used).read_text())
         except (OSError, ValueError):
             continue
         available = min(available, max(room, 0.25 * GIB))
