@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import shlex
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -24,11 +25,16 @@ _Request: TypeAlias = "Callable[[Verbs], httpx.Response]"
 
 _NEW = "new"
 _DONE = "completed"
+_LOOKS = (0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5)
+"""Seconds between two questions about a task; the last for all that follow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Something that the API does by itself: a submission, a command. `result` is there once it is completed."""
+    """Something that the API does by itself: a submission, a command.
+
+    `result` is there once it is completed; one that cannot be read has only an ``error``, and no ``status``.
+    """
 
     status: str
     result: Document
@@ -69,6 +75,16 @@ class Calls:
         answer = self._ask_maybe(lambda client: client.get(f"tasks/{identifier}"))
         return None if answer is None else _task(answer)
 
+    def finished(self, identifier: str, *, within: float) -> Task | None:
+        """A task once it is done, or after so many seconds; None if there is no such task any more."""
+        until = time.monotonic() + within
+        looks = iter(_LOOKS)
+        while True:
+            task = self.task(identifier)
+            if task is None or not task.open or time.monotonic() > until:
+                return task
+            time.sleep(next(looks, _LOOKS[-1]))
+
     def tasks_open(self) -> bool:
         """Whether anything that was asked for by this user is not done yet."""
         found = (self._ask_maybe(lambda client: client.get("tasks")) or {}).get("tasks")
@@ -97,12 +113,11 @@ class Calls:
         except binascii.Error as error:
             raise ServiceUnavailable("a file came garbled", where=path) from error
 
+    def exists(self, path: str) -> bool:
+        return bool(self._names(path))
+
     def is_directory(self, path: str) -> bool:
-        answer = self._ask_maybe(lambda client: client.get(f"utilities/ls/{self.machine}/{quote(path)}"))
-        found = (answer or {}).get("entries")
-        entries = found if isinstance(found, list) else []
-        # A file is listed as itself, by its path; a directory by what is in it.
-        return any(isinstance(each, dict) and str(each.get("name")) in (".", "..") for each in entries)
+        return not {".", ".."}.isdisjoint(self._names(path))
 
     def run(self, words: Sequence[str]) -> str:
         """Begin a command on a login node; the identifier of its task. The API splits it as a shell would."""
@@ -114,6 +129,13 @@ class Calls:
     def user(self) -> str:
         """On whose behalf all of this is done."""
         return _identifier(self._ask(lambda client: client.get("account/")), "name")
+
+    def _names(self, path: str) -> set[str]:
+        """A file is listed as itself, by its path; a directory by what is in it; what is not there not at all."""
+        answer = self._ask_maybe(lambda client: client.get(f"utilities/ls/{self.machine}/{quote(path)}"))
+        found = (answer or {}).get("entries")
+        entries = found if isinstance(found, list) else []
+        return {str(each.get("name")) for each in entries if isinstance(each, dict)}
 
     def _rows(self, sacct: str, jobs: Sequence[str], user: str) -> list[Row]:
         words = [f"jobid={','.join(jobs)}"] if jobs else []
@@ -171,5 +193,5 @@ def _task(answer: Mapping[str, Json]) -> Task:
     try:
         found = json.loads(text) if isinstance(text, str) and text else {}
     except ValueError:
-        found = {"status": "error", "error": text}
+        found = None
     return Task(status=str(answer.get("status") or ""), result=found if isinstance(found, dict) else {"error": text})

@@ -1,33 +1,66 @@
-"""What became of a job: told by its report, or, where there is none, by Slurm and by what Slurm wrote down of it."""
+"""What became of a job: told by its report, or, where there is none, by Slurm and by what was written down of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from orchestration.errors import JobLost, JobTimedOut, OperationFailed
+from orchestration.errors import JobFailed, JobLost, JobTimedOut, OperationFailed
 from orchestration.jobs import JobSpec
-from orchestration.ledger.service import Document, Failed, Json, Status, Succeeded
+from orchestration.ledger.service import Document, Failed, Json, Status
+from orchestration.nersc.durations import durations
 from orchestration.nersc.rows import Row
 from orchestration.nersc.states import ENDINGS, Ending, exit_text
-from orchestration.remote import Times, verdict
+from orchestration.remote import Times, dated_at, last_line, last_words, verdict
+
+_SIGNALLED = range(129, 160)
+"""What programs that tidy up exit with when a signal tells them to end: 128 and its number."""
+
+_LOST_SIGHT = Ending(
+    error=JobLost,
+    what="had been given up as lost, and was stopped",
+    next_step="start the flow again; the job is not running any more",
+    overrides=True,
+)
+_TAKEN_DOWN = Ending(
+    error=JobFailed,
+    what="was cancelled at the facility",
+    next_step="ask the facility why, then start the flow again",
+    overrides=True,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remains:
-    """Of one job: `row` as Slurm tells it last, None if it does not; `log` is the path of what Slurm wrote."""
+    """Of one job: `row` as Slurm tells it last, None if it does not; `log` is the path of what Slurm wrote.
+
+    The row may lag behind: it is then one of a job that is not over. `seen` is what squeue told while it listed the
+    job, `sent` when this process submitted it, in seconds since the epoch. `given_up`: if it was cancelled, then by
+    this service, which thought it lost.
+    """
 
     title: str
     spec: JobSpec | None = None
     site: str
     job: str
+    token: str = ""
     row: Row | None
+    seen: Times = field(default_factory=Times)
+    sent: float | None = None
+    given_up: bool = False
     log: str
 
     @property
     def ending(self) -> Ending | None:
         """None while the job is not over, as far as Slurm says."""
-        return None if self.row is None else ENDINGS.get(self.row.state)
+        row = self.row
+        if row is None:
+            return None
+        if row.state == "CANCELLED" and (self.given_up or row.taken_down):
+            return _LOST_SIGHT if self.given_up else _TAKEN_DOWN
+        if row.state == "DEADLINE" and row.began:
+            return Ending(error=JobTimedOut, what="was stopped at its deadline", overrides=True)
+        return ENDINGS.get(row.state)
 
     @property
     def where(self) -> str:
@@ -36,69 +69,67 @@ class Remains:
     def reported(self, report: Mapping[str, Json]) -> Status:
         """By its report; Slurm explains why the runner or the program was stopped, which neither of them sees."""
         found = verdict(self.title, report, where=self.where, facts=self._facts(report), spec=self.spec)
-        ending = self.ending
-        if isinstance(found, Succeeded) or ending is None or not ending.overrides or not stopped(report, self.row):
+        why = self._force(report) if isinstance(found, Failed) else None
+        if not isinstance(found, Failed) or why is None or type(found.error) is why.error:
             return found
-        if isinstance(found, Failed) and isinstance(found.error, ending.error):
-            return found
-        return Failed(error=self._error(ending, ""), evidence=_evidence(found))
+        return Failed(error=self._error(why, report), evidence=found.evidence)
 
-    def unreported(self, ending: Ending, log: str) -> Failed:
-        """By Slurm alone: never success."""
-        return Failed(error=self._error(ending, log), evidence={**self._facts({}), "log": log})
+    def unreported(self, ending: Ending, left: Document) -> Failed:
+        """By Slurm alone: never success. `left` is what Slurm and the program wrote."""
+        return Failed(error=self._error(ending, left), evidence={**self._facts({}), **left})
 
-    def lost(self, log: str) -> Failed:
+    def lost(self, left: Document) -> Failed:
+        row = self.row
+        known = "is known neither to squeue nor to sacct"
+        if row is not None:
+            known = f"has left squeue, while sacct calls it {row.state} for longer than it may last"
         error = JobLost(
-            f"job {self.title} is known neither to squeue nor to sacct, and left no report{_last_line(log)}",
+            f"job {self.title} {known}, and left no report{_said(left)}",
             where=self.where,
             next_step="read the log there, if there is one, then start the flow again",
         )
-        return Failed(error=error, evidence={**self._facts({}), "log": log})
+        return Failed(error=error, evidence={**self._facts({}), **left})
 
-    def _error(self, ending: Ending, log: str) -> OperationFailed:
+    def _force(self, report: Mapping[str, Json]) -> Ending | None:
+        """By whose force it ended, if it did not end by itself."""
+        ending = self.ending if self.ending is not None and self.ending.overrides else None
+        if self.given_up and report.get("reason") == "cancelled":
+            return ending or _LOST_SIGHT
+        return ending if stopped(report, self.row) else None
+
+    def _error(self, ending: Ending, left: Mapping[str, Json]) -> OperationFailed:
         row = self.row
-        kind, what = ending.error, ending.what
-        if row is not None and row.state == "DEADLINE" and row.began:
-            kind, what = JobTimedOut, "was stopped at its deadline"
         by = f" by user {row.by}" if row is not None and row.by else ""
         code = exit_text(row.exit_code) if row is not None and row.state in ("FAILED", "COMPLETED") else ""
         said = f" with {code}" if code else ""
-        return kind(f"job {self.title} {what}{by}{said}{_last_line(log)}", where=self.where, next_step=ending.next_step)
+        what = f"job {self.title} {ending.what}{by}{said}{_said(left)}"
+        return ending.error(what, where=self.where, next_step=ending.next_step)
 
     def _facts(self, report: Mapping[str, Json]) -> Document:
+        found: Document = {"job": self.job, **self._durations(report)}
         row = self.row
-        if row is None:
-            return {"job": self.job, **_times(Times(), report).document}
-        return {
-            "job": self.job,
-            "state": row.state,
-            "slurm_exit_code": row.exit_code,
-            "nodes": row.nodes,
-            **_times(row.times, report).document,
-        }
+        if row is None or not row.over:
+            return found
+        return found | {"state": row.state, "slurm_exit_code": row.exit_code, "nodes": row.nodes}
+
+    def _durations(self, report: Mapping[str, Json]) -> Document:
+        told, seen = self.row.times if self.row is not None else Times(), self.seen
+        slurm = Times(
+            submitted=told.submitted or seen.submitted,
+            started=told.started or seen.started,
+            ended=told.ended if self.ending is not None else None,
+        )
+        return durations(slurm, report, reserved=dated_at(self.token), sent=self.sent)
 
 
 def stopped(report: Mapping[str, Json], row: Row | None = None) -> bool:
     """Whether the report tells of an end by force, whose reason only Slurm knows."""
     code = report.get("code")
-    killed = isinstance(code, int) and code < 0
+    killed = isinstance(code, int) and (code < 0 or code in _SIGNALLED)
     return report.get("reason") == "terminated" or killed or (row is not None and row.state == "OUT_OF_MEMORY")
 
 
-def _times(times: Times, report: Mapping[str, Json]) -> Times:
-    """Slurm's; where it has no end yet, those of the runner for the run itself."""
-    began, seconds = report.get("started_at"), report.get("seconds")
-    if times.ended is not None or not isinstance(began, int | float) or not isinstance(seconds, int | float):
-        return times
-    if times.started is not None:
-        return Times(submitted=times.submitted, started=times.started, ended=times.started + seconds)
-    return Times(started=began, ended=began + seconds)
-
-
-def _evidence(status: Status) -> Document:
-    return status.evidence if isinstance(status, Succeeded | Failed) else {}
-
-
-def _last_line(log: str) -> str:
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return f": {lines[-1][:300]}" if lines else ""
+def _said(left: Mapping[str, Json]) -> str:
+    """The last line that Slurm wrote, and the last that the program did."""
+    log, words = last_line(str(left.get("log") or "")), last_words(left)
+    return (f": {log}" if log else "") + (f"; its last words: {words}" if words else "")

@@ -6,6 +6,8 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from orchestration.remote import Times
+
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
@@ -19,7 +21,10 @@ class Patience:
     report: float = 30.0
     """From the end of a job until its report is thought never to come: file systems of many nodes are slow to agree."""
     unknown: float = 120.0
-    """From the first time that neither squeue nor sacct lists a job until it is lost."""
+    """From the first time that squeue does not list a job, nor sacct its end, until it is lost; what sacct calls alive
+    has its walltime besides."""
+    accounting: float = 0.5
+    """From the first look at the report of a job until its end is told without what sacct would say of it."""
     cancel: float = 8.0
     """From a cancellation until it is answered that it is not confirmed yet."""
     status: float = 10.0
@@ -34,7 +39,8 @@ class Memory:
     _unsent: set[str] = field(default_factory=set)
     _tasks: dict[str, str] = field(default_factory=dict)
     _since: dict[tuple[str, str], float] = field(default_factory=dict)
-    _seen: set[str] = field(default_factory=set)
+    _seen: dict[str, Times] = field(default_factory=dict)
+    _sent: dict[str, float] = field(default_factory=dict)
     folder_ready: bool = False
     user: str = ""
 
@@ -52,6 +58,12 @@ class Memory:
     def sending(self, token: str) -> None:
         with self._lock:
             self._unsent.discard(token)
+            self._sent[token] = time.time()
+
+    def sent_at(self, token: str) -> float | None:
+        """Seconds since the epoch; None of what another process submitted."""
+        with self._lock:
+            return self._sent.get(token)
 
     def submitted(self, token: str, task: str) -> None:
         with self._lock:
@@ -71,10 +83,15 @@ class Memory:
             now = time.monotonic()
             return now - self._since.setdefault((what, key), now)
 
-    def seen(self, handle: str) -> None:
-        """The queue lists this job."""
+    def began(self, what: str, key: str) -> bool:
+        """Whether this was asked before."""
         with self._lock:
-            self._seen.add(handle)
+            return (what, key) in self._since
+
+    def seen(self, handle: str, times: Times) -> None:
+        """The queue lists this job, with these times."""
+        with self._lock:
+            self._seen[handle] = times
             for what in ("absent", "ended"):
                 self._since.pop((what, handle), None)
 
@@ -82,11 +99,17 @@ class Memory:
         with self._lock:
             return handle in self._seen
 
+    def times(self, handle: str) -> Times:
+        """What the queue told last, while it listed the job."""
+        with self._lock:
+            return self._seen.get(handle, Times())
+
     def settled(self, token: str, handle: str) -> None:
         """The job is over, and what became of it is known."""
         with self._lock:
             self._unsent.discard(token)
             self._tasks.pop(token, None)
-            self._seen.discard(handle)
+            self._seen.pop(handle, None)
+            self._sent.pop(token, None)
             for key in [key for key in self._since if key[1] in (token, handle)]:
                 del self._since[key]

@@ -15,11 +15,15 @@ _NO_NODES = ("", "None", "None assigned", "(null)", "n/a", "N/A")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One job. `by` is who cancelled it. `exit_code` is Slurm's ``code:signal``. The times are naive: see `_time`."""
+    """One job. `owner` and `by`, who cancelled it, are numbers of users. `exit_code` is Slurm's ``code:signal``.
+
+    The times are naive: see `_time`.
+    """
 
     id: str
     name: str
     state: str
+    owner: str = ""
     by: str = ""
     reason: str = ""
     exit_code: str = ""
@@ -30,6 +34,11 @@ class Row:
     def over(self) -> bool:
         """Whether its state is one that does not change any more."""
         return self.state in ENDINGS
+
+    @property
+    def taken_down(self) -> bool:
+        """Whether somebody else than its owner cancelled it: an administrator, or Slurm itself."""
+        return bool(self.by and self.owner) and self.by != self.owner
 
     @property
     def began(self) -> bool:
@@ -55,13 +64,15 @@ def _row(words: dict[str, str]) -> Row:
         id=words.get("jobid", ""),
         name=words.get("jobname") or words.get("name") or "",
         state=state,
+        owner=words.get("uid", ""),
         by=by,
         reason=words.get("reason", ""),
         exit_code=words.get("exitcode", ""),
         nodes="" if nodes in _NO_NODES else nodes,
         times=Times(
             submitted=_time(words.get("submit") or words.get("submit_time")),
-            started=_time(words.get("start") or words.get("start_time")),
+            # Of a job that waits, squeue tells when it is expected to start.
+            started=None if state == "PENDING" else _time(words.get("start") or words.get("start_time")),
             ended=_time(words.get("end") or words.get("end_time")),
         ),
     )

@@ -8,16 +8,13 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from orchestration.config import NerscSite
+from orchestration.config import REPORT_SECONDS, NerscSite
 from orchestration.errors import ConfigError, InvalidInput, OrchestrationError
 from orchestration.jobs import JobSpec
 from orchestration.remote import Launch
 
 NAME_PREFIX = "beamline."
 """Begins the name of every job of this service, so that they can be told from those that a person submits."""
-
-REPORT_SECONDS = 120.0
-"""Given to each job beyond its own limit: to begin, and at the end to check its outputs and write its report."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./@:+,=&|*()\[\]-]+")
 _ORDERS_BYTES = 120_000
@@ -112,9 +109,8 @@ class BatchScript:
 
     @property
     def walltime(self) -> float:
-        """Seconds: more than the runner gives the program, but no more than the queue gives anybody."""
-        limit = max(self.site.walltime.maximum_seconds, self.launch.spec.duration)
-        return min(self.launch.spec.duration + REPORT_SECONDS, limit)
+        """Seconds: more than the runner gives the program, which should be the one that stops it: it can tell why."""
+        return self.launch.spec.duration + REPORT_SECONDS
 
 
 def _word(value: str, what: str) -> str:

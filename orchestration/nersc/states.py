@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,14 +23,13 @@ class Ending:
     """A state that does not change any more. `error` is what a job in it is taken for that left no report.
 
     `overrides`: whether that is believed even where the report says that the program was stopped or failed, because
-    the runner sees only what was done to it and not why. `late_report`: whether a report may still be on its way.
+    the runner sees only what was done to it and not why.
     """
 
     error: type[OperationFailed]
     what: str
     next_step: str = ""
     overrides: bool = False
-    late_report: bool = True
 
 
 _LOG = "read the job's log, then start the flow again"
@@ -43,16 +41,12 @@ ENDINGS: Mapping[str, Ending] = {
     "OUT_OF_MEMORY": Ending(
         error=OutOfMemory, what="was stopped because it used more memory than it has", overrides=True
     ),
-    "NODE_FAIL": Ending(error=NodeFailed, what="ended because its node failed", overrides=True, late_report=False),
-    "BOOT_FAIL": Ending(
-        error=NodeFailed, what="did not begin: its node did not boot", overrides=True, late_report=False
-    ),
+    "NODE_FAIL": Ending(error=NodeFailed, what="ended because its node failed", overrides=True),
+    "BOOT_FAIL": Ending(error=NodeFailed, what="did not begin: its node did not boot", overrides=True),
     "CANCELLED": Ending(error=Cancelled, what="was cancelled", overrides=True),
     "PREEMPTED": Ending(error=JobPreempted, what="had to make room for another job", overrides=True),
-    "DEADLINE": Ending(
-        error=JobNotStarted, what="could not begin by the time by which it had to", overrides=True, late_report=False
-    ),
-    "REVOKED": Ending(error=JobLost, what="was moved to another cluster by its administrators", late_report=False),
+    "DEADLINE": Ending(error=JobNotStarted, what="could not begin by the time by which it had to", overrides=True),
+    "REVOKED": Ending(error=JobLost, what="was moved to another cluster by its administrators"),
 }
 
 TRANSIENT: Mapping[str, str] = {
@@ -95,13 +89,6 @@ REASONS: Mapping[str, str] = {
     "InvalidQOS": "the quality of service may not be used",
 }
 
-_BUSY = re.compile(
-    r"unable to contact slurm controller|socket timed out|temporarily unable to accept job|try again|"
-    r"slurmctld.*(down|not respond)|connection (refused|reset|timed out)|communication|zero bytes were transmitted|"
-    r"MaxSubmitJobLimit|MaxSubmitJobsPerUser|QOSMaxSubmitJob|system maintenance|user requests are temporarily",
-    re.IGNORECASE,
-)
-
 
 def split_state(text: str) -> tuple[str, str]:
     """The state, and who cancelled the job where that is said: ``CANCELLED by 1000``; sacct may cut words (``+``)."""
@@ -117,11 +104,6 @@ def note(state: str, reason: str) -> str:
         return said
     why = REASONS.get(plain, plain)
     return f"{said}: {why}" if why else said
-
-
-def busy(refusal: str) -> bool:
-    """Whether a refusal of sbatch is of the moment, and perhaps none: what failed may be the answer to it."""
-    return bool(_BUSY.search(refusal))
 
 
 def exit_text(code: str) -> str:

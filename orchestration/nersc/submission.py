@@ -2,39 +2,62 @@
 
 from __future__ import annotations
 
-import json
-import posixpath
-import time
 from dataclasses import dataclass
 
 from orchestration.conditions import SiteState
-from orchestration.config import NerscSite
-from orchestration.errors import ConfigError, JobFailed, ServiceUnavailable
+from orchestration.errors import JobFailed, ServiceUnavailable
 from orchestration.nersc.calls import Calls, Task
 from orchestration.nersc.errors import Unsent
+from orchestration.nersc.folders import Folders
 from orchestration.nersc.memory import Memory, Patience
+from orchestration.nersc.refusals import certain
 from orchestration.nersc.rows import Row
-from orchestration.nersc.script import job_name, outside
-from orchestration.nersc.states import busy
+from orchestration.nersc.script import job_name, token_of
 from orchestration.nersc.status import NerscStatus
-
-UNKNOWN_JOB = "0"
-"""Stands for the number of a job that ran, as its folder shows, and that Slurm does not list."""
-
-_STARTED = "started.json"
-_LOOKS = (0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5)
-"""Seconds between two questions about a task; the last for all that follow."""
+from orchestration.remote import dated, undated
 
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
     """Of any job of one site."""
 
-    site: NerscSite
-    calls: Calls
+    folders: Folders
     status: NerscStatus
-    memory: Memory
-    patience: Patience
+
+    @property
+    def calls(self) -> Calls:
+        return self.folders.calls
+
+    @property
+    def memory(self) -> Memory:
+        return self.folders.memory
+
+    @property
+    def patience(self) -> Patience:
+        return self.folders.patience
+
+    def reserve(self, key: str) -> str:
+        """A token for a new job; that of a job of the same work that waits or runs already.
+
+        This ledger may not know of that one: it was restored from an older state, or is a second one.
+
+        Raises:
+            ServiceUnavailable: also while such a job is still being stopped.
+        """
+        for number, token in self._alive(_work(key)):
+            if self.folders.report(token) is not None:
+                continue  # it is over, or the second job of its token, which does nothing
+            if not self.folders.cancelled(token):
+                return token
+            self.calls.cancel(number)
+            raise ServiceUnavailable(
+                f"job {number}, an earlier one for the same work, is still being stopped",
+                where=self.folders.site.name,
+                retry_after=1.0,
+            )
+        token = dated(key)
+        self.memory.unsent(token)
+        return token
 
     def send(self, script: str, token: str) -> str:
         """The number of the job. The caller knows that nothing is submitted under this token.
@@ -44,7 +67,7 @@ class Submission:
             JobFailed: Slurm refuses it.
         """
         self._demand_machine()
-        self.demand_folder()
+        self.folders.demand()
         self.memory.sending(token)
         try:
             task = self.calls.submit(script)
@@ -52,7 +75,11 @@ class Submission:
             self.memory.unsent(token)
             raise
         self.memory.submitted(token, task)
-        return self._number(task, token)
+        try:
+            return self._number(task, token)
+        except JobFailed:
+            self.folders.give_up(token)  # should Slurm have it all the same, it does nothing
+            raise
 
     def find(self, token: str) -> str | None:
         """The number of the job under this token; None once it is certain that there is none, and never will be.
@@ -70,7 +97,7 @@ class Submission:
                 self.memory.unsent(token)
                 return None
         on_its_way = self.calls.tasks_open()  # asked first: what is done after this answer is seen by the next ones
-        found = self._listed(token) or self._started(token)
+        found = self._listed(token) or self.folders.started(token)
         if found is not None:
             return found
         waited = self.memory.waited("settle", token)
@@ -91,9 +118,11 @@ class Submission:
             self.memory.user = self.calls.user()
         return self.memory.user
 
-    @property
-    def _folder(self) -> str:
-        return outside(self.site, self.site.job_folder)
+    def _alive(self, work: str) -> list[tuple[str, str]]:
+        """Number and token of each job of this work that is in the queue or runs; the oldest first."""
+        rows = [row for row in self.calls.queue(user=self.user()) if not row.over]
+        found = [(row.id, token) for row in rows if (token := token_of(row.name)) and _work(undated(token)) == work]
+        return sorted(found, key=lambda each: _order(each[0]))
 
     def _listed(self, token: str) -> str | None:
         alive = self.namesakes(token)
@@ -101,69 +130,41 @@ class Submission:
         rows = alive or [row for row in ended if row.name == job_name(token)]
         return min((row.id for row in rows), key=_order, default=None)
 
-    def _started(self, token: str) -> str | None:
-        """By the mark that its runner left: squeue forgets soon, and sacct tells only of today."""
-        content = self.calls.download(posixpath.join(self._folder, token, _STARTED))
-        if content is None:
-            return None
-        try:
-            found = json.loads(content)
-        except ValueError:
-            return UNKNOWN_JOB
-        return str(found.get("job") or UNKNOWN_JOB) if isinstance(found, dict) else UNKNOWN_JOB
-
     def _number(self, identifier: str, token: str) -> str:
         """Of the job that a task submits."""
-        task = self._finished(identifier)
+        machine = self.folders.site.machine
+        task = self.calls.finished(identifier, within=self.patience.task)
         if task is not None and task.open:
-            raise ServiceUnavailable(f"{self.site.machine} has the job, and has not given it to Slurm yet")
+            raise ServiceUnavailable(f"{machine} has the job, and has not given it to Slurm yet")
         self.memory.forget_task(token)
         if task is None or not task.completed:
             raise ServiceUnavailable("the Superfacility API lost a submission; whether Slurm has it is not known")
-        said = " ".join(str(task.result.get("error") or "").split())
-        number = str(task.result.get("jobid") or "")
-        if str(task.result.get("status")).lower() == "ok" and number:
-            return number
-        if busy(said) or not said:
-            raise ServiceUnavailable(f"Slurm does not take a job now: {said or 'it does not say why'}")
-        raise JobFailed(
-            f"Slurm refuses the job: {said}",
-            where=f"{self.site.name}, {self.site.machine}",
-            next_step="correct queue, account, constraint, nodes or walltime of the site in the settings",
-        )
+        return self._answered(task)
 
-    def _finished(self, identifier: str) -> Task | None:
-        """Once it is done, or when patience is at its end."""
-        until = time.monotonic() + self.patience.task
-        looks = iter(_LOOKS)
-        while True:
-            task = self.calls.task(identifier)
-            if task is None or not task.open or time.monotonic() > until:
-                return task
-            time.sleep(next(looks, _LOOKS[-1]))
+    def _answered(self, task: Task) -> str:
+        site = self.folders.site
+        said = " ".join(str(task.result.get("error") or "").split())
+        number, outcome = str(task.result.get("jobid") or ""), str(task.result.get("status") or "").lower()
+        if outcome == "ok" and number:
+            return number
+        if outcome == "error" and certain(said):
+            raise JobFailed(
+                f"Slurm refuses the job: {said}",
+                where=f"{site.name}, {site.machine}",
+                next_step="correct queue, account, constraint, nodes or walltime of the site in the settings",
+            )
+        raise ServiceUnavailable(f"whether Slurm has the job is not known: {said or 'it does not say'}")
 
     def _demand_machine(self) -> None:
         """The library does not look: it submits to a machine in maintenance as to any other."""
         if self.status.glance().state is SiteState.DOWN:
-            raise Unsent(f"{self.site.machine} is not available; nothing was submitted", where=self.site.name)
+            machine = self.folders.site.machine
+            raise Unsent(f"{machine} is not available; nothing was submitted", where=self.folders.site.name)
 
-    def demand_folder(self) -> None:
-        """A job whose log cannot be written fails without a word."""
-        if self.memory.folder_ready:
-            return
-        folder = self._folder
-        if not self.calls.is_directory(folder):
-            task = self._finished(self.calls.run(["mkdir", "-p", "--", folder]))
-            if not self.calls.is_directory(folder):
-                said = "" if task is None else " ".join(str(task.result.get("error") or "").split())
-                if task is None or task.open or not task.completed or not said:
-                    raise Unsent("the folder for jobs could not be made yet; nothing was submitted", where=folder)
-                raise ConfigError(
-                    f"the folder for jobs cannot be made: {said}",
-                    where=f"{self.site.name}, {folder}",
-                    next_step="let job_folder of the site name a folder that this service's user may write",
-                )
-        self.memory.folder_ready = True
+
+def _work(key: str) -> str:
+    """What all attempts have in common."""
+    return key.rsplit("-", 1)[0]
 
 
 def _order(number: str) -> tuple[int, str]:

@@ -314,15 +314,6 @@ def test_a_supervisor_that_fails_itself_leaves_a_lost_job_and_a_log(jobs: LocalJ
     assert "IsADirectoryError" in (job / "supervisor.log").read_text()
 
 
-def supervisor_of(job: Path) -> int:
-    """The process that looks after a job, which may still wait for its turn."""
-    for process in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if (process / "cmdline").read_bytes().endswith(f"supervise\0{job}\0".encode()):
-                return int(process.name)
-    raise AssertionError(f"nobody looks after {job}")
-
-
 def test_a_supervisor_killed_while_queued_is_replaced(jobs: LocalJobs, tmp_path: Path) -> None:
     blocker = python("import time; time.sleep(60)", tmp_path, cores=4)
     jobs.submit(blocker, "blocker")
@@ -332,7 +323,9 @@ def test_a_supervisor_killed_while_queued_is_replaced(jobs: LocalJobs, tmp_path:
     status = jobs.poll(spec, "t1")
     assert isinstance(status, Running)
     assert status.progress.note == "queued"
-    os.kill(supervisor_of(tmp_path / "jobs" / "t1"), signal.SIGKILL)
+    until(lambda: supervisors(tmp_path / "jobs" / "t1"))
+    for pid in supervisors(tmp_path / "jobs" / "t1"):
+        os.kill(pid, signal.SIGKILL)
     until(lambda: jobs.cancel("blocker") is CancelAnswer.CANCELLED)
 
     assert isinstance(wait(jobs, spec), Succeeded)

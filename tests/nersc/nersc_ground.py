@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,11 @@ from orchestration.policy import Place, Zone
 from orchestration.sandbox.superfacility.client import JobInfo, SuperfacilityClient
 from orchestration.sandbox.testing import RunningFacility
 
-QUICK = Patience(settle=0.4, task=3.0, report=0.5, unknown=1.0, cancel=4.0, status=0.0)
+QUICK = Patience(settle=0.4, task=60.0, report=0.5, unknown=60.0, accounting=0.0, cancel=60.0, status=0.0)
+"""Where tests wait for what comes, longer than that may take on a slow machine."""
+
+UNTIL_GO = "touch begun; while [ ! -e go ]; do sleep 0.02; done"
+"""A program that ends when `Ground.go` says so."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,9 @@ class Ground:
     def control(self) -> SuperfacilityClient:
         return self.facility.client.superfacility
 
-    def jobs(self, **changes: Any) -> NerscJobs:
+    def jobs(self, **patience: float) -> NerscJobs:
         """As a process that was just started has it."""
-        return NerscJobs(self.site, self.credentials, **{"patience": self.patience, **changes})
+        return NerscJobs(self.site, self.credentials, patience=replace(self.patience, **patience))
 
     def shell(self, text: str, *, name: str = "reconstruct", outputs: tuple[str, ...] = (), **changes: Any) -> JobSpec:
         return JobSpec(
@@ -49,16 +53,28 @@ class Ground:
             **({"duration": 30.0} | changes),
         )
 
-    def real(self, token: str) -> list[JobInfo]:
-        """The jobs of this token that Slurm really has or had."""
-        return [job for job in self.control.jobs() if job.name == f"beamline.{token}"]
+    def real(self, key: str) -> list[JobInfo]:
+        """The jobs of this key or token that Slurm really has or had."""
+        return [job for job in self.control.jobs() if job.name.startswith(f"beamline.{key}")]
+
+    def work(self, name: str) -> Path:
+        """A file in the directory of the jobs."""
+        return self.folder / "work" / name
+
+    def go(self) -> None:
+        self.work("go").parent.mkdir(exist_ok=True)
+        self.work("go").touch()
+
+    def left(self, handle: str, name: str) -> Path:
+        """A file in the folder of a job."""
+        return self.folder / "jobs" / token_of(handle) / name
 
     def asked(self) -> int:
         """How many jobs were ever accepted."""
         return len(self.facility.client.effects("job"))
 
 
-def ended(jobs: NerscJobs, spec: JobSpec, handle: str, *, within: float = 20.0) -> Status:
+def ended(jobs: NerscJobs, spec: JobSpec, handle: str, *, within: float = 60.0) -> Status:
     """What polling gives in the end."""
     until = time.monotonic() + within
     while True:
@@ -69,7 +85,18 @@ def ended(jobs: NerscJobs, spec: JobSpec, handle: str, *, within: float = 20.0) 
         time.sleep(0.05)
 
 
-def until(true: Callable[[], bool], *, within: float = 10.0) -> None:
+def failed(jobs: NerscJobs, spec: JobSpec, handle: str) -> Failed:
+    """As what polling says in the end that it failed."""
+    status = ended(jobs, spec, handle)
+    assert isinstance(status, Failed), status
+    return status
+
+
+def token_of(handle: str) -> str:
+    return handle.partition(" ")[2]
+
+
+def until(true: Callable[[], bool], *, within: float = 60.0) -> None:
     end = time.monotonic() + within
     while not true():
         assert time.monotonic() < end

@@ -10,7 +10,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
-from nersc_ground import Ground
+from nersc_ground import Ground, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,6 +64,7 @@ def somebody_elses_script(ground: Ground) -> str:
     """A job of the same account that is not one of this service."""
     calls = ground.jobs()._calls
     calls.submit("#!/bin/bash\n#SBATCH --constraint=cpu --qos=realtime --job-name=notebook\nsleep 30\n")
+    until(lambda: any(job.name == "notebook" for job in ground.control.jobs()))  # the API gives it to Slurm by a task
     return next(job.id for job in ground.control.jobs() if job.name == "notebook")
 
 

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -29,6 +30,7 @@ ODD = [
     '{"status": "OK", "output": [null, 1, "x"], "file": 7, "entries": [1], "tasks": {}, "name": null}',
     '{"status": "OK", "output": [{"jobid": 12}], "file": "!!!", "is_binary": true, "name": "als", "task_id": "1"}',
     '{"status": null, "output": [{"jobid": "12", "state": null, "nodelist": 5}], "result": "not json"}',
+    '{"status": "completed", "task_id": "1", "entries": [{"name": "."}], "result": "{\\"error\\": \\"Invalid qos\\"}"}',
     '{"status": 5, "error": ["x"], "output": {"jobid": "12"}}',
     "{" * 50,
     "\udcff\udcfe\udc00",  # bytes that are no text
@@ -75,15 +77,18 @@ def odd_api(body: str) -> Iterator[str]:
 def test_nothing_follows_from_an_odd_answer(ground: Ground, body: str) -> None:
     with odd_api(body) as url:
         site = ground.site.model_copy(update={"api_url": f"{url}/api", "token_url": f"{url}/token"})
-        jobs = NerscJobs(site, ground.credentials, patience=ground.patience)
+        jobs = NerscJobs(site, ground.credentials, patience=replace(ground.patience, task=0.0, cancel=0.0))
         spec = ground.shell("true")
         with suppress(ServiceUnavailable):
-            assert isinstance(jobs.poll(spec, "12 key-1"), Running)
+            assert isinstance(jobs.poll(spec, "12 key1-1"), Running)
         with suppress(ServiceUnavailable):
-            assert all(isinstance(status, Running) for status in jobs.poll_many([(spec, "12 key-1")]).values())
+            assert all(isinstance(status, Running) for status in jobs.poll_many([(spec, "12 key1-1")]).values())
         with suppress(ServiceUnavailable):
-            assert jobs.cancel("12 key-1") is CancelAnswer.UNKNOWN
+            assert jobs.cancel("12 key1-1") is CancelAnswer.UNKNOWN
+        with suppress(ServiceUnavailable):
+            assert jobs.reserve("key2-1").startswith("key2-1-")
+        jobs._memory.unsent("key2-1")
         with pytest.raises(OrchestrationError):
-            jobs.submit(spec, jobs.reserve("key-2"))
+            jobs.submit(spec, "key2-1")
         found = NerscStatus(site=site, credentials=ground.credentials).condition()
         assert (found.state, found.outages, found.hours_left) == (SiteState.UNKNOWN, (), None)

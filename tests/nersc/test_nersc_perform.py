@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nersc_ground import Ground, job_operation
+from nersc_ground import UNTIL_GO, Ground, job_operation, token_of, until
 
 from orchestration.errors import DeadlinePassed, JobFailed, JobPreempted
 from orchestration.ledger import Ledger
 from orchestration.ledger.perform import perform
+from orchestration.ledger.service import Progress
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def test_a_job_is_run_once_through_a_storm(ground: Ground, ledger: Ledger) -> No
     for question in ("POST .*/compute/jobs", "GET .*/compute/jobs", "GET .*/tasks", "GET .*/download", "POST .*/token"):
         ground.facility.client.faults.add(question, "lost_answer")
     done = perform(ledger, job_operation(ledger, ground.folder), ground.jobs())
-    assert (ground.folder / "work" / "runs.txt").read_text() == "run\n"
+    assert ground.work("runs.txt").read_text() == "run\n"
     assert ground.asked() == 1
     assert done.evidence["state"] == "COMPLETED"
     assert perform(ledger, job_operation(ledger, ground.folder), ground.jobs()).already_done
@@ -65,8 +67,14 @@ def test_a_failed_job_can_be_run_again(ground: Ground, ledger: Ledger) -> None:
 
 def test_at_its_deadline_a_job_is_cancelled_at_slurm(ground: Ground, ledger: Ledger) -> None:
     ground.control.turn(held=True)
-    with pytest.raises(DeadlinePassed):
-        perform(ledger, job_operation(ledger, ground.folder, deadline=1.5), ground.jobs())
+    began = time.time()
+    now = [began]
+
+    def seen_waiting(_step: str, _progress: Progress) -> None:
+        now[0] = began + 3600.0
+
+    with Ledger(ledger.url, clock=lambda: now[0]) as later, pytest.raises(DeadlinePassed):
+        perform(later, job_operation(later, ground.folder), ground.jobs(), on_progress=seen_waiting)
     assert [job.state.partition(" ")[0] for job in ground.control.jobs()] == ["CANCELLED"]
 
 
@@ -79,4 +87,25 @@ def test_a_preempted_job_is_told_from_one_that_failed(ground: Ground, ledger: Le
             ground.control.end_job(ground.control.jobs()[0].id, "PREEMPTED")
 
     with pytest.raises(JobPreempted):
-        perform(ledger, job_operation(ledger, ground.folder, text="sleep 20"), jobs, on_progress=preempt)
+        perform(ledger, job_operation(ledger, ground.folder, text="sleep 600"), jobs, on_progress=preempt)
+
+
+def test_a_ledger_that_was_restored_runs_nothing_beside_what_goes_on(
+    ground: Ground, ledger: Ledger, tmp_path: Path
+) -> None:
+    """It knows of no job; the one that is there is found by its key, waited for, and is the only one."""
+    text = f"echo run >> runs.txt; {UNTIL_GO}"
+    operation = job_operation(ledger, ground.folder, text=text)
+    known = ground.jobs()
+    known.submit(operation.request, known.reserve(f"{operation.key}-1"))
+    until(ground.work("begun").exists)
+    with Ledger(f"sqlite:///{tmp_path}/restored.sqlite") as restored:
+        done = perform(
+            restored,
+            job_operation(restored, ground.folder, text=text),
+            ground.jobs(),
+            on_progress=lambda *_: ground.go(),
+        )
+        assert done.record.token == token_of(done.record.handle or "")
+    assert ground.work("runs.txt").read_text() == "run\n"
+    assert ground.asked() == 1

@@ -93,11 +93,14 @@ def test_what_is_not_asked_for_is_no_option() -> None:
     assert not {"qos", "account", "constraint", "reservation", "mem", "exclusive", "gpus-per-node"} & set(found)
 
 
-def test_no_job_asks_for_more_time_than_the_queue_gives() -> None:
+def test_every_job_has_time_for_its_report_within_what_the_queue_gives() -> None:
     limit = site(walltime={"maximum_seconds": 3600})
-    assert options.read(script(spec(duration=3600.0), limit)).text("time") == "60"
-    assert options.read(script(spec(duration=3500.0), limit)).text("time") == "60"
+    longest = limit.walltime.seconds(10**15)
+    assert longest == 3600 - 120
+    assert options.read(script(spec(duration=longest), limit)).text("time") == "60"
     assert options.read(script(spec(duration=10.0), limit)).text("time") == "3"
+    assert limit.walltime.seconds(0) == 900
+    assert site(walltime={"maximum_seconds": 60}).walltime.seconds(0) == 30
 
 
 def run_by_bash(tmp_path: Path, job: JobSpec) -> None:

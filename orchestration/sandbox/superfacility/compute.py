@@ -24,6 +24,15 @@ SUBMITTED = "job"
 
 _WORDS = ("jobid", "user", "partition")
 
+_AT_SUBMISSION = {
+    "state": "PENDING",
+    "nodelist": "None assigned",
+    "start": "Unknown",
+    "end": "Unknown",
+    "exitcode": "0:0",
+}
+"""Columns of sacct that change later."""
+
 
 class Compute:
     def __init__(
@@ -116,17 +125,17 @@ class Compute:
             rows = await run_in_threadpool(ask, user, query)
         except Refused as error:
             return {"status": "ERROR", "output": [], "error": error.text}
-        found: list[Json] = [dict(row.fields) for row in rows if self._shown(row, sacct=sacct)]
+        found: list[Json] = [fields for row in rows if (fields := self._seen(row, sacct=sacct)) is not None]
         return {"status": "OK", "output": found, "error": None}
 
-    def _shown(self, row: JobRow, *, sacct: bool) -> bool:
-        """Whether the knobs let it be seen now."""
+    def _seen(self, row: JobRow, *, sacct: bool) -> dict[str, Json] | None:
+        """The columns of a job as the knobs let it be seen now; None if they do not."""
         knobs, now = self._board.now, time.time()
         if row.submitted + knobs.hidden > now or row.fields.get("jobid") in knobs.forgotten:
-            return False
-        if not sacct or not knobs.sacct_lag:
-            return True
-        return row.ended is not None and row.ended + knobs.sacct_lag <= now
+            return None
+        if not sacct or not knobs.sacct_lag or (row.ended is not None and row.ended + knobs.sacct_lag <= now):
+            return dict(row.fields)
+        return {**row.fields, **_AT_SUBMISSION} if knobs.sacct_stale else None
 
 
 class _Submission:

@@ -41,14 +41,16 @@ class Knobs:
 
     `submit_delay` lies between taking a submission and giving it to the batch system; those that wait follow it as it
     is turned. A job is shown by no query for `hidden` after its submission, and not by sacct until `sacct_lag` after it
-    left squeue (0: at once, and before). While `held`, no job begins. The next `failing_tasks` tasks fail with
-    `task_error`, before they do anything, or afterwards where `failing_late`. `forgotten` jobs are shown by no query
-    any more, though they may run. `hours_left` overrides what is left of projects, by their names.
+    left squeue (0: at once, and before); or, where `sacct_stale`, until then as it was at its submission. While `held`,
+    no job begins. The next `failing_tasks` tasks fail with `task_error`, before they do anything, or afterwards where
+    `failing_late`. `forgotten` jobs are shown by no query any more, though they may run. `hours_left` overrides what is
+    left of projects, by their names.
     """
 
     submit_delay: float = 0.0
     hidden: float = 0.0
     sacct_lag: float = 0.0
+    sacct_stale: bool = False
     token_lifetime: int | None = None
     held: bool = False
     maintenance: Maintenance = Maintenance.NONE
@@ -77,6 +79,7 @@ class Knobs:
             submit_delay=documents.number(found, "submit_delay"),
             hidden=documents.number(found, "hidden"),
             sacct_lag=documents.number(found, "sacct_lag"),
+            sacct_stale=documents.flag(found, "sacct_stale"),
             token_lifetime=int(lifetime) if isinstance(lifetime, int | float) else None,
             held=documents.flag(found, "held"),
             maintenance=Maintenance(documents.text(found, "maintenance")),
