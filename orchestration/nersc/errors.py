@@ -7,6 +7,8 @@ import importlib
 import importlib.util
 import json
 import re
+import time
+from email.utils import parsedate_to_datetime
 from types import ModuleType
 from typing import Any
 
@@ -69,9 +71,8 @@ def _is_unconnected(error: Exception) -> bool:
 def _answered(error: Any, status: int, where: str) -> OrchestrationError:
     said = _said(error.response)
     if status in _AGAIN or status >= 500:
-        after = str(error.response.headers.get("Retry-After", ""))
-        seconds = float(after) if re.fullmatch(r"\d+(\.\d+)?", after) else None
-        return ServiceUnavailable(f"the Superfacility API cannot serve now: {said}", where=where, retry_after=seconds)
+        after = _seconds(str(error.response.headers.get("Retry-After", "")))
+        return ServiceUnavailable(f"the Superfacility API cannot serve now: {said}", where=where, retry_after=after)
     if status == 401:
         return ConfigError(f"NERSC does not accept this service's client: {said}", where=where, next_step=_NEW_CLIENT)
     if status == 403:
@@ -86,6 +87,17 @@ def _answered(error: Any, status: int, where: str) -> OrchestrationError:
         where=where,
         next_step="check machine and api_url of the site in the settings, then start the flow again",
     )
+
+
+def _seconds(retry_after: str) -> float | None:
+    """A header's number of seconds, or those until its date; None if it is neither, or says nothing."""
+    if re.fullmatch(r"\d+(\.\d+)?", retry_after):
+        return float(retry_after) or None
+    try:
+        left = parsedate_to_datetime(retry_after).timestamp() - time.time()
+    except ValueError:
+        return None
+    return left if left > 0 else None
 
 
 def _unproven(error: Any, where: str) -> OrchestrationError:

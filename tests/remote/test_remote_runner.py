@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from importlib.metadata import version
@@ -158,6 +159,24 @@ time.sleep(600)
     os.kill(int((site.root / "work" / "pid").read_text()), signal.SIGTERM)
     assert child.wait(timeout=60) == (143 if exits else 0)
     assert (site.report("t1")["reason"], site.report("t1")["code"]) == (reason, exits)
+
+
+def test_a_session_that_was_told_to_end_did_not_end_by_itself(site: Site) -> None:
+    """As its runner sees it, and as its own record says."""
+    program = (
+        "import os, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143));"
+        " print(os.getpid(), file=open('pid.part', 'w'), flush=True); os.rename('pid.part', 'pid'); time.sleep(600)"
+    )
+    words = ["-m", "orchestration.science", "session", "600", "session.json", "--", sys.executable, "-c", program]
+    child = site.start(site.orders("t1", "", arguments=words))
+    wait_for(site.root / "work" / "pid")
+    program_id = int((site.root / "work" / "pid").read_text())
+    session_id = int(Path(f"/proc/{program_id}/stat").read_text().rpartition(")")[2].split()[1])
+    for pid in (child.pid, session_id, program_id):
+        os.kill(pid, signal.SIGTERM)
+    assert child.wait(timeout=60) == 143
+    assert site.report("t1")["reason"] == "terminated"
+    assert json.loads((site.root / "work" / "session.json").read_text())["ended"] == "because it was told to"
 
 
 STALE: list[tuple[dict[str, Any], str]] = [

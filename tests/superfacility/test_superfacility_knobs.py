@@ -103,6 +103,16 @@ def test_a_job_can_be_in_no_list_for_a_while_after_its_end(lab: Lab) -> None:
     assert job.complete(timeout=60) == "COMPLETED"
 
 
+def test_accounting_can_be_behind(lab: Lab) -> None:
+    lab.control.turn(sacct_lag=3600.0, sacct_stale=True)
+    job = lab.submit("true")
+    lab.ended(job)
+    row = rows(lab, job, sacct=True)[0]
+    assert (row["state"], row["start"], row["end"]) == ("PENDING", "Unknown", "Unknown")
+    lab.control.turn(sacct_lag=0.0)
+    assert rows(lab, job, sacct=True)[0]["state"] == "COMPLETED"
+
+
 def test_a_job_can_be_forgotten_though_it_runs(lab: Lab) -> None:
     job, other = lab.submit("sleep 60"), lab.submit("sleep 60")
     lab.running(job)
