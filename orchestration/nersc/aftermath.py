@@ -48,7 +48,7 @@ class Aftermath:
             job=job.job,
             token=job.token,
             row=row,
-            seen=self.memory.times(str(job)),
+            seen=self.memory.last_seen(str(job)),
             sent=self.memory.sent_at(job.token),
             log=log_path(self.folders.site, job.token),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from orchestration.errors import JobFailed, JobLost, JobTimedOut, OperationFailed
 from orchestration.jobs import JobSpec
@@ -45,7 +45,7 @@ class Remains:
     job: str
     token: str = ""
     row: Row | None
-    seen: Times = field(default_factory=Times)
+    seen: Row | None = None
     sent: float | None = None
     given_up: bool = False
     log: str
@@ -56,8 +56,12 @@ class Remains:
         row = self.row
         if row is None:
             return None
-        if row.state == "CANCELLED" and (self.given_up or row.taken_down):
-            return _LOST_SIGHT if self.given_up else _TAKEN_DOWN
+        if row.state == "CANCELLED" and self.given_up:
+            return _LOST_SIGHT
+        # For a moment, sacct calls who cancelled it the owner of the job as well.
+        owner = row.owner if self.seen is None else self.seen.owner
+        if row.state == "CANCELLED" and row.by and owner and row.by != owner:
+            return _TAKEN_DOWN
         if row.state == "DEADLINE" and row.began:
             return Ending(error=JobTimedOut, what="was stopped at its deadline", overrides=True)
         return ENDINGS.get(row.state)
@@ -113,7 +117,7 @@ class Remains:
         return found | {"state": row.state, "slurm_exit_code": row.exit_code, "nodes": row.nodes}
 
     def _durations(self, report: Mapping[str, Json]) -> Document:
-        told, seen = self.row.times if self.row is not None else Times(), self.seen
+        told, seen = (Times() if row is None else row.times for row in (self.row, self.seen))
         slurm = Times(
             submitted=told.submitted or seen.submitted,
             started=told.started or seen.started,

@@ -171,7 +171,7 @@ class NerscJobs:
         return (row is not None and row.over) or self._aftermath.missed(request, job, row)
 
     def _running(self, job: Handle, row: Row) -> Running:
-        self._memory.seen(str(job), row.times)
+        self._memory.seen(str(job), row)
         return Running(progress=Progress(note=note(row.state, row.reason)), queued=row.state == "PENDING")
 
     @contextmanager

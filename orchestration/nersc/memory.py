@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from orchestration.remote import Times
+from orchestration.nersc.rows import Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Memory:
     _unsent: set[str] = field(default_factory=set)
     _tasks: dict[str, str] = field(default_factory=dict)
     _since: dict[tuple[str, str], float] = field(default_factory=dict)
-    _seen: dict[str, Times] = field(default_factory=dict)
+    _seen: dict[str, Row] = field(default_factory=dict)
     _sent: dict[str, float] = field(default_factory=dict)
     folder_ready: bool = False
     user: str = ""
@@ -88,10 +88,10 @@ class Memory:
         with self._lock:
             return (what, key) in self._since
 
-    def seen(self, handle: str, times: Times) -> None:
-        """The queue lists this job, with these times."""
+    def seen(self, handle: str, row: Row) -> None:
+        """The queue lists this job, like this."""
         with self._lock:
-            self._seen[handle] = times
+            self._seen[handle] = row
             for what in ("absent", "ended"):
                 self._since.pop((what, handle), None)
 
@@ -99,10 +99,10 @@ class Memory:
         with self._lock:
             return handle in self._seen
 
-    def times(self, handle: str) -> Times:
+    def last_seen(self, handle: str) -> Row | None:
         """What the queue told last, while it listed the job."""
         with self._lock:
-            return self._seen.get(handle, Times())
+            return self._seen.get(handle)
 
     def settled(self, token: str, handle: str) -> None:
         """The job is over, and what became of it is known."""

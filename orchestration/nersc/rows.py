@@ -36,11 +36,6 @@ class Row:
         return self.state in ENDINGS
 
     @property
-    def taken_down(self) -> bool:
-        """Whether somebody else than its owner cancelled it: an administrator, or Slurm itself."""
-        return bool(self.by and self.owner) and self.by != self.owner
-
-    @property
     def began(self) -> bool:
         return bool(self.nodes) and self.times.started is not None
 

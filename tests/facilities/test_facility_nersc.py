@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -44,6 +45,10 @@ def install_science(cluster: Cluster) -> str:
     return done.stdout.strip()
 
 
+def accounted(cluster: Cluster) -> list[str]:
+    return cluster.command(["sacct", "-X", "-n", "-P", "-o", "State,User,QOS,Account"]).splitlines()
+
+
 @pytest.fixture
 def room(cluster: Cluster, tmp_path: Path) -> Iterator[Room]:
     python = install_science(cluster)
@@ -76,5 +81,7 @@ def room(cluster: Cluster, tmp_path: Path) -> Iterator[Room]:
 
 def test_nersc_makes_the_same_bytes_as_this_machine(room: Room, cluster: Cluster) -> None:
     same_bytes(room, room.demo_scan(), "nersc:nersc_recon_flow", "nersc")
-    rows = cluster.command(["sacct", "-X", "-n", "-P", "-o", "State,User,QOS,Account"]).splitlines()
-    assert rows == [f"COMPLETED|{USER}|realtime|als"]
+    until = time.monotonic() + 60
+    while (rows := accounted(cluster)) != [f"COMPLETED|{USER}|realtime|als"]:
+        assert time.monotonic() < until, rows  # accounting is behind
+        time.sleep(0.2)

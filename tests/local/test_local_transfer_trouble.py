@@ -32,6 +32,12 @@ def cancel(mover: LocalTransfer) -> None:
         assert time.monotonic() < end
 
 
+def let_others_in(folder: Path) -> None:
+    """So that another user gets to it; nothing is taken from anybody."""
+    for each in (folder, *folder.parents[:3]):
+        each.chmod(each.stat().st_mode | 0o055)
+
+
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     code = """
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
@@ -65,8 +71,7 @@ def test_a_source_that_may_not_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "scan.h5").write_bytes(b"x")
     (tmp_path / "data" / "scan.h5").chmod(0)
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
+    let_others_in(tmp_path)
     assert run(tmp_path, code) == 0
 
 
@@ -79,8 +84,7 @@ def test_a_destination_that_may_not_be_written_is_told(tmp_path: Path) -> None:
     """
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "scan.h5").write_bytes(b"x")
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
+    let_others_in(tmp_path)
     assert run(tmp_path, code) == 0
 
 

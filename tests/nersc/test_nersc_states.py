@@ -116,6 +116,13 @@ def test_a_cancellation_is_the_owners_wish_unless_the_facility_or_this_service_m
     assert type(status.error) is error
 
 
+def test_whose_job_it_is_squeue_knows_better_than_sacct() -> None:
+    """For a moment, accounting has the one who cancelled a job for its owner."""
+    found = remains(row(state="CANCELLED by 0", uid="0"))
+    seen = replace(found, seen=row(state="RUNNING", uid="1001"))
+    assert [each.ending.error if each.ending else None for each in (found, seen)] == [Cancelled, JobFailed]
+
+
 @pytest.mark.parametrize(
     ("state", "code", "report", "error"),
     [
