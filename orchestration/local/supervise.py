@@ -45,12 +45,12 @@ class Supervisor:
     def run(self) -> None:
         """Wait for a place, run the command, and leave `EXIT` behind."""
         slots = Path(self._orders.slots_folder)
-        with places(slots, total=self._orders.slots, wanted=self._orders.cores, stop=self._unwanted) as ready:
+        with places(slots, total=self._orders.slots, wanted=self._orders.cores, stop=self._unwanted) as taken:
             # A supervisor that is told to end before the command ran leaves no trace: the next one begins again.
             if self._folder.has(jobfolder.CANCEL):
                 Ending(reason=Reason.CANCELLED).write(self._folder)
-            elif ready and not self._terminated:
-                self._processors = _processors(ready)
+            elif taken and not self._terminated:
+                self._processors = _processors(taken)
                 self._folder.write(jobfolder.STARTED, {"pid": os.getpid(), "time": time.time()})
                 self._execute().write(self._folder)
             elif self._late() and not self._terminated:
