@@ -77,6 +77,16 @@ class Folders:
         except ServiceUnavailable as error:
             return {"log": f"the log cannot be read: {error.what}"}
 
+    def clear(self, token: str) -> None:
+        """Raises ServiceUnavailable also if it is not known to be gone."""
+        if not token:
+            return
+        paths = [self._path(token), log_path(self.site, token)]
+        task = self._finished(self.calls.run(["rm", "-rf", "--", *paths]))
+        if task is None or not task.completed or task.result.get("error"):
+            said = "" if task is None else " ".join(str(task.result.get("error") or "").split())
+            raise ServiceUnavailable(f"a job's folder was not removed: {said or 'no word of it yet'}", where=paths[0])
+
     def demand(self) -> None:
         """A job whose log cannot be written fails without a word.
 

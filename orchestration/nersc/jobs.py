@@ -105,11 +105,9 @@ class NerscJobs:
         return self._stop(job, lambda: self._submission.namesakes(job.token))
 
     def clear(self, handle: str) -> None:
-        """Have what a job has left removed that is over: its folder, and what Slurm wrote beside it."""
-        if token := _Handle.parse(handle).token:
-            folder = posixpath.join(outside(self.site, self.site.job_folder), token)
-            with self._explaining():
-                self._calls.run(["rm", "-rf", "--", folder, log_path(self.site, token)])
+        """Remove what a job has left that is over: its folder, and what Slurm wrote beside it."""
+        with self._explaining():
+            self._folders.clear(Handle.parse(handle).token)
 
     def mine(self) -> list[Row]:
         """All jobs of this service's user that are in the queue or run; `token_of` their names tells which are ours."""

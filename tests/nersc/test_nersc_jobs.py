@@ -384,3 +384,15 @@ def test_no_secret_is_in_a_text_form_or_a_script(ground: Ground) -> None:
     key = (ground.credentials.path_nersc_pri_key or ground.folder).read_text().splitlines()[1]
     assert key not in repr(jobs)
     assert all(key not in repr(value) for value in vars(jobs).values())
+
+
+def test_what_a_job_left_is_removed_and_nothing_beside_it(ground: Ground) -> None:
+    jobs = ground.jobs()
+    spec = ground.shell("echo x > rec.tif", outputs=("rec.tif",))
+    gone, kept = (jobs.submit(spec, jobs.reserve(key)) for key in ("gone-1", "kept-1"))
+    assert all(isinstance(ended(jobs, spec, handle), Succeeded) for handle in (gone, kept))
+    jobs.clear(gone)
+    left = sorted(path.name for path in (ground.folder / "jobs").iterdir())
+    token = kept.partition(" ")[2]
+    assert left == [token, f"{token}.log"]
+    jobs.clear(gone)
