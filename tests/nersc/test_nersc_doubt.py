@@ -91,7 +91,7 @@ def test_an_answer_that_is_eleven_seconds_late_submits_one_job(ground: Ground) -
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_submission_that_the_api_sits_on_is_waited_for(ground: Ground, restarted: bool) -> None:
-    ground.control.turn(submit_delay=2.0)
+    ground.control.turn(submit_delay=3600.0)
     (ground.folder / "jobs").mkdir()  # so that the submission is the only task
     jobs = ground.jobs(task=0.0)
     token = jobs.reserve("key1-1")
@@ -99,6 +99,7 @@ def test_a_submission_that_the_api_sits_on_is_waited_for(ground: Ground, restart
         jobs.submit(ground.shell("true"), token)
     if restarted:
         jobs = ground.jobs()
+    ground.control.turn(submit_delay=0.0)
     assert find_patiently(jobs, ground, token) is not None
     assert ground.asked() == 1
 
