@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
-from iri_contract import Contract, document
+from iri_contract import FOLDER, Contract, document
 from iri_ground import VERSIONS, Ground, http
 
 from orchestration.sandbox.iri.settings import TOKEN, IriSettings
@@ -23,10 +24,12 @@ def facility(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFacili
 
 
 @pytest.fixture
-def ground(facility: RunningFacility, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ground]:
+def ground(
+    facility: RunningFacility, contracts: dict[int, Contract], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Ground]:
     monkeypatch.setenv("IRI_API_TOKEN", TOKEN)
     (tmp_path / "jobs").mkdir()
-    found = Ground(facility, tmp_path)
+    found = Ground(facility, tmp_path, contracts)
     yield found
     found.close()
     facility.client.faults.clear()
@@ -38,7 +41,10 @@ def ground(facility: RunningFacility, monkeypatch: pytest.MonkeyPatch, tmp_path:
         task_delay=0.0,
         idempotent=True,
         filters=True,
+        heeds_filters=True,
+        job_names=True,
         node_hours=None,
+        own_node_hours=None,
         token="",
         idempotency_seconds=None,
     )
@@ -56,9 +62,19 @@ def version(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="session")
 def contracts() -> dict[int, Contract]:
-    """Those that lie beside the project."""
+    """Those that lie beside the project. Where every test must show what it is for, they have to."""
     found = {number: document(number) for number in VERSIONS}
-    return {number: Contract(number, words) for number, words in found.items() if words is not None}
+    known = {number: Contract(number, words) for number, words in found.items() if words is not None}
+    if os.environ.get("CI") == "true" and known.keys() != set(VERSIONS):
+        pytest.fail(f"the descriptions of the IRI API are not in {FOLDER}: put them there")
+    return known
+
+
+@pytest.fixture
+def contract(contracts: dict[int, Contract], version: int) -> Contract:
+    if version not in contracts:
+        pytest.skip(f"the descriptions of the IRI API are not in {FOLDER}: no traffic is held to them")
+    return contracts[version]
 
 
 @pytest.fixture

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+from iri_contract import Contract
 
 from orchestration.config import IriSite
 from orchestration.iri.jobs import IriJobs, Patience
@@ -25,7 +26,7 @@ VERSIONS = (1, 2)
 QUICK = Patience(settle=0.3, unknown=0.3, report=0.4)
 
 
-def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
+def until(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
     """Wait for something that happens elsewhere."""
     end = time.monotonic() + seconds
     while not condition():
@@ -40,6 +41,8 @@ class Ground:
 
     facility: RunningFacility
     folder: Path
+    contracts: Mapping[int, Contract] = field(default_factory=dict)
+    """What all traffic of the adapter is held to."""
     steered: bool = False
     """Whether the test changed how the facility behaves."""
     _open: list[IriJobs] = field(default_factory=list)
@@ -67,6 +70,10 @@ class Ground:
         """As another process would have them: with no memory."""
         made = IriJobs(self.site(version, **changes), patience=patience)
         self._open.append(made)
+        if contract := self.contracts.get(version):
+            hooks = made.client._http.event_hooks
+            hooks["request"].append(contract.check_request)
+            hooks["response"].append(lambda response: contract.check(response.request, response))
         return made
 
     @property
@@ -111,7 +118,7 @@ class Ground:
         return [row for row in self.mine() if row["state"] in {"new", "queued", "held", "active"}]
 
 
-def ended(jobs: IriJobs, spec: JobSpec, handle: str, *, seconds: float = 15.0) -> Status:
+def ended(jobs: IriJobs, spec: JobSpec, handle: str, *, seconds: float = 60.0) -> Status:
     """How the job ended, once it has."""
     end = time.monotonic() + seconds
     while isinstance(status := jobs.poll(spec, handle), Running):

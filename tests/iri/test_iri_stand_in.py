@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from iri_ground import CLUSTER, Ground, ended, http, until
+from iri_ground import CLUSTER, SCRATCH, Ground, ended, http, until
 
 from orchestration import config
 from orchestration.iri.jobs import IriJobs
@@ -49,14 +49,19 @@ def test_the_same_key_and_body_is_the_same_job(ground: Ground, v2: httpx.Client)
 
 
 def test_a_key_in_flight_is_a_conflict(ground: Ground, v2: httpx.Client) -> None:
-    ground.control.turn(submit_delay=0.5)
+    ground.control.turn(submit_delay=3600.0)
     headers = {"Idempotency-Key": ground.folder.name}
     answers: list[httpx.Response] = []
-    first = threading.Thread(target=lambda: answers.append(v2.post(JOB, json=body(ground), headers=headers)))
+    first = threading.Thread(
+        target=lambda: answers.append(v2.post(JOB, json=body(ground), headers=headers, timeout=60.0))
+    )
     first.start()
-    until(lambda: ground.submitted() == 1)
-    refused = v2.post(JOB, json=body(ground), headers=headers)
-    first.join()
+    try:
+        until(lambda: ground.submitted() == 1)
+        refused = v2.post(JOB, json=body(ground), headers=headers)
+    finally:
+        ground.control.turn(submit_delay=0.0)
+        first.join()
     assert (refused.status_code, refused.headers["retry-after"]) == (409, "1")
     assert v2.post(JOB, json=body(ground), headers=headers).json() == answers[0].json()
     assert ground.submitted() == 1
@@ -198,6 +203,21 @@ def test_a_sandbox_leads_the_sites_of_the_settings_to_it(tmp_path: Path, monkeyp
         assert isinstance(ended(jobs, spec, jobs.submit(spec, jobs.reserve("key"))), Succeeded)
         assert jobs.status.condition().hours_left is not None
         jobs.close()
+
+
+def test_maintenance_takes_everything_down_until_it_ends(ground: Ground, v2: httpx.Client) -> None:
+    ground.control.begin_maintenance("new switches")
+    resource, files = f"status/resources/{CLUSTER}", f"filesystem/ls/{SCRATCH}"
+    assert v2.get(resource).json()["current_status"] == "down"
+    for refused in (v2.post(JOB, json=body(ground)), v2.post(files, json={"path": str(ground.folder)})):
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    (incident,) = v2.get("status/incidents", params={"resource_id": CLUSTER}).json()
+    assert (incident["name"], incident["type"], incident["end"]) == ("new switches", "planned", None)
+    ground.control.end_maintenance()
+    assert v2.get(resource).json()["current_status"] == "up"
+    assert v2.get(f"status/incidents/{incident['id']}").json()["resolution"] == "completed"
+    assert v2.post(files, json={"path": str(ground.folder)}).status_code == 200
+    assert ground.submitted() == 0
 
 
 def test_a_wrong_knob_is_refused(ground: Ground) -> None:

@@ -134,7 +134,7 @@ class Accounts:
         project_uri = f"{call.base}/account/projects/{identifier('project', project)}"
         return {
             "id": _allocation_id(project, capability),
-            "entries": [self._entry(call, project, capability)],
+            "entries": [self._entry(call, project, capability, self._knobs.node_hours)],
             "project_uri": project_uri,
             "capability_uri": f"{call.base}/account/capabilities/{capability.id}",
         }
@@ -145,17 +145,18 @@ class Accounts:
         return {
             "id": identifier("user-allocation", f"{parent}/{self._settings.user}"),
             "user_id": self._settings.user,
-            "entries": [self._entry(call, project, capability)],
+            "entries": [self._entry(call, project, capability, self._own_hours)],
             "project_allocation_uri": f"{project_uri}/project_allocations/{parent}",
         }
 
-    def _entry(self, call: Call, project: str, capability: Capability) -> Json:
+    @property
+    def _own_hours(self) -> float | None:
+        return self._knobs.node_hours if self._knobs.own_node_hours is None else self._knobs.own_node_hours
+
+    def _entry(self, call: Call, project: str, capability: Capability, node_hours: float | None) -> Json:
+        """`node_hours` replaces those of the settings where not None."""
         hours = capability.unit is Unit.NODE_HOURS
-        granted = (
-            (self._settings.node_hours if self._knobs.node_hours is None else self._knobs.node_hours)
-            if hours
-            else _BYTES
-        )
+        granted = (self._settings.node_hours if node_hours is None else node_hours) if hours else _BYTES
         used = self._used(project) if hours else 0.0
         return {"allocation": granted, "usage": used, "unit": call.version.unit(capability.unit)}
 

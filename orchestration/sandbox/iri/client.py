@@ -27,6 +27,13 @@ class IriClient:
         body: Document = {"name": name, "resources": [COMPUTE], "type": kind, "status": status}
         return documents.text(self._sent("incidents", body | {"start": start, "end": end}), "id")
 
+    def begin_maintenance(self, name: str = "maintenance") -> None:
+        """A planned incident that goes on from now on: every resource is down."""
+        self._sent("incidents", {"name": name, "type": "planned", "status": "down"})
+
+    def end_maintenance(self) -> None:
+        self._http.delete(f"{CONTROL}/iri/maintenance").raise_for_status()
+
     def all_up(self) -> None:
         """Forget incidents and events; every resource is up."""
         self._http.delete(f"{CONTROL}/iri/incidents").raise_for_status()

@@ -43,13 +43,15 @@ def moment(time: datetime | None = None) -> str:
 
 
 class Conditions:
-    """Kept across restarts. Incidents come from whoever steers the sandbox; a planned one takes no resource down."""
+    """Kept across restarts. Incidents come from whoever steers the sandbox; maintenance takes its resources down."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
 
     def state(self, resource: Resource) -> State:
+        if any(resource.id in documents.strings(each, "resources") for _, each in self._maintenance()):
+            return State.DOWN
         known = self._store.get(_STATE, resource.id)
         return State(documents.text(known, "state")) if known else State.UP
 
@@ -121,6 +123,15 @@ class Conditions:
         self._store.put(_INCIDENT, id_, incident)
         return id_
 
+    def _maintenance(self) -> list[tuple[str, Document]]:
+        """What was planned as a time without service, and is going on."""
+        return [(key, each) for key, each in self._store.every(_INCIDENT) if _maintains(each)]
+
+    def end_maintenance(self) -> None:
+        for key, incident in self._maintenance():
+            over: Document = {"end": moment(), "resolution": Resolution.COMPLETED.value, "last_modified": moment()}
+            self._store.put(_INCIDENT, key, incident | over)
+
     def incidents(self) -> list[Document]:
         """Oldest first, as stored."""
         return [incident for _, incident in self._store.every(_INCIDENT)]
@@ -144,6 +155,14 @@ class Conditions:
             "event_uris": [event_uri(event, base) for event in events],
             "resource_uris": [f"{base}/status/resources/{each}" for each in documents.strings(incident, "resources")],
         }
+
+
+def _maintains(incident: Document) -> bool:
+    over = incident["resolution"] in (Resolution.CANCELLED, Resolution.COMPLETED)
+    if over or (incident["type"], incident["status"]) != (IncidentType.PLANNED, State.DOWN):
+        return False
+    end = documents.text(incident, "end") if incident.get("end") else ""
+    return clock.parse(documents.text(incident, "start")) <= clock.now() and (not end or clock.now() < clock.parse(end))
 
 
 def event_uri(event: Document, base: str) -> str:

@@ -82,6 +82,7 @@ class Iri:
         self.tasks.open()
 
     def close(self) -> None:
+        self.knobs.close()
         self.tasks.close()
         self._scheduler.close()
         self._queue.close()
@@ -131,6 +132,7 @@ class Iri:
             Route(f"{base}/resources/{{name}}", self.switch, methods=["POST"]),
             Route(f"{base}/incidents", self.announce, methods=["POST"]),
             Route(f"{base}/incidents", self.clear, methods=["DELETE"]),
+            Route(f"{base}/maintenance", self.end_maintenance, methods=["DELETE"]),
             Route(f"{base}/hold", self.hold, methods=["POST"]),
             Route(f"{base}/jobs", self.list_jobs),
             Route(f"{base}/jobs/{{id}}", self.end_job, methods=["POST"]),
@@ -162,6 +164,10 @@ class Iri:
 
     async def clear(self, request: Request) -> JSONResponse:
         self.conditions.all_up()
+        return JSONResponse({"ok": True})
+
+    async def end_maintenance(self, request: Request) -> JSONResponse:
+        self.conditions.end_maintenance()
         return JSONResponse({"ok": True})
 
     async def hold(self, request: Request) -> JSONResponse:

@@ -28,7 +28,6 @@ class Tasks:
         self._store = store
         self._knobs = knobs
         self._lock = threading.Lock()
-        self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="iri-task")
 
     def open(self) -> None:
@@ -37,7 +36,6 @@ class Tasks:
                 self._move(id_, "failed", {"output": "the service was restarted"})
 
     def close(self) -> None:
-        self._closing.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def begin(self, call: Call, command: str, args: Document, act: Callable[[], Json]) -> Document:
@@ -50,7 +48,7 @@ class Tasks:
         return {"task_id": id_, "task_uri": f"{call.base}/task/{id_}"}
 
     def _run(self, id_: str, act: Callable[[], Json]) -> None:
-        if self._closing.wait(self._knobs.task_delay) or not self._move(id_, "active", None):
+        if not self._knobs.pass_by("task_delay") or not self._move(id_, "active", None):
             return
         try:
             result, status = act(), "completed"
