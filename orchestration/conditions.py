@@ -15,7 +15,7 @@ class SiteState(enum.StrEnum):
     """It takes work, and says that something is wrong."""
     DOWN = "down"
     UNKNOWN = "unknown"
-    """It did not answer, or does not say."""
+    """It does not say, or did not answer (`SiteCondition.answered`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +37,18 @@ class Outage:
 @dataclass(frozen=True, kw_only=True)
 class SiteCondition:
     """`note` is what the site says about its state. `hours_left` is what its project may still use, in the site's own
-    unit (node hours mostly); None where the site does not say.
+    unit (node hours mostly); None where the site does not say. `answered` is false where nobody was there to say it.
     """
 
     state: SiteState
     note: str = ""
     outages: tuple[Outage, ...] = ()
     hours_left: float | None = None
+    answered: bool = True
 
     @property
     def takes_work(self) -> bool:
-        """Whether a job may be given to it; one whose state is unknown may not."""
+        """Whether it says itself that a job may be given to it. One that says nothing gets it if no other takes it."""
         return self.state in (SiteState.UP, SiteState.DEGRADED)
 
     def outage(self, start: float, end: float) -> Outage | None:
@@ -58,7 +59,13 @@ class SiteCondition:
     def document(self) -> Document:
         """For the record of a choice."""
         outages: list[Json] = [each.document() for each in self.outages]
-        return {"state": self.state.value, "note": self.note, "outages": outages, "hours_left": self.hours_left}
+        return {
+            "state": self.state.value,
+            "answered": self.answered,
+            "note": self.note,
+            "outages": outages,
+            "hours_left": self.hours_left,
+        }
 
 
 @runtime_checkable
@@ -66,5 +73,5 @@ class Tells(Protocol):
     """What says how a site is."""
 
     def condition(self) -> SiteCondition:
-        """Asked now; raises ServiceUnavailable, or says UNKNOWN, where nobody answers."""
+        """Asked now; raises ServiceUnavailable, or says UNKNOWN and not `answered`, where nobody answers."""
         ...

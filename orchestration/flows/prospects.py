@@ -71,9 +71,9 @@ def _heard(answer: SiteCondition | Exception | None, seconds: float) -> SiteCond
         case SiteCondition():
             return answer
         case None:
-            return SiteCondition(state=SiteState.UNKNOWN, note=f"no answer in {seconds:g} s")
+            return SiteCondition(state=SiteState.UNKNOWN, note=f"no answer in {seconds:g} s", answered=False)
         case OrchestrationError():
-            return SiteCondition(state=SiteState.UNKNOWN, note=answer.what)
+            return SiteCondition(state=SiteState.UNKNOWN, note=answer.what, answered=False)
         case _:
             raise answer
 

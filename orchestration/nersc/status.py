@@ -41,11 +41,14 @@ class NerscStatus:
         Raises:
             ConfigError: if NERSC does not let this service in.
         """
+        answered = True
         try:
             state, note = self._machine()
         except ServiceUnavailable as error:
-            state, note = SiteState.UNKNOWN, error.what
-        return SiteCondition(state=state, note=note, outages=self._outages(), hours_left=self._hours())
+            state, note, answered = SiteState.UNKNOWN, error.what, False
+        return SiteCondition(
+            state=state, note=note, outages=self._outages(), hours_left=self._hours(), answered=answered
+        )
 
     def glance(self) -> SiteCondition:
         """The machine and its outages, as of some seconds ago; without the hours."""

@@ -14,13 +14,13 @@ from orchestration.errors import (
     Cancelled,
     ConfigError,
     JobFailed,
-    JobLost,
     JobNotStarted,
     JobPreempted,
     JobTimedOut,
     NodeFailed,
     OperationFailed,
     OutOfMemory,
+    OutputMissing,
     ServiceUnavailable,
 )
 from orchestration.iri import errors, request
@@ -28,6 +28,7 @@ from orchestration.iri.ending import ending
 from orchestration.iri.records import IriJob, JobState
 from orchestration.ledger.service import Document
 from orchestration.remote import dated, dated_at
+from orchestration.sandbox.iri.settings import STORAGE
 
 
 def moment(hours: float) -> str:
@@ -38,22 +39,42 @@ def moment(hours: float) -> str:
 def test_a_site_is_as_its_resource_is(ground: Ground, version: int, state: str) -> None:
     ground.control.switch(state)
     found = ground.jobs(version).status.condition()
-    assert found.state is SiteState(state)
+    assert (found.state, found.answered) == (SiteState(state), True)
     assert bool(found.note) is (state != "up")
+    assert bool(found.outages) is (state == "down"), "a site that is only slow takes work"
 
 
 def test_outages_ahead_and_going_on_are_told_and_past_ones_are_not(ground: Ground, version: int) -> None:
     ground.control.announce("file system upgrade", start=moment(2), end=moment(8))
+    ground.control.announce("power", start=moment(-1), kind="unplanned")
     ground.control.announce("network", start=moment(-1), kind="unplanned", status="degraded")
     ground.control.announce("last year", start=moment(-9000), end=moment(-8999))
     ground.control.announce("a reservation", start=moment(1), end=moment(2), kind="reservation")
     found = ground.jobs(version).status.condition()
-    assert {each.what for each in found.outages} == {"file system upgrade", "network"}
+    assert {each.what for each in found.outages} == {"file system upgrade", "power"}
+    assert found.note == "power, network (degraded)"
     now = datetime.now(UTC).timestamp()
     ahead = found.outage(now + 3600 * 3, now + 3600 * 4)
     assert ahead is not None
-    assert ahead.what in {"file system upgrade", "network"}
     assert {each.end is None for each in found.outages} == {True, False}
+
+
+def test_a_facility_in_maintenance_is_down_and_says_why(ground: Ground, version: int) -> None:
+    ground.control.begin_maintenance("new switches")
+    found = ground.jobs(version).status.condition()
+    assert (found.state, found.note) == (SiteState.DOWN, "new switches")
+    ground.control.end_maintenance()
+    after = ground.jobs(version).status.condition()
+    assert (after.state, after.note, after.outages) == (SiteState.UP, "", ())
+
+
+def test_a_site_is_no_better_than_its_file_system(ground: Ground) -> None:
+    ground.control.switch("down", resource=STORAGE)
+    assert ground.jobs(2).status.condition().state is SiteState.UP
+    found = ground.jobs(2, storage=STORAGE).status.condition()
+    assert (found.state, found.note) == (SiteState.DOWN, "scratch: scratch is down")
+    with pytest.raises(ConfigError, match="no resource 'eagle'"):
+        ground.jobs(2, storage="eagle").status.condition()
 
 
 def test_the_hours_that_are_left_are_those_of_the_account_or_the_project(ground: Ground, version: int) -> None:
@@ -61,19 +82,41 @@ def test_the_hours_that_are_left_are_those_of_the_account_or_the_project(ground:
     hours = ground.jobs(version).status.condition().hours_left
     assert hours is not None
     assert 99.0 < hours <= 100.0
-    assert ground.jobs(version, project="other").status.condition().hours_left is None
-    assert ground.jobs(version, account="").status.condition().hours_left is None
+    silent = ground.jobs(version, account="").status.condition()
+    assert (silent.hours_left, silent.note) == (None, "")
     project = ground.jobs(version).status.projects()[0]
     assert project.name == "als"
     assert [each.node_hours for each in project.allocations] == [True, False]
 
 
+def test_hours_of_another_project_or_resource_are_not_counted_and_that_is_said(ground: Ground, version: int) -> None:
+    for jobs, which in (
+        (ground.jobs(version, project="other"), "other on cluster"),
+        (ground.jobs(version, resource=STORAGE), "als on scratch"),
+    ):
+        found = jobs.status.condition()
+        assert (found.state, found.hours_left) == (SiteState.UP, None)
+        assert found.note.endswith(f"the facility shows no node hours of project {which}")
+
+
+def test_of_the_hours_of_a_project_somebody_may_use_less(ground: Ground, version: int) -> None:
+    ground.control.turn(node_hours=100.0, own_node_hours=5.0)
+    hours = ground.jobs(version).status.condition().hours_left
+    assert hours is not None
+    assert 4.0 < hours <= 5.0
+    ground.facility.client.faults.add("user_allocations", status=501)
+    hours = ground.jobs(version).status.condition().hours_left
+    assert hours is not None
+    assert hours > 99.0
+
+
 def test_a_site_that_does_not_answer_is_unknown(ground: Ground) -> None:
-    assert ground.jobs(2, api_url="http://127.0.0.1:9").status.condition().state is SiteState.UNKNOWN
+    nobody = ground.jobs(2, api_url="http://127.0.0.1:9").status.condition()
+    assert (nobody.state, nobody.answered) == (SiteState.UNKNOWN, False)
     jobs = ground.jobs(2)
     ground.facility.client.faults.add("status/incidents", status=503)
     found = jobs.status.condition()
-    assert (found.state, found.takes_work) == (SiteState.UNKNOWN, False)
+    assert (found.state, found.answered, found.takes_work) == (SiteState.UNKNOWN, False, False)
 
 
 def test_what_is_left_may_stay_unknown(ground: Ground) -> None:
@@ -106,7 +149,7 @@ def a_job(state: str, **status: Any) -> IriJob:
 @pytest.mark.parametrize(
     ("job", "error"),
     [
-        (a_job("completed", exit_code=0), JobLost),
+        (a_job("completed", exit_code=0), OutputMissing),
         (a_job("canceled"), Cancelled),
         (a_job("cancelled"), Cancelled),
         (a_job("failed", exit_code=1), JobFailed),
