@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -11,11 +11,15 @@ from orchestration.iri import errors
 from orchestration.iri.client import IriClient, objects
 from orchestration.iri.errors import Refused
 from orchestration.iri.records import IriJob
+from orchestration.iri.request import asked_at
 from orchestration.ledger.service import Document
 
 PAGE = 1000
 MOST_PAGES = 20
 """A list of more jobs than these pages hold is not read to its end."""
+
+CLOCKS_SECONDS = 300.0
+"""The clocks of the facility and of this machine differ by less."""
 
 
 @dataclass(kw_only=True)
@@ -62,24 +66,40 @@ class Calls:
         return found
 
     def named(self, name: str) -> list[IriJob]:
-        """All jobs of this name, ended ones too, as far as the facility tells names. Raises: Refused."""
+        """All jobs of this name, ended ones too.
+
+        Raises:
+            Refused, ServiceUnavailable: the latter also where a job whose name is not told may be one of them.
+        """
+        rows = self._candidates(name)
+        found = [job for job in rows if job.name == name]
+        if not found and any(_may_be(job, name) for job in rows):
+            raise ServiceUnavailable(
+                "the facility does not tell the names of jobs that it lists: one of them may be this one",
+                where=self.client.where,
+            )
+        return found
+
+    def _candidates(self, name: str) -> list[IriJob]:
         if self._names:
             try:
-                return [job for job in self._list({"name": name}, offset=0, spec=True) if job.name == name]
+                return self._every({"name": name})
             except Refused:
                 self._names = False  # conditions are each facility's own; without any, all are looked through
-        return [job for job in self._every() if job.name == name]
+        return self._every(None)
 
     def cancel(self, id_: str) -> None:
         """Ask for it. Raises: Refused."""
         self.client.delete(f"compute/cancel/{self._resource}/{quote(id_, safe='')}")
 
-    def _every(self) -> Iterator[IriJob]:
+    def _every(self, filters: Document | None) -> list[IriJob]:
+        """Page by page: a facility may make nothing of a condition."""
+        rows: list[IriJob] = []
         for page in range(MOST_PAGES):
-            rows = self._list(None, offset=page * PAGE, spec=True)
-            yield from rows
-            if len(rows) < PAGE:
-                return
+            found = self._list(filters, offset=page * PAGE, spec=True)
+            rows += found
+            if len(found) < PAGE:
+                return rows
         raise ServiceUnavailable("the facility lists more jobs than can be looked through", where=self.client.where)
 
     def _list(self, filters: Document | None, *, offset: int, spec: bool) -> list[IriJob]:
@@ -93,3 +113,10 @@ class Calls:
     @property
     def _resource(self) -> str:
         return self.client.resource(self.client.site.resource)
+
+
+def _may_be(job: IriJob, name: str) -> bool:
+    """Whether a job may be that of a token, for all that is told of it: it is alive, and not older than the token."""
+    asked = asked_at(name)
+    older = job.time is not None and asked is not None and job.time < asked - CLOCKS_SECONDS
+    return not job.name and not job.state.over and not older

@@ -17,6 +17,7 @@ from orchestration.errors import (
     NodeFailed,
     OperationFailed,
     OutOfMemory,
+    OutputMissing,
 )
 from orchestration.iri.records import IriJob, JobState
 from orchestration.jobs import JobSpec
@@ -35,6 +36,10 @@ class Ending:
 
 
 _LOG = "read the job's log in the site's job folder, then start the flow again"
+_UNSEEN = (
+    "see that `storage` of the site names the file system of its job_folder, and read the job's log there, "
+    "then start the flow again"
+)
 
 # The schedulers' own words, which facilities put into the message or the metadata. Sources: ``man squeue`` (JOB STATE
 # CODES), and the exit values of the PBS Professional reference guide.
@@ -58,7 +63,8 @@ def ending(job: IriJob) -> Ending:
     if job.state is JobState.CANCELED:
         return Ending(error=Cancelled, what="was cancelled")
     if job.state is JobState.COMPLETED:
-        return Ending(error=JobLost, what="ended, but left no report", next_step=_LOG, certain=False)
+        # It may have done all of its work: nobody does it again before a person has looked.
+        return Ending(error=OutputMissing, what="ended, but left no report", next_step=_UNSEEN, certain=False)
     if job.exit_code is not None and job.exit_code in _PBS:
         return _PBS[job.exit_code]
     for pattern, meaning in _WORDS:
@@ -108,11 +114,25 @@ class Remains:
             return status
         return Failed(error=self._error(why), evidence=status.evidence)
 
+    def thought_lost(self, found: Status) -> bool:
+        """Whether it was stopped by a marker, without a word of the facility's about that."""
+        canceled = self.job is not None and self.job.state is JobState.CANCELED
+        return isinstance(found, Failed) and isinstance(found.error, Cancelled) and not canceled
+
     def unreported(self) -> Failed:
         """Of a job that is over and left nothing behind."""
         if self.job is None:
             return self.lost()
         return Failed(error=self._error(ending(self.job)), evidence=self._facts({}))
+
+    def given_up(self) -> Failed:
+        """Of one that was stopped because it was thought lost, and was not."""
+        error = JobLost(
+            f"job {self.title} was stopped: the facility did not know it for a while, and it may be submitted again",
+            where=self.where,
+            next_step="start the flow again; the job does not run any more",
+        )
+        return Failed(error=error, evidence=self._facts({}))
 
     def lost(self) -> Failed:
         error = JobLost(

@@ -14,20 +14,26 @@ from http import HTTPStatus
 from pathlib import PurePosixPath
 
 from orchestration.config import IriSite
-from orchestration.errors import InvalidInput, JobLost, ServiceUnavailable
-from orchestration.iri import request as asking
+from orchestration.errors import (
+    InvalidInput,
+    JobLost,
+    JobNotStarted,
+    JobPreempted,
+    NodeFailed,
+    ServiceUnavailable,
+)
 from orchestration.iri.calls import Calls
 from orchestration.iri.client import IriClient
 from orchestration.iri.ending import Remains
 from orchestration.iri.errors import Refused, Unserved
 from orchestration.iri.files import Files, StillReading
+from orchestration.iri.folder import JobFolder
 from orchestration.iri.memory import Memory
 from orchestration.iri.records import IriJob, JobState
 from orchestration.iri.status import IriStatus
 from orchestration.iri.submission import DUPLICATE, Submission
 from orchestration.jobs import JobSpec
 from orchestration.ledger.service import CancelAnswer, Failed, Progress, Running, Status, Succeeded
-from orchestration.remote import CANCEL_MARKER
 
 _NOTES = {
     JobState.NEW: "accepted",
@@ -35,6 +41,9 @@ _NOTES = {
     JobState.HELD: "held in the queue",
     JobState.ACTIVE: "running",
 }
+_DONE_AGAIN = (JobLost, NodeFailed, JobPreempted, JobNotStarted)
+"""Endings that are nobody's fault: the job is submitted again, or given to another site."""
+
 _ONE_BY_ONE = 50
 """So many of the jobs that a list leaves out are asked about one by one, at a time."""
 
@@ -45,7 +54,8 @@ _LISTLESS_SECONDS = 600.0
 @dataclass(frozen=True, kw_only=True)
 class Patience:
     """Seconds. For `settle` a job that was submitted may not be shown (None: as long as its site says), for `unknown`
-    any other time; for `report` a job may be over without a report that can be read.
+    any other time. For `report` a job may be over, or have been told to stop, without a report: longer than its runner
+    takes to look for a marker, to let its program end, and to write.
     """
 
     settle: float | None = None
@@ -128,29 +138,35 @@ class IriJobs:
         return {}
 
     def cancel(self, handle: str) -> CancelAnswer:
-        """All jobs of its token, where there may be more than one. Confirmed once the facility says so itself."""
+        """All jobs of its token, of which there may be more than one. Confirmed once the facility says so itself."""
         job = _Handle.parse(handle)
         accepted = self._cancelled(job.job)
-        if not self._calls.idempotent:
-            self._stop_others(job)
+        alone = self._stop_others(job)
         now = self._job(job)
-        if now is None or (accepted and not now.state.over):
+        if now is None:
             return CancelAnswer.UNKNOWN
         if not now.state.over:
-            return CancelAnswer.REFUSED
+            return CancelAnswer.UNKNOWN if accepted else CancelAnswer.REFUSED
+        if not alone:
+            return CancelAnswer.UNKNOWN
         return CancelAnswer.CANCELLED if now.state is JobState.CANCELED else CancelAnswer.ALREADY_FINISHED
 
-    def _stop_others(self, job: _Handle) -> None:
-        """What else there is of its name must not begin now. Where that cannot be listed, a marker in the folder of
-        them all keeps them from it.
+    def _stop_others(self, job: _Handle) -> bool:
+        """What else there is of its token must not begin now: a marker in the folder of them all keeps it from that.
+
+        False while the marker is not there yet, or any of them is still listed.
         """
+        try:
+            self._folder(job.token).shut()
+        except StillReading:
+            return False
         try:
             others = [each for each in self._calls.named(job.token) if not each.state.over and each.id != job.job]
         except (ServiceUnavailable, Refused):
-            self._files.make_directory(posixpath.join(self.site.job_folder, job.token, CANCEL_MARKER))
-            return
+            return True  # they cannot be listed; the marker holds them
         for each in others:
             self._cancelled(each.id)
+        return not others
 
     def _cancelled(self, id_: str) -> bool:
         """False if the facility refuses it: the job may be over, or not ours."""
@@ -169,28 +185,43 @@ class IriJobs:
             raise refused.doubt() from refused  # of the question, and nothing about the job
 
     def _standing(self, request: JobSpec, job: _Handle, now: IriJob | None) -> Status:
-        launch = asking.launch_of(self.site, request, job.token)
-        title = request.name or PurePosixPath(request.executable).name
         if now is not None and not now.state.over:
             self._memory.settled(str(job))
             return _running(now)
+        title = request.name or PurePosixPath(request.executable).name
         remains = Remains(title=title, spec=request, site=self.site.name, token=job.token, id=job.job, job=now)
+        folder = self._folder(job.token)
         try:
-            content = self._files.read(launch.report)
+            found = remains.reported(folder.report())
+            if found is None:
+                return self._unreported(job, remains, folder)
+            if remains.thought_lost(found) and folder.given_up:
+                found = remains.given_up()
+            return self._settled(job, found)
         except StillReading:
             return Running(progress=Progress(note="it is over; its report is being read"))
-        found = remains.reported(content)
-        if found is not None:
-            return self._settled(job, found)
-        if now is None:
-            if self._memory.waited("absent", str(job)) < self.patience.unknown:
-                return Running(progress=Progress(note="the facility does not show it; asked again"))
-            return self._settled(job, remains.lost())
-        if self._memory.waited("ended", str(job)) < self.patience.report and remains.may_report:
+
+    def _unreported(self, job: _Handle, remains: Remains, folder: JobFolder) -> Status:
+        """There is no report of it, for certain; there may be one soon."""
+        now = remains.job
+        if now is None and self._memory.waited("absent", str(job)) < self.patience.unknown:
+            return Running(progress=Progress(note="the facility does not show it; asked again"))
+        if remains.may_report and self._memory.waited("ended", str(job)) < self.patience.report:
             return Running(progress=Progress(note="it is over; its report is not here yet"))
-        if now.exit_code == DUPLICATE and self._another(job):
+        if now is not None and now.exit_code == DUPLICATE and self._another(job):
             return Running(progress=Progress(note="another job of the same name is doing it"))
-        return self._settled(job, remains.unreported())
+        found = remains.unreported()
+        if isinstance(found.error, _DONE_AGAIN) and not self._stopped(job, folder):
+            return Running(progress=Progress(note="it is thought lost, and is kept from going on"))
+        return self._settled(job, found)
+
+    def _stopped(self, job: _Handle, folder: JobFolder) -> bool:
+        """Whether it is certain that it does nothing any more, so that it may be done again, here or elsewhere.
+
+        One that had begun sees the marker, and reports. If no report comes, its runner had been killed.
+        """
+        folder.give_up()
+        return not folder.begun or self._memory.waited("stopped", str(job)) > self.patience.report
 
     def _another(self, job: _Handle) -> bool:
         try:
@@ -227,6 +258,9 @@ class IriJobs:
     def _submission(self) -> Submission:
         settle = self.site.settle_seconds if self.patience.settle is None else self.patience.settle
         return Submission(calls=self._calls, memory=self._memory, patience=settle)
+
+    def _folder(self, token: str) -> JobFolder:
+        return JobFolder(files=self._files, path=posixpath.join(self.site.job_folder, token))
 
     @functools.cached_property
     def _files(self) -> Files:

@@ -19,7 +19,8 @@ class Memory:
     def waited(self, what: str, whose: str) -> float:
         """How long; the first time that this is asked it begins."""
         with self._lock:
-            return self.clock() - self._began.setdefault((what, whose), self.clock())
+            began = self._began.setdefault((what, whose), self.clock())
+            return self.clock() - began
 
     def begin(self, what: str, whose: str) -> None:
         """It begins now, whatever was before."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from orchestration.errors import ServiceUnavailable
+from orchestration.errors import ConfigError, JobFailed, OrchestrationError, ServiceUnavailable
 from orchestration.iri import request as asking
 from orchestration.iri.calls import Calls
 from orchestration.iri.errors import Refused, Unserved
@@ -39,9 +39,9 @@ class Submission:
     def find(self, request: JobSpec, token: str) -> str | None:
         """The identifier of the job of this token, by its name; None if there is none.
 
-        Where a submission made twice would be two jobs, nothing found means nothing until the facility has had time to
-        show a job that it accepted. Where its lists cannot be had, but the key says it too, the key is asked: that is
-        to submit again, which makes the job if there was none.
+        Nothing found means nothing until the facility has had time to show a job that it accepted: it may also have
+        forgotten a key and not the job. Where its lists cannot be had, but the key says it too, the key is asked: that
+        is to submit again, which makes the job if there was none.
         """
         if self.memory.began("unsent", token):
             return None
@@ -51,8 +51,7 @@ class Submission:
             return self._by_key(request, token, trouble)
         if found:
             return foremost(found).id
-        doubtful = not self.calls.idempotent or self.memory.began("doubt", token)
-        if doubtful and self.memory.waited("doubt", token) < self.patience:
+        if self.memory.waited("in doubt", token) < self.patience:
             raise ServiceUnavailable(
                 "a job that was perhaps submitted is not shown yet",
                 where=self.calls.client.where,
@@ -63,7 +62,7 @@ class Submission:
     def _by_key(self, request: JobSpec, token: str, trouble: ServiceUnavailable | Refused) -> str | None:
         asked = dated_at(token)
         fresh = asked is not None and time.time() - asked < _FRESH_SECONDS
-        if not self.calls.idempotent or not fresh or self.memory.began("doubt", token):
+        if not self.calls.idempotent or not fresh or self.memory.began("failed at it", token):
             raise (trouble.doubt() if isinstance(trouble, Refused) else trouble)
         try:
             return self._send(request, token).id
@@ -76,16 +75,18 @@ class Submission:
         """The identifier of the job.
 
         Raises:
-            JobFailed: for what the facility refuses.
+            JobFailed: for what the facility refuses, and where this service is not let in: nothing was submitted.
         """
         try:
             return self._send(request, token).id
+        except ConfigError as wrong:
+            raise _of_the_job(wrong) from wrong
         except Refused as refused:
             if refused.status == HTTPStatus.CONFLICT:
                 raise refused.doubt() from refused
             if refused.status == HTTPStatus.UNPROCESSABLE_ENTITY and refused.about_key:
                 return self._other(token, refused)
-            raise refused.translated("the facility refuses the job") from refused
+            raise _of_the_job(refused.translated("the facility refuses the job")) from refused
 
     def _other(self, token: str, refused: Refused) -> str:
         """The job that there is under this key, which was asked for in other words: by other settings, mostly."""
@@ -105,12 +106,22 @@ class Submission:
         try:
             return self.calls.submit(body, token)
         except Unserved as doubt:
-            if unsent and doubt.status == HTTPStatus.TOO_MANY_REQUESTS:
-                self.memory.begin("unsent", token)
-            elif doubt.status == HTTPStatus.INTERNAL_SERVER_ERROR or not self.calls.idempotent:
+            if doubt.status == HTTPStatus.TOO_MANY_REQUESTS:
+                if unsent:
+                    self.memory.begin("unsent", token)
+                raise
+            self.memory.begin("in doubt", token)
+            if doubt.status is not None:
                 # Where a facility failed at it, it may have forgotten the key and not the job.
-                self.memory.begin("doubt", token)
+                self.memory.begin("failed at it", token)
             raise
+
+
+def _of_the_job(error: OrchestrationError) -> OrchestrationError:
+    """What keeps this service from submitting at all is certain, and another site may take the job."""
+    if isinstance(error, ConfigError):
+        return JobFailed(error.what, where=error.where, next_step=error.next_step)
+    return error
 
 
 def foremost(found: Sequence[IriJob]) -> IriJob:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from iri_contract import FOLDER, Contract
-from iri_ground import CLUSTER, SCRATCH, Ground, until
+from iri_contract import Contract
+from iri_ground import CLUSTER, QUICK, SCRATCH, Ground, ended, failure, until
 
+from orchestration.conditions import SiteState
+from orchestration.errors import JobLost
+from orchestration.jobs import Resources
+from orchestration.ledger.service import CancelAnswer, Succeeded
 from orchestration.sandbox.effects import Effects
 from orchestration.sandbox.globus.tokens import Tokens
 from orchestration.sandbox.iri.facility import VERSIONS, Iri
@@ -23,13 +28,6 @@ STATUSES = {"mkdir", "symlink", "compress", "extract", "mv", "cp"}
 QUERIED = {"file", "stat", "ls", "head", "view", "tail", "checksum", "rm", "download"}
 """Operations on files whose arguments are in the address in the first version."""
 PUT = {"chmod", "chown"}
-
-
-@pytest.fixture
-def contract(contracts: dict[int, Contract], version: int) -> Contract:
-    if version not in contracts:
-        pytest.skip(f"the descriptions of the API are not in {FOLDER}")
-    return contracts[version]
 
 
 def operation(api: httpx.Client, version: int, name: str, **args: Any) -> httpx.Response:
@@ -298,3 +296,27 @@ def test_no_operation_is_left_out(ground: Ground, api: httpx.Client, contract: C
     test_storage(ground, api, version)
     succeeded = {name for name, statuses in contract.seen.items() if statuses & {200, 201, 204}}
     assert succeeded == contract.operations.keys()
+
+
+def test_all_that_the_adapter_asks_for_is_what_the_api_has(ground: Ground, contract: Contract, version: int) -> None:
+    """As in every other test of the adapter, where the descriptions are; here each of its questions comes up."""
+    contract.asked.clear()
+    patience = replace(QUICK, unknown=0.0)
+    jobs = ground.jobs(version, patience=patience, options={"filesystems": "eagle"}, storage="scratch", queue="debug")
+    spec = ground.spec(resources=Resources(cores=4, processes_per_node=2, memory=10**9, gpus=1))
+    token = ground.token(jobs)
+    handle = jobs.submit(spec, token)
+    assert isinstance(ended(jobs, spec, handle), Succeeded)
+    assert jobs.find(spec, token) == handle
+    assert jobs.poll_many([(spec, handle)]).keys() == {handle}
+    assert jobs.cancel(handle) is CancelAnswer.ALREADY_FINISHED
+    assert jobs.status.condition().state is SiteState.UP
+    ground.facility.client.faults.add("filesystem/view", status=501)
+    assert isinstance(jobs.poll(spec, handle), Succeeded)
+    assert isinstance(failure(ended(jobs, spec, f"4711@{token}-2")).error, JobLost)
+    assert contract.asked == {
+        *("getResources", "getResource", "getIncidents"),
+        *("getProjects", "getProjectAllocationsByProject", "getUserAllocationsByProjectAllocation"),
+        *("launchJob", "getJob", "getJobs", "cancelJob"),
+        *("view", "download", "mkdir", "ls", "getTask"),
+    }

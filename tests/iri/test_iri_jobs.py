@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,6 @@ from iri_ground import QUICK, Ground, ended, failure, until
 
 from orchestration.errors import (
     Cancelled,
-    ConfigError,
     InvalidInput,
     JobFailed,
     JobLost,
@@ -54,8 +54,8 @@ def test_a_job_runs_once_and_is_proved_by_its_report(ground: Ground, version: in
     queued, ran = done.evidence["queue_seconds"], done.evidence["run_seconds"]
     assert isinstance(queued, float)
     assert isinstance(ran, float)
-    assert 0.2 <= queued < 5.0
-    assert 0.0 < ran < 5.0
+    assert queued >= 0.2
+    assert ran > 0.0
     assert jobs.find(spec, token) == handle
     assert ground.jobs(version).find(spec, token) == handle
     assert (ground.runs, ground.submitted()) == (1, 1)
@@ -145,16 +145,15 @@ def test_why_a_waiting_job_never_began(ground: Ground, state: str, error: type[O
 def test_a_job_that_is_over_without_a_report_has_not_succeeded(ground: Ground) -> None:
     jobs, spec = ground.jobs(2, python="/bin/true"), ground.spec()
     failed = failure(ended(jobs, spec, jobs.submit(spec, ground.token(jobs))))
-    assert isinstance(failed.error, JobLost)
+    assert isinstance(failed.error, OutputMissing)
     assert "left no report" in failed.error.what
-    assert failed.evidence["facility_state"] == "completed"
 
 
 def test_what_the_facility_refuses_is_told_in_its_words(ground: Ground, version: int) -> None:
     jobs = ground.jobs(version, account="them")
     with pytest.raises(JobFailed, match="Invalid account 'them'"):
         jobs.submit(ground.spec(), ground.token(jobs))
-    with pytest.raises(ConfigError, match="no resource 'aurora'; it has cluster, scratch"):
+    with pytest.raises(JobFailed, match="no resource 'aurora'; it has cluster, scratch"):
         ground.jobs(version, resource="aurora").submit(ground.spec(), "token")
     assert ground.submitted() == 0
 
@@ -236,11 +235,11 @@ def test_where_there_is_no_such_list_they_are_asked_about_one_by_one(ground: Gro
 
 
 def test_of_a_job_that_nobody_knows_it_is_said_after_a_while(ground: Ground) -> None:
-    jobs, spec = ground.jobs(2), ground.spec()
+    jobs, spec = ground.jobs(2, patience=replace(QUICK, unknown=3600.0)), ground.spec()
     handle = f"4711@{ground.token(jobs)}"
     assert jobs.poll_many([(spec, handle)]) == {}
     assert isinstance(jobs.poll(spec, handle), Running)
-    time.sleep(QUICK.unknown)
+    jobs._memory.clock = lambda: time.monotonic() + 4000.0
     assert isinstance(jobs.poll_many([(spec, handle)])[handle], Failed)
     assert isinstance(failure(jobs.poll(spec, handle)).error, JobLost)
     with pytest.raises(InvalidInput):
