@@ -20,6 +20,7 @@
     │   │   ├── ChecksumMismatch
     │   │   ├── NoSpace
     │   │   ├── TransferConflict    another task moves the same paths
+    │   │   ├── TransferWithdrawn   called off: the work that needs the data is done elsewhere
     │   │   └── EndpointRefused     wrong kind of path, consent missing, paused by its administrator, ...
     │   ├── JobFailed               exit code, and the program's own error where it left one
     │   │   ├── JobLost             the machine forgot it
@@ -174,6 +175,12 @@ class TransferConflict(TransferFailed):
     """Raised when another task, not ours, moves the same paths."""
 
     next_step_default = "wait for or cancel the other task, then start the flow again"
+
+
+class TransferWithdrawn(TransferFailed):
+    """Raised when a transfer was called off because the site that it went to cannot take the work."""
+
+    next_step_default = "start the flow again: it chooses a site anew"
 
 
 class EndpointRefused(TransferFailed):

@@ -10,7 +10,7 @@ from orchestration.errors import SiteUnavailable
 from orchestration.flows.prospects import Needs, prospects, service_name
 from orchestration.flows.siting import weigh
 from orchestration.flows.work import Work
-from orchestration.ledger.decisions import DecisionRecord
+from orchestration.ledger.decisions import DecisionRecord, JobAt
 from orchestration.ledger.operation import OperationState, canonical
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.scan import Scan
@@ -70,6 +70,7 @@ def choose(
         site=choice.site or "",
         candidates=choice.candidates,
         instead_of=known,
+        unless=_job(work, piece, known),
     )
     for candidate in decided.candidates:
         work.logger.info("%s: %s", piece.step, candidate.sentence)
@@ -78,17 +79,25 @@ def choose(
     return decided
 
 
+def _job(work: Work, piece: Piece, decision: DecisionRecord | None) -> JobAt | None:
+    """Where the ledger has the job of a decision; None if there can be none, as far as the settings tell."""
+    if decision is None or decision.site not in work.settings.compute_sites:
+        return None
+    return JobAt(step=piece.job_at(decision.site), service=service_name(work.settings.site(decision.site)))
+
+
 def _holds(work: Work, piece: Piece, decision: DecisionRecord) -> bool:
     """Whether the work was done where it was given, or may be going on there, or is in the hands of a live run."""
-    if not decision.site or decision.site not in work.settings.compute_sites:
+    job = _job(work, piece, decision)
+    if job is None:
         return False
     if decision.run_id == work.run_id or _lives(work, decision.run_id):
         return True
-    service, step = service_name(work.settings.site(decision.site)), piece.job_at(decision.site)
-    jobs = [
-        each for each in work.ledger.operations.of_scan(piece.scan.id) if (each.step, each.service) == (step, service)
-    ]
-    return any(job.state is OperationState.SUCCEEDED or (job.state.open and job.token is not None) for job in jobs)
+    return any(
+        each.state is OperationState.SUCCEEDED or (each.state.open and each.token is not None)
+        for each in work.ledger.operations.of_scan(piece.scan.id)
+        if (each.step, each.service) == (job.step, job.service)
+    )
 
 
 def _lives(work: Work, run_id: str) -> bool:

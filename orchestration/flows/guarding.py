@@ -6,33 +6,49 @@ job is cancelled, or the job's folder proves it (`Fence`). Without such a proof 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
-from orchestration.conditions import SiteCondition, SiteState
-from orchestration.config import ComputeSite, SitingPolicy
+from orchestration.config import ComputeSite
 from orchestration.errors import (
+    JobLost,
     JobNotStarted,
+    JobPreempted,
+    NodeFailed,
     OrchestrationError,
     ServiceUnavailable,
-    TransferFailed,
+    TransferWithdrawn,
 )
-from orchestration.flows.asking import answers
+from orchestration.flows.looking import Watch
 from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec
 from orchestration.ledger.attempt import CANCELLING
+from orchestration.ledger.decisions import GIVEN
 from orchestration.ledger.operation import Operation, error_document
 from orchestration.ledger.owner import Owner
-from orchestration.ledger.service import BulkService, CancelAnswer, Failed, Request, Running, Service, Status
+from orchestration.ledger.service import (
+    BulkService,
+    CancelAnswer,
+    Document,
+    Failed,
+    Progress,
+    Request,
+    Running,
+    Service,
+    Status,
+    Succeeded,
+)
 from orchestration.transfers import TransferRequest
 
 T = TypeVar("T")
 
+_DONE_AGAIN = (JobLost, NodeFailed, JobPreempted)
+"""Endings after which a job is submitted again, here or elsewhere."""
+
 
 class Gate(Protocol):
-    """The beginning of the jobs of a site, as `orchestration.globus.fence.Fence` sees it. Both may raise
+    """The beginning of the jobs of a site, as `orchestration.globus.fence.Fence` sees it. All may raise
     OrchestrationError for what cannot be told now.
     """
 
@@ -44,49 +60,9 @@ class Gate(Protocol):
         """Return once it is certain that it has not begun, and never will."""
         ...
 
-
-@dataclass(kw_only=True)
-class Watch:
-    """Looks at one site from time to time, and says when work that has not begun had better be elsewhere."""
-
-    site: str
-    policy: SitingPolicy
-    ask: Callable[[], SiteCondition]
-    clock: Callable[[], float] = time.monotonic
-    _looked_at: float = float("-inf")
-    _down: str = ""
-    _silent: dict[str, float] = field(default_factory=dict)
-    """Since when what is asked has not answered: its status, and its interface for jobs."""
-
-    def answered(self) -> None:
-        """Its interface for jobs does what it is there for, whatever is said about its status."""
-        self._silent.clear()
-
-    def unanswered(self) -> None:
-        """It was asked about jobs, in vain."""
-        self._silent.setdefault("jobs", self.clock())
-
-    def trouble(self) -> str:
-        """What is wrong with the site; empty if nothing is."""
-        if self.clock() - self._looked_at >= self.policy.look_seconds:
-            self._look()
-            self._looked_at = self.clock()
-        silence = self.clock() - min(self._silent.values(), default=self.clock())
-        if not self._down and silence > self.policy.silence_seconds:
-            return f"{self.site} did not answer for {silence:.0f} s"
-        return self._down
-
-    def _look(self) -> None:
-        found = answers({self.site: self.ask}, seconds=self.policy.answer_seconds).get(self.site)
-        if isinstance(found, Exception) and not isinstance(found, OrchestrationError):
-            raise found
-        if not isinstance(found, SiteCondition) or found.state is SiteState.UNKNOWN:
-            self._silent.setdefault("status", self.clock())
-            self._down = ""
-            return
-        self._silent.pop("status", None)
-        note = f" ({found.note})" if found.note else ""
-        self._down = f"{self.site} went down{note}" if found.state is SiteState.DOWN else ""
+    def stop(self, token: str) -> None:
+        """Return once it is certain that it does not begin any more, and stops if it has begun."""
+        ...
 
 
 @dataclass(kw_only=True)
@@ -97,6 +73,8 @@ class Guard:
     site: ComputeSite
     watch: Watch
     gate: Gate | None = None
+    subject: str = ""
+    """Of the decision that gave the work to the site; empty if none did."""
     job: str | None = None
     """Key of the operation of the job, once it was come to."""
 
@@ -104,11 +82,27 @@ class Guard:
         request = operation.request
         if isinstance(request, JobSpec):
             self.job = operation.key
+            self._take_up(operation.key)
             kind = BulkGuardedJobs if isinstance(service, BulkService) else GuardedJobs
             return kind(service, guard=self, key=operation.key)
         if isinstance(request, TransferRequest) and request.destination.name == self.site.raw_endpoint and not self.job:
             return GuardedCopy(service, guard=self, key=operation.key)
         return service
+
+    def trouble(self) -> str:
+        """Why nothing more is to be begun at the site; empty if nothing is against it."""
+        return self.watch.trouble() or self._elsewhere()
+
+    def _elsewhere(self) -> str:
+        newest = self.work.ledger.decisions.newest(self.subject) if self.subject else None
+        if newest is None or newest.site == self.site.name:
+            return ""
+        return f"another run has given it to {newest.site or 'nobody'} instead of {self.site.name}"
+
+    def _take_up(self, key: str) -> None:
+        for record in self.work.ledger.operations.among([key]):
+            if record.state.open:
+                self.watch.heed(record.progress)
 
 
 @dataclass(frozen=True)
@@ -134,18 +128,22 @@ class _Guarded:
 
     def _write_down(self, reason: OrchestrationError) -> None:
         """Why it is cancelled, before it is: whoever reads of its end, perhaps after a crash, is told of this."""
+        if not self._written:
+            self._note(CANCELLING, error_document(reason))
+            self._written.append(reason.what)
+
+    def _note(self, event: str, detail: Document) -> None:
         rows = self.guard.work.ledger.operations
         holder = rows.get(self.key).owner  # the claim under which this is called
-        if not self._written and holder is not None:
-            rows.noted(self.key, Owner.parse(holder), CANCELLING, error_document(reason))
-            self._written.append(reason.what)
+        if holder is not None:
+            rows.noted(self.key, Owner.parse(holder), event, detail)
 
 
 class GuardedCopy(_Guarded):
     """The copy of the data to a site: of no use there if the site is down."""
 
     def submit(self, request: Request, token: str) -> str:
-        if trouble := self.guard.watch.trouble():
+        if trouble := self.guard.trouble():
             raise _given_up(trouble)
         return self.inner.submit(request, token)
 
@@ -168,7 +166,7 @@ class GuardedJobs(_Guarded):
     """Handles of jobs whose folder shows that they have begun."""
 
     def reserve(self, key: str) -> str:
-        if trouble := self.guard.watch.trouble():
+        if trouble := self.guard.trouble():
             raise _not_begun(trouble)  # nothing was ever submitted under a token that there is not
         return self._asked(lambda: self.inner.reserve(key))
 
@@ -183,7 +181,9 @@ class GuardedJobs(_Guarded):
 
     def submit(self, request: Request, token: str) -> str:
         """It is asked to submit only what is known not to have been."""
-        if trouble := self.guard.watch.trouble():
+        if self.guard.subject:
+            self._note(GIVEN, {"subject": self.guard.subject})  # before the decision is looked at: see `Decisions`
+        if trouble := self.guard.trouble():
             raise _not_begun(trouble)
         return self._asked(lambda: self.inner.submit(request, token))
 
@@ -195,11 +195,30 @@ class GuardedJobs(_Guarded):
                 return Failed(error=_not_begun(trouble))
             raise
         if not isinstance(status, Running):
-            return status
+            return self._certain(status)
         trouble = self._trouble(handle)
         if not trouble:
             return status  # a watcher, if it is left to one, looks at the site as well
         return self._withdrawn(request, handle, status, trouble)
+
+    def _certain(self, status: Succeeded | Failed) -> Status:
+        """A job that left no report must not turn up any more when it is done again, and perhaps elsewhere."""
+        reported = status.evidence.get("reason")
+        if isinstance(status, Succeeded) or not isinstance(status.error, _DONE_AGAIN) or reported or self._stopped():
+            return status
+        note = f"{status.error.what}; it is not certain that it does not turn up again"
+        return Running(progress=Progress(note=note), needs_care=True)
+
+    def _stopped(self) -> bool:
+        token = self._token()
+        if self.guard.gate is None or token is None:
+            return True
+        try:
+            self.guard.gate.stop(token)
+        except OrchestrationError as error:
+            self.guard.work.logger.warning("it is not certain that a job does not turn up again: %s", error.what)
+            return False
+        return True
 
     def _withdrawn(self, request: Request, handle: str, status: Running, trouble: str) -> Status:
         """How it stands once it was tried to take it back. A job that may have begun is not cancelled."""
@@ -269,5 +288,5 @@ def _not_begun(trouble: str) -> JobNotStarted:
     return JobNotStarted(f"{trouble} before the job had begun; it will not begin there any more")
 
 
-def _given_up(trouble: str) -> TransferFailed:
-    return TransferFailed(f"{trouble} before the data was there", next_step="start the flow again: it chooses anew")
+def _given_up(trouble: str) -> TransferWithdrawn:
+    return TransferWithdrawn(f"{trouble} before the data was there")

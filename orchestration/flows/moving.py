@@ -24,7 +24,8 @@ from orchestration.errors import (
     TransferFailed,
 )
 from orchestration.flows.choosing import Piece, choose
-from orchestration.flows.guarding import Gate, Guard, Watch
+from orchestration.flows.guarding import Gate, Guard
+from orchestration.flows.looking import Watch
 from orchestration.flows.prospects import condition
 from orchestration.flows.work import Work
 from orchestration.ledger.operation import OperationState
@@ -50,7 +51,7 @@ def wherever(work: Work, piece: Piece, *, candidates: Sequence[str], do: Callabl
     left: dict[str, str] = {}
     for _ in range(MOVES):
         site = work.settings.site(choose(work, piece, candidates=candidates, pin=pin, left=left).site)
-        guard = _guard(work, site)
+        guard = _guard(work, site, piece.subject)
         try:
             with guarded(work, guard if not pin else None):
                 return do(site.name)
@@ -87,9 +88,10 @@ def movable(work: Work, guard: Guard, error: OperationFailed) -> bool:
     return record.state is OperationState.FAILED and record.handle is None  # the site refused the job
 
 
-def _guard(work: Work, site: ComputeSite) -> Guard:
-    watch = Watch(site=site.name, policy=work.settings.siting, ask=partial(condition, work, site))
-    return Guard(work=work, site=site, watch=watch, gate=_gate(work, site))
+def _guard(work: Work, site: ComputeSite, subject: str) -> Guard:
+    ask = partial(condition, work, site)
+    watch = Watch(site=site.name, policy=work.settings.siting, ask=ask, clock=work.ledger.now)
+    return Guard(work=work, site=site, watch=watch, gate=_gate(work, site), subject=subject)
 
 
 def _gate(work: Work, site: ComputeSite) -> Gate | None:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from orchestration.errors import LedgerError, ServiceUnavailable
-from orchestration.flows.guarding import Watch
+from orchestration.flows.looking import Watch
 from orchestration.flows.polling import PACE, Subject, poll
 from orchestration.flows.services import Services
 from orchestration.flows.standing import close_cancelled, look_at_runs
@@ -225,12 +225,14 @@ class Watcher:
             waiting = {record.key for record in records} - self._begun
             if waiting and (trouble := site.trouble()):
                 logger.warning("%s: %d runs look for themselves", trouble, len(waiting - self._ended))
+                self.ledger.operations.observed(dict.fromkeys(waiting, site.finding(trouble)))
                 self._ended.update(waiting)
 
     def _site(self, name: str) -> Watch:
         if name not in self._sites:
             ask = partial(self.services.condition, name)
-            self._sites[name] = Watch(site=name.partition("@")[2] or name, policy=self.services.siting, ask=ask)
+            known = name.partition("@")[2] or name
+            self._sites[name] = Watch(site=known, policy=self.services.siting, ask=ask, clock=self.ledger.now)
         return self._sites[name]
 
     def _write_progress(self) -> None:

@@ -20,7 +20,7 @@ from prefect.states import Completed
 
 from orchestration import config
 from orchestration.config import Beamline, Settings
-from orchestration.errors import Cancelled, OrchestrationError
+from orchestration.errors import Cancelled, JobNotStarted, OrchestrationError, TransferWithdrawn
 from orchestration.flows.cancelling import cancel_run, cancelling
 from orchestration.flows.links import controlled
 from orchestration.flows.services import Services
@@ -76,11 +76,20 @@ class Work:
                     raise
                 self.suspension.suspend(waiting.until)
                 continue
+            except (JobNotStarted, TransferWithdrawn) as error:
+                if not self._taken_back_by_another(operation.key):
+                    raise
+                self.logger.info("%s: %s; another run took it back, and this one does it again", operation.step, error)
+                continue
             if branch is not None:
                 branch.working()
             how = "was already done" if outcome.already_done else f"done in {outcome.record.seconds or 0:.1f} s"
             self.logger.info("%s: %s", operation.step, how)
             return outcome
+
+    def _taken_back_by_another(self, key: str) -> bool:
+        """A run that may go elsewhere has given up what this one, which may not, wants as well."""
+        return self.guard is None and self.ledger.operations.get(key).run_id != self.run_id
 
     def side_by_side(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """All results, in order, of calls that each perform something; the first exception is raised.

@@ -33,12 +33,11 @@ class Fence:
         """
         return self._stands(posixpath.join(self._folder(token), STARTED))
 
-    def shut(self, token: str) -> None:
-        """Return once it is certain that the job of this token has not begun, and never will.
+    def stop(self, token: str) -> None:
+        """Return once the marker stands that keeps the job of this token from beginning, and stops one that runs.
 
         Raises:
-            OrchestrationError: if it is not; the marker may be there, and stops a job that had begun. It may be asked
-                again.
+            OrchestrationError: if it is not certain that it does; it may be asked again.
         """
         folder = self._folder(token)
         marker = posixpath.join(folder, CANCEL_MARKER)
@@ -46,6 +45,15 @@ class Fence:
             self._make(path)
         if not self._stands(marker):
             raise OperationFailed(f"no cancel marker could be made at {marker}", where=self.endpoint.name)
+
+    def shut(self, token: str) -> None:
+        """Return once it is certain that the job of this token has not begun, and never will.
+
+        Raises:
+            OrchestrationError: if it is not; the marker may be there, and stops a job that had begun. It may be asked
+                again.
+        """
+        self.stop(token)
         if self.begun(token):
             raise OperationFailed("the job was beginning at that moment, and ends by itself", where=self.endpoint.name)
 

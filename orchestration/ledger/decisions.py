@@ -10,8 +10,12 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, select
 
 from orchestration.ledger.database import Database
+from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.service import Document, Json
-from orchestration.ledger.tables import decisions
+from orchestration.ledger.tables import decisions, events, operations
+
+GIVEN = "given"
+"""The event of an operation that is about to be submitted because of a decision; its detail names the `subject`."""
 
 
 class Verdict(enum.StrEnum):
@@ -82,8 +86,21 @@ class DecisionRecord:
         return next((each for each in self.candidates if each.site == site), None)
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobAt:
+    """The job of some work at one site, as the ledger files it."""
+
+    step: str
+    service: str
+
+
 class Decisions:
-    """Decisions are added and never changed: the newest of a subject holds."""
+    """Decisions are added and never changed: the newest of a subject holds.
+
+    Who is about to submit a job because of one writes that into the history of the job (`GIVEN`) first, and looks then
+    whether the decision still holds. Who replaces one looks for that in the transaction that writes the new one. So
+    whatever the order in which the two come, one of them sees the other.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -98,16 +115,20 @@ class Decisions:
         site: str,
         candidates: Sequence[Candidate],
         instead_of: DecisionRecord | None,
+        unless: JobAt | None = None,
     ) -> DecisionRecord:
         """Write a decision down, in the place of the one that its maker knew as the newest.
 
         If another run has decided meanwhile, nothing is written, and what that run decided is returned: it holds for
-        both, so that the same work is never given to two sites.
+        both, so that the same work is never given to two sites. Nor is anything written if the job of the decision that
+        would be replaced, `unless`, has been given to its site meanwhile.
         """
         listed: list[Json] = [candidate.document() for candidate in candidates]
         with self._database.write("decisions") as connection:
             newest = _newest(connection, subject)
             if newest is not None and (instead_of is None or newest.id != instead_of.id):
+                return newest
+            if newest is not None and unless is not None and _in_hand(connection, newest, unless):
                 return newest
             row = connection.execute(
                 decisions.insert()
@@ -139,3 +160,25 @@ def _newest(connection: Connection, subject: str) -> DecisionRecord | None:
     query = select(decisions).where(decisions.c.subject == subject).order_by(decisions.c.id.desc()).limit(1)
     row = connection.execute(query).mappings().one_or_none()
     return None if row is None else DecisionRecord.from_row(row)
+
+
+def _in_hand(connection: Connection, decision: DecisionRecord, job: JobAt) -> bool:
+    """Whether the job is or may be going on, or was done, because of a decision on the same work."""
+    rows = connection.execute(
+        select(operations).where(
+            operations.c.scan_id == decision.scan_id, operations.c.step == job.step, operations.c.service == job.service
+        )
+    ).mappings()
+    records = [OperationRecord.from_row(row) for row in rows]
+    return any(
+        _given(connection, each, decision.subject)
+        for each in records
+        if each.state is OperationState.SUCCEEDED or (each.state.open and each.token is not None)
+    )
+
+
+def _given(connection: Connection, record: OperationRecord, subject: str) -> bool:
+    query = select(events.c.detail).where(
+        events.c.operation_key == record.key, events.c.attempt == record.attempt, events.c.event == GIVEN
+    )
+    return any((detail or {}).get("subject") == subject for detail in connection.execute(query).scalars())

@@ -1,10 +1,11 @@
-"""A site goes down, at any moment: the scan is done once, elsewhere, and the ledger says why."""
+"""A site goes down, at any moment: the scan is done once, elsewhere, and the ledger says why.
+
+How soon, by the settings as they are shipped, is in `test_siting_moments`.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,16 +16,6 @@ from orchestration.sandbox.superfacility.scheduler import EndState
 
 NERSC = "/nersc/api/v1.2/"
 """Of the Superfacility API: its status, and everything else."""
-
-DETECTION_SECONDS = 120.0
-
-
-@contextmanager
-def in_time() -> Iterator[None]:
-    """From here on the work has to be done elsewhere in time."""
-    began = time.monotonic()
-    yield
-    assert time.monotonic() - began < DETECTION_SECONDS
 
 
 def done_once_at(place: Place, scan: str, *sites: str) -> None:
@@ -65,8 +56,7 @@ def test_a_scan_goes_to_the_preferred_site_and_asked_for_again_is_not_done_again
 def test_down_before_the_choice(place: Place) -> None:
     scan = place.scan()
     place.world.facility.superfacility.begin_maintenance(text="cooling")
-    with in_time():
-        assert place.run(scan).completed
+    assert place.run(scan).completed
     done_once_at(place, scan, "local")
     assert place.said(scan, "nersc").startswith("nersc: passed over: down")
 
@@ -74,12 +64,12 @@ def test_down_before_the_choice(place: Place) -> None:
 @pytest.mark.slow
 def test_down_between_the_choice_and_the_copy(place: Place) -> None:
     scan = place.scan()
-    place.world.facility.faults.add("GET .*/submission_id", FaultKind.LATENCY, delay=2.0)
+    place.world.facility.faults.add("GET .*/submission_id", times=0)
     run = place.start(scan)
     wait_for(lambda: place.chosen(scan))
     place.world.facility.superfacility.begin_maintenance()
-    with in_time():
-        assert run.wait().completed
+    place.world.facility.faults.clear()
+    assert run.wait().completed
     done_once_at(place, scan, "nersc", "local")
     assert place.said(scan, "nersc").startswith("nersc: left: nersc went down")
 
@@ -91,8 +81,7 @@ def test_down_during_the_copy(place: Place) -> None:
     run = place.start(scan)
     wait_for(lambda: place.stage(scan, "copy raw from data832_raw to nersc832_alsdev_pscratch_raw") == "running")
     place.world.facility.superfacility.begin_maintenance()
-    with in_time():
-        assert run.wait().completed
+    assert run.wait().completed
     done_once_at(place, scan, "nersc", "local")
     assert "before the data was there" in place.said(scan, "nersc")
 
@@ -104,8 +93,7 @@ def test_down_when_the_job_is_submitted(place: Place) -> None:
     run = place.start(scan)
     wait_for(lambda: "in doubt" in place.events(scan, "reconstruct at nersc"))
     place.world.facility.superfacility.begin_maintenance()
-    with in_time():
-        assert run.wait().completed
+    assert run.wait().completed
     done_once_at(place, scan, "nersc", "local")
     released(place)
     assert place.began(scan) == 1
@@ -120,8 +108,7 @@ def test_silent_when_the_submission_is_in_doubt(place: Place) -> None:
     run = place.start(scan)
     wait_for(lambda: "in doubt" in place.events(scan, "reconstruct at nersc"))
     place.world.facility.faults.add(NERSC, FaultKind.DROP, times=0)
-    with in_time():
-        assert run.wait().completed
+    assert run.wait().completed
     done_once_at(place, scan, "nersc", "local")
     assert "did not answer" in place.said(scan, "nersc")
     jobs = len(place.world.facility.superfacility.jobs())
@@ -136,8 +123,7 @@ def test_down_while_the_job_is_queued_and_its_cancellation_is_confirmed(place: P
     run = place.start(scan)
     wait_for(lambda: "submitted" in place.events(scan, "reconstruct at nersc"))
     place.world.facility.superfacility.set_status("unavailable", notes=["network"])
-    with in_time():
-        assert run.wait().completed
+    assert run.wait().completed
     place.world.facility.superfacility.set_status("active", notes=[])
     done_once_at(place, scan, "nersc", "local")
     assert place.said(scan, "nersc") == (
@@ -154,8 +140,7 @@ def test_silent_while_the_job_is_queued(place: Place) -> None:
     run = place.start(scan)
     wait_for(lambda: "submitted" in place.events(scan, "reconstruct at nersc"))
     place.world.facility.faults.add(NERSC, FaultKind.DROP, times=0)
-    with in_time():
-        assert run.wait().completed
+    assert run.wait().completed
     done_once_at(place, scan, "nersc", "local")
     released(place)
     assert place.began(scan) == 1
@@ -201,8 +186,7 @@ def test_two_runs_of_one_reconstruction_go_to_one_site_even_if_it_goes_down(plac
     runs = [place.start(scan), place.start(scan)]
     wait_for(lambda: "submitted" in place.events(scan, "reconstruct at nersc"))
     place.world.facility.superfacility.set_status("unavailable")
-    with in_time():
-        assert all(run.wait().completed for run in runs)
+    assert all(run.wait().completed for run in runs)
     place.world.facility.superfacility.set_status("active", notes=[])
     done_once_at(place, scan, "nersc", "local")
     released(place)
@@ -232,8 +216,7 @@ def test_an_endpoint_of_globus_compute_goes_offline_while_the_job_is_queued(plac
     run = place.start(scan)
     wait_for(lambda: "submitted" in place.events(scan, "reconstruct at alcf"))
     place.endpoints(*offline, online=False)
-    with in_time():
-        assert run.wait().completed
+    assert run.wait().completed
     done_once_at(place, scan, "alcf", "nersc")
     assert "alcf went down (its Globus Compute endpoint is offline)" in place.said(scan, "alcf")
     place.endpoints("compute", "non_compute", online=True, held=False)
@@ -255,11 +238,10 @@ def test_a_facility_with_the_iri_api_goes_down_while_the_job_is_queued(place: Pl
         place.world.facility.faults.add(" /iri/", FaultKind.DROP, times=0)
     else:
         iri.switch("down")
-    with in_time():
-        assert run.wait().completed
+    assert run.wait().completed
     done_once_at(place, scan, "iri", "local")
     place.calm()
-    wait_for(lambda: all(job["state"] not in {"PENDING", "RUNNING"} for job in iri.jobs()))
+    wait_for(lambda: all(job["state"] in {"completed", "failed", "canceled"} for job in iri.jobs()))
     assert place.began(scan) == 1
 
 

@@ -29,7 +29,8 @@ from orchestration.errors import (
     SourceMissing,
     TransferFailed,
 )
-from orchestration.flows.guarding import Guard, Watch
+from orchestration.flows.guarding import Guard
+from orchestration.flows.looking import Watch
 from orchestration.flows.moving import movable
 from orchestration.flows.services import Services
 from orchestration.flows.suspending import Suspension
