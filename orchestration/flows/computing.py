@@ -8,7 +8,7 @@ from orchestration.config import Attempts, ComputeSite, LocalSite
 from orchestration.errors import JobFailed, JobLost, JobPreempted, NodeFailed
 from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec
-from orchestration.ledger.operation import Operation
+from orchestration.ledger.operation import Operation, OperationState
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.service import PollSchedule
 
@@ -56,8 +56,8 @@ def _used(work: Work, key: str, error: JobFailed) -> int:
     run = work.ledger.runs.get(work.run_id)
     since = 0.0 if run is None else run.started_at
     name = _kind(error).__name__
-    ends = [event.detail for event in work.ledger.operations.history(key) if event.at >= since]
-    return sum(1 for detail in ends if detail is not None and detail.get("type") == name)
+    ends = [each for each in work.ledger.operations.history(key) if each.event == OperationState.FAILED]
+    return sum(1 for end in ends if end.at >= since and (end.detail or {}).get("type") == name)
 
 
 def _kind(error: JobFailed) -> type[JobFailed]:

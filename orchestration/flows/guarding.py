@@ -15,6 +15,7 @@ from orchestration.errors import (
     JobLost,
     JobNotStarted,
     JobPreempted,
+    LeaseLost,
     NodeFailed,
     OrchestrationError,
     ServiceUnavailable,
@@ -135,8 +136,9 @@ class _Guarded:
     def _note(self, event: str, detail: Document) -> None:
         rows = self.guard.work.ledger.operations
         holder = rows.get(self.key).owner  # the claim under which this is called
-        if holder is not None:
-            rows.noted(self.key, Owner.parse(holder), event, detail)
+        if holder is None:
+            raise LeaseLost("nobody holds this operation any more", where=self.key)
+        rows.noted(self.key, Owner.parse(holder), event, detail)
 
 
 class GuardedCopy(_Guarded):
@@ -203,16 +205,18 @@ class GuardedJobs(_Guarded):
 
     def _certain(self, status: Succeeded | Failed) -> Status:
         """A job that left no report must not turn up any more when it is done again, and perhaps elsewhere."""
-        reported = status.evidence.get("reason")
-        if isinstance(status, Succeeded) or not isinstance(status.error, _DONE_AGAIN) or reported or self._stopped():
+        if isinstance(status, Succeeded) or not isinstance(status.error, _DONE_AGAIN):
+            return status
+        if status.evidence.get("reason") or self._stopped(status.error):
             return status
         note = f"{status.error.what}; it is not certain that it does not turn up again"
         return Running(progress=Progress(note=note), needs_care=True)
 
-    def _stopped(self) -> bool:
+    def _stopped(self, reason: OrchestrationError) -> bool:
         token = self._token()
         if self.guard.gate is None or token is None:
             return True
+        self._write_down(reason)
         try:
             self.guard.gate.stop(token)
         except OrchestrationError as error:

@@ -26,7 +26,6 @@ class JobFolder:
     def report(self) -> bytes | None:
         return self.files.read(posixpath.join(self.path, REPORT))
 
-    @property
     def begun(self) -> bool:
         """Whether its runner has begun, or is over."""
         return STARTED in self.files.names(self.path)
@@ -39,6 +38,5 @@ class JobFolder:
         """`shut`, and leave word that it was not a person's wish."""
         self.files.make_directory(posixpath.join(self.path, CANCEL_MARKER, _GIVEN_UP))
 
-    @property
     def given_up(self) -> bool:
         return _GIVEN_UP in self.files.names(posixpath.join(self.path, CANCEL_MARKER))

@@ -195,7 +195,7 @@ class IriJobs:
             found = remains.reported(folder.report())
             if found is None:
                 return self._unreported(job, remains, folder)
-            if remains.thought_lost(found) and folder.given_up:
+            if remains.thought_lost(found) and folder.given_up():
                 found = remains.given_up()
             return self._settled(job, found)
         except StillReading:
@@ -221,7 +221,7 @@ class IriJobs:
         One that had begun sees the marker, and reports. If no report comes, its runner had been killed.
         """
         folder.give_up()
-        return not folder.begun or self._memory.waited("stopped", str(job)) > self.patience.report
+        return not folder.begun() or self._memory.waited("stopped", str(job)) > self.patience.report
 
     def _another(self, job: _Handle) -> bool:
         try:

@@ -143,6 +143,6 @@ def wait_for(true: Callable[[], object], *, seconds: float = 60.0) -> None:
 SITING: Mapping[str, float] = {
     "look_seconds": 0.3,
     "silence_seconds": 2.0,
-    "answer_seconds": 3.0,
+    "answer_seconds": 60.0,
     "preference_seconds": 100_000.0,
 }
