@@ -11,8 +11,8 @@ from orchestration.iri import errors
 from orchestration.iri.client import IriClient, objects
 from orchestration.iri.errors import Refused
 from orchestration.iri.records import IriJob
-from orchestration.iri.request import asked_at
 from orchestration.ledger.service import Document
+from orchestration.remote import dated_at
 
 PAGE = 1000
 MOST_PAGES = 20
@@ -117,6 +117,6 @@ class Calls:
 
 def _may_be(job: IriJob, name: str) -> bool:
     """Whether a job may be that of a token, for all that is told of it: it is alive, and not older than the token."""
-    asked = asked_at(name)
+    asked = dated_at(name)
     older = job.time is not None and asked is not None and job.time < asked - CLOCKS_SECONDS
     return not job.name and not job.state.over and not older
