@@ -191,7 +191,7 @@ class Flight:
         try:
             perform(self.ledger, operation, service, run_id=run, may_leave=lambda since, waited: True)
         except Waiting as waiting:
-            self.ledger.runs.wait(run, waiting.until)
+            self.ledger.runs.wait(run, waiting.awaited)
         self.handles[run] = str(self.ledger.operations.get(operation.key).handle)
 
     def end(self, run: str) -> End:

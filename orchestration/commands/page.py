@@ -24,6 +24,7 @@ STYLES = {
     "submitted": "cyan",
     "planned": "cyan",
     "failed": "bold red",
+    "cancelling": "yellow",
     "cancelled": "yellow",
     "interrupted": "yellow",
     "expired": "dim",

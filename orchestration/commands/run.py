@@ -6,7 +6,9 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
 
 import click
 import yaml
@@ -15,18 +17,19 @@ from orchestration.commands import page
 from orchestration.commands.following import watch
 from orchestration.commands.scans import open_ledger, pictures, write_scan
 from orchestration.config import Settings
-from orchestration.errors import OrchestrationError
-from orchestration.flows.cancelling import cancel_scan
+from orchestration.errors import Cancelled, OrchestrationError
+from orchestration.flows.cancelling import Answered
 from orchestration.flows.main import use_environment
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.services import Services
 from orchestration.flows.starting import bring_in, checked_parameters, demand_server, start
+from orchestration.flows.stopping import cancel_scan
 from orchestration.ledger import Ledger
 from orchestration.ledger.overview import Overview, overview
 from orchestration.ledger.owner import Owner
+from orchestration.ledger.runs import RunState
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Json
 
-_OPEN_END = {CancelAnswer.REFUSED, CancelAnswer.UNKNOWN}
 _ANSWERS = {
     CancelAnswer.CANCELLED: "cancelled",
     CancelAnswer.ALREADY_FINISHED: "had already finished",
@@ -95,28 +98,40 @@ def cancel(scan: str, give_up: str | None, *, as_json: bool) -> None:
     Ends with 1 if anything may still be going on.
     """
     use_environment()
-    with open_ledger() as (settings, ledger):
+    with open_ledger() as (settings, ledger), closing(Services(settings)) as services:
         found = ledger.scans.find(scan)
-        answers = cancel_scan(ledger, Services(settings), found.id)
+        answers = cancel_scan(ledger, services, found)
         given_up = _give_up(ledger, found.id, give_up) if give_up else []
     if as_json:
-        told: Document = {step: answer.value for step, answer in answers.items()}
+        told: list[Json] = [each.document() for each in answers]
         click.echo(json.dumps({"scan": found.id, "answers": told, "given_up": given_up}))
     elif not answers:
         click.echo(f"Nothing is going on with {found.path}.")
     else:
-        for step, answer in answers.items():
-            click.echo(f"{step}: {'given up' if step in given_up else _ANSWERS[answer]}")
-    if any(answer in _OPEN_END for step, answer in answers.items() if step not in given_up):
+        for line in _lines(answers, given_up):
+            click.echo(line)
+    if not all(each.certain or each.key in given_up for each in answers):
         sys.exit(1)
 
 
+def _lines(answers: Sequence[Answered], given_up: Collection[str]) -> Iterator[str]:
+    """Of several with the same name, each with the beginning of its key as well."""
+    names = Counter(each.what for each in answers)
+    for each in answers:
+        name = each.what if names[each.what] == 1 else f"{each.what} [{each.key[:8]}]"
+        why = f": {each.why}" if each.why else ""
+        yield f"{name}: {'given up' if each.key in given_up else _ANSWERS[each.answer] + why}"
+
+
 def _give_up(ledger: Ledger, scan_id: str, why: str) -> list[str]:
-    """The steps that were still open, and are now written down as failed on a person's word."""
+    """The keys of what was still open, and is now written down as failed on a person's word; and of its runs."""
     lost = [operation for operation in ledger.operations.of_scan(scan_id) if operation.state.open]
     for operation in lost:
         ledger.operations.abandon(operation.key, Owner.here(), why)
-    return [operation.step for operation in lost]
+    runs = [run for run in ledger.runs.of_scan(scan_id) if run.state is RunState.CANCELLING and run.dead(ledger.now())]
+    for run in runs:
+        ledger.runs.cancelled(run.id, Cancelled(f"given up by a person: {why}", where=f"run {run.id}"))
+    return [each.key for each in lost] + [run.id for run in runs]
 
 
 @click.command(short_help="Start runs again whose process died.")
@@ -143,6 +158,10 @@ def reconcile(*, as_json: bool) -> None:
     for each in orphans if isinstance(orphans, list) else ():
         if isinstance(each, dict):
             click.echo(f"{each['step']}, which no run waits for: {each['fate']}")
+    swept = report["swept_jobs"]
+    for each in swept if isinstance(swept, list) else ():
+        if isinstance(each, dict):
+            click.echo(f"{each['step']}: job {each['job']} lived on without it: {each['answer']}")
 
 
 def finish(

@@ -1,10 +1,19 @@
-"""A run that a person cancels takes all with it that it started elsewhere."""
+"""What is cancelled takes all with it that it started elsewhere.
+
+A run that somebody cancels is marked in the ledger first. From then on it begins nothing more, whichever process of it
+lives; and whoever comes by (its own process, `beamline cancel`, the watcher, `reconcile`) cancels what it has going on,
+until each service has confirmed that. Only then the run is closed as cancelled.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 from uuid import UUID
 
 from prefect import Flow
@@ -17,20 +26,55 @@ from orchestration.errors import OrchestrationError
 from orchestration.flows.server import insist, prefect_server
 from orchestration.flows.services import Services
 from orchestration.ledger import Ledger
-from orchestration.ledger.cancel import cancel
+from orchestration.ledger.cancel import Cancellation, cancel
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.operations import held
 from orchestration.ledger.runs import RunRecord, RunState
-from orchestration.ledger.service import CancelAnswer
+from orchestration.ledger.service import CancelAnswer, Document
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 5.0
 """How long Prefect may be busy while a signal waits to be understood."""
 
+AT_ONCE = 8
+"""So many operations are cancelled at the same time."""
 
-def cancelling(run_id: str) -> bool:
-    """Whether a person asked Prefect to cancel this run; False if its server cannot tell."""
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """What came of the wish to cancel one operation, or one run."""
+
+    key: str
+    """Of the operation; the id of the run."""
+    what: str
+    """The step of the operation; ``run of <flow>``."""
+    answer: CancelAnswer
+    why: str = ""
+
+    @property
+    def certain(self) -> bool:
+        """It does not go on."""
+        return self.answer in {CancelAnswer.CANCELLED, CancelAnswer.ALREADY_FINISHED}
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.what}: {self.answer.value}" + (f" ({self.why})" if self.why else "")
+
+    def document(self) -> Document:
+        return {"step": self.what, "key": self.key, "answer": self.answer.value, "why": self.why}
+
+
+# ----- as Prefect tells and is told ---------------------------------------------------------------------------------
+
+
+def cancelling(ledger: Ledger, run_id: str) -> bool:
+    """Whether a person cancelled this run; False if Prefect's server cannot tell."""
+    record = ledger.runs.get(run_id)
+    if record is not None and record.state is RunState.CANCELLING:
+        return True
 
     def ask() -> State | None:
         with prefect_server() as client:
@@ -63,73 +107,44 @@ def say_cancelled(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
         logger.warning("Prefect was not told that run %s was cancelled: %s", flow_run.id, doubt)
 
 
-def cancel_run(ledger: Ledger, services: Services, run_id: str) -> Mapping[str, CancelAnswer]:
-    """Cancel what this run has going on; the answer for each step."""
-    answers = {}
-    for operation in _going_on(ledger, run_id):
-        answers[operation.step] = cancel_operation(ledger, services, operation)
-        logger.info("%s: %s", operation.step, answers[operation.step])
-    return answers
+# ----- operations ---------------------------------------------------------------------------------------------------
 
 
-def cancel_scan(ledger: Ledger, services: Services, scan_id: str) -> Mapping[str, CancelAnswer]:
-    """Cancel all that is going on with a scan, runs of Prefect first; the answer for each step.
+def cancel_operations(ledger: Ledger, services: Services, operations: Sequence[OperationRecord]) -> list[Answered]:
+    """Cancel all of these at the same time; what keeps one of them from being cancelled keeps no other.
 
-    Then the runs themselves that had no step to be cancelled in, or no process any more: or they would go on, and be
-    started again.
+    All are asked for before any is waited for: a process that is killed meanwhile has passed the wish on.
     """
-    still = [operation for operation in ledger.operations.of_scan(scan_id) if operation.state.open]
-    still.sort(key=lambda operation: operation.service != "prefect.run")
-    answers = {operation.step: cancel_operation(ledger, services, operation) for operation in still}
-    told = {operation.run_id for operation in still} | {operation.handle for operation in still}
-    for run in ledger.runs.of_scan(scan_id):
-        if run.dead(ledger.now()):
-            answers[f"run of {run.flow}"] = _bury(ledger, run)
-        elif run.state is RunState.RUNNING and run.id not in told:
-            answers[f"run of {run.flow}"] = _stop(services, run)
-    return answers
+    for operation in operations:
+        ledger.operations.request_cancel(operation.key)
+    return all_at_once([partial(_cancel_operation, ledger, services, operation) for operation in operations])
 
 
-def _bury(ledger: Ledger, run: RunRecord) -> CancelAnswer:
-    """A run without a process has nothing to stop; it is written down as cancelled, here and in Prefect."""
-    ledger.runs.finish(run.id, RunState.CANCELLED, errors.Cancelled("cancelled by a person", where=run.id))
-
-    def tell() -> None:
-        with prefect_server() as client:
-            try:
-                known = client.read_flow_run(UUID(run.id))
-            except ObjectNotFound:
-                return
-            if known.state is None or not known.state.is_final():
-                message = "Cancelled by a person; its process was gone"
-                client.set_flow_run_state(known.id, Cancelled(message=message), force=True)
-
+def _cancel_operation(ledger: Ledger, services: Services, operation: OperationRecord) -> Answered:
+    said = Cancellation(answer=CancelAnswer.UNKNOWN)
     try:
-        insist(tell, seconds=PATIENCE_SECONDS)
-    except OrchestrationError as doubt:
-        logger.warning("Prefect was not told that run %s was cancelled: %s", run.id, doubt)
-    return CancelAnswer.CANCELLED
+        said = cancel(
+            ledger,
+            operation.key,
+            services.named(operation.service),
+            services.request_of(operation),
+            settle_seconds=services.settle_seconds(operation.service),
+        )
+    except OrchestrationError as error:
+        said = replace(said, why=error.what)
+    except Exception as error:
+        logger.exception("%s: an error nobody planned for", operation.step)
+        said = replace(said, why=f"{type(error).__name__}: {error}")
+    answered = Answered(key=operation.key, what=operation.step, answer=said.answer, why=said.why)
+    logger.info("%s", answered.sentence)
+    return answered
 
 
-def _stop(services: Services, run: RunRecord) -> CancelAnswer:
-    """A run that is between two steps."""
-    try:
-        return services.prefect_run.cancel(run.id)
-    except OrchestrationError as doubt:
-        logger.warning("run %s of %s was not cancelled: %s", run.id, run.flow, doubt)
-        return CancelAnswer.UNKNOWN
-
-
-def cancel_operation(ledger: Ledger, services: Services, operation: OperationRecord) -> CancelAnswer:
-    """What the service answered; it is asked, too, how it ended."""
-    return cancel(ledger, operation.key, services.named(operation.service), services.request_of(operation))
-
-
-def _going_on(ledger: Ledger, run_id: str) -> Sequence[OperationRecord]:
+def going_on(ledger: Ledger, run_id: str) -> list[OperationRecord]:
     """What the run has begun or waits for, and no other run that lives or is waited for wants as well."""
     record = ledger.runs.get(run_id)
-    waited_for = set() if record is None else set(record.waiting_for or ())
-    others = {key for run in ledger.runs.waiting() if run.id != run_id for key in run.waiting_for or ()}
+    waited_for = {} if record is None else record.awaits
+    others = {key for run in ledger.runs.waiting() if run.id != run_id for key in run.awaits}
     own = {operation.key: operation for operation in ledger.operations.of_run(run_id)}
     own |= {operation.key: operation for operation in ledger.operations.among(waited_for)}
     return [
@@ -139,3 +154,67 @@ def _going_on(ledger: Ledger, run_id: str) -> Sequence[OperationRecord]:
         and operation.key not in others
         and (operation.run_id == run_id or not held(operation, ledger.now()))
     ]
+
+
+# ----- runs ---------------------------------------------------------------------------------------------------------
+
+
+def end_run(ledger: Ledger, services: Services, run_id: str) -> list[Answered]:
+    """Cancel all that a run has going on, and close it in the ledger if that was confirmed."""
+    ledger.runs.request_cancel(run_id)
+    answers = cancel_operations(ledger, services, going_on(ledger, run_id))
+    ended_cancelled(ledger, run_id, _by_a_person(run_id), answers)
+    return answers
+
+
+def ended_cancelled(ledger: Ledger, run_id: str, error: errors.Cancelled, answers: Sequence[Answered] = ()) -> bool:
+    """Close a run that ended with `error`. While something of it may go on, it is being cancelled, and no more."""
+    ledger.runs.request_cancel(run_id)
+    said = {each.key: each.sentence for each in answers}
+    still = [said.get(each.key, f"{each.step} goes on") for each in going_on(ledger, run_id)]
+    if not still:
+        return ledger.runs.cancelled(run_id, error)
+    doubt = errors.Cancelled(
+        f"{error.what}, but not everything has ended: {'; '.join(still)}",
+        where=error.where,
+        next_step="nothing: it is cancelled until that is confirmed; what will never be, `beamline cancel --give-up`",
+    )
+    ledger.runs.not_cancelled_yet(run_id, doubt)
+    logger.warning("%s", doubt)
+    return False
+
+
+def bury(ledger: Ledger, services: Services, run: RunRecord) -> RunRecord:
+    """`end_run` for a run that no process stands behind: Prefect has to be told, too. The run as it is now."""
+    ledger.runs.request_cancel(run.id)
+    answers = cancel_operations(ledger, services, going_on(ledger, run.id))
+    if not going_on(ledger, run.id) and (silence := _tell_prefect(services, run)):
+        ledger.runs.not_cancelled_yet(run.id, silence)
+    else:
+        ended_cancelled(ledger, run.id, _by_a_person(run.id), answers)
+    return ledger.runs.get(run.id) or run
+
+
+def _tell_prefect(services: Services, run: RunRecord) -> OrchestrationError | None:
+    """What has to be tried again; what will never succeed is not."""
+    message = "Cancelled by a person; its process was gone"
+    try:
+        insist(partial(services.prefect_run.say_cancelled, run.id, message), seconds=PATIENCE_SECONDS)
+    except errors.ServiceUnavailable as silence:
+        return silence
+    except OrchestrationError as refusal:
+        logger.warning("Prefect was not told that run %s was cancelled: %s", run.id, refusal)
+    return None
+
+
+def _by_a_person(run_id: str) -> errors.Cancelled:
+    return errors.Cancelled("cancelled by a person", where=f"run {run_id}")
+
+
+def all_at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """The results, in order; they wait for services most of the time, and one that is slow holds up no other."""
+    if not calls:
+        return []
+    with ThreadPoolExecutor(min(AT_ONCE, len(calls)), thread_name_prefix="cancel") as pool:
+        found = [pool.submit(copy_context().run, call) for call in calls]
+        return [each.result() for each in found]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from orchestration.errors import ServiceUnavailable
+from orchestration.errors import ServiceUnavailable, UnknownName
 from orchestration.flows.services import Services
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.service import BulkService, Document, PollSchedule, Request, Running, Status
-from orchestration.ledger.waiting import backoff
+from orchestration.ledger.waiting import asked_again_in, backoff
+
+logger = logging.getLogger(__name__)
 
 PACE = PollSchedule(first=1.0, fraction=0.01, ceiling=30.0)
 """The end of an operation is noticed within a hundredth of the time that it took; a second, for the shortest."""
@@ -74,7 +77,7 @@ class Subject:
 
     def silent(self, doubt: ServiceUnavailable) -> None:
         """It gave no answer: it is left alone for a while, longer each time."""
-        self._not_before = time.monotonic() + (doubt.retry_after or next(self._delays))
+        self._not_before = time.monotonic() + asked_again_in(doubt, next(self._delays))
 
     def failed(self) -> None:
         self._not_before = time.monotonic() + UNEXPECTED_SECONDS
@@ -83,12 +86,19 @@ class Subject:
 def poll(services: Services, name: str, records: Sequence[OperationRecord]) -> Polled:
     """Ask one service about operations of it, in one call.
 
+    What cannot be asked any more (its site is not in the settings, or it was to another version of this program that
+    the run has left) has ended, for all that is known here: the run finds out, and fails with an error that says it.
+
     Raises:
         ServiceUnavailable: if it did not answer.
     """
-    service = services.named(name)
-    if not isinstance(service, BulkService):  # it was, to the version of this program whose run has left
-        return Polled(ended=[record.key for record in records], progress={}, begun=())
+    try:
+        service = services.named(name)
+    except UnknownName as error:
+        logger.warning("%s cannot be asked: %s", name, error)
+        return _handed_over(records)
+    if not isinstance(service, BulkService):
+        return _handed_over(records)
     items, keys, unreadable = _items(services, records)
     statuses: Mapping[str, Status] = service.poll_many(items) if items else {}
     ended = list(unreadable)
@@ -101,6 +111,10 @@ def poll(services: Services, name: str, records: Sequence[OperationRecord]) -> P
         else:
             ended += keys.get(handle, ())
     return Polled(ended=ended, progress=progress, begun=begun)
+
+
+def _handed_over(records: Sequence[OperationRecord]) -> Polled:
+    return Polled(ended=[record.key for record in records], progress={}, begun=())
 
 
 def _items(

@@ -16,12 +16,15 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelled, Crashed
+from prefect.states import Crashed
 
 from orchestration.errors import OrchestrationError, RunFailed
-from orchestration.flows.cancelling import cancel_run
+from orchestration.flows.cancelling import bury
 from orchestration.flows.orphans import look_after_orphans
 from orchestration.flows.server import insist, prefect_server
+from orchestration.flows.standing import hear_cancelled
+from orchestration.flows.suspending import CANCELLED, SuspendedRuns
+from orchestration.flows.sweeping import sweep
 from orchestration.flows.watching import Watcher
 from orchestration.flows.work import Work, working
 from orchestration.ledger.runs import RunRecord, RunState
@@ -33,8 +36,7 @@ PATIENCE_SECONDS = 60.0
 JOB_FOLDERS_KEPT_SECONDS = 30 * 24 * 3600.0
 """What a job of this machine printed can be read for so long after its end."""
 
-_CANCELLED = {StateType.CANCELLING, StateType.CANCELLED}
-_OPEN = {StateType.RUNNING, StateType.PENDING, StateType.CANCELLING}
+_OPEN = {StateType.RUNNING, StateType.PENDING}
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,12 @@ class Finding:
 def reconcile() -> Document:
     """Close the rows of dead runs, and start them again so that their scans complete."""
     with working("reconcile", {}) as work:
+        _hear_cancelled(work)
         dead = [run for run in work.ledger.runs.dead() if run.id != work.run_id]
         findings = [_find_out(work, run) for run in dead]
         resumed = _watch_once(work)
         orphans = look_after_orphans(work)
+        swept = sweep(work)
         work.services.local_jobs.clean(older_than=JOB_FOLDERS_KEPT_SECONDS)
         for finding in findings:
             work.logger.warning("%s %s: %s", finding.run.flow, finding.run.id, finding.action)
@@ -67,7 +71,17 @@ def reconcile() -> Document:
             "dead_runs": [finding.document() for finding in findings],
             "resumed_runs": resumed,
             "orphans": orphans,
+            "swept_jobs": swept,
         }
+
+
+def _hear_cancelled(work: Work) -> None:
+    """Runs with a process that nobody told: its worker is gone, or there never was one."""
+    running = work.ledger.runs.in_state(RunState.RUNNING)
+    try:
+        insist(partial(hear_cancelled, work.ledger, SuspendedRuns(), running), seconds=PATIENCE_SECONDS)
+    except OrchestrationError as doubt:
+        work.logger.warning("not known whether somebody has cancelled runs in Prefect: %s", doubt)
 
 
 def _watch_once(work: Work) -> list[Json]:
@@ -92,14 +106,12 @@ def _find_out(work: Work, run: RunRecord) -> Finding:
 
 
 def _settle(work: Work, run: RunRecord) -> str:
+    if run.state is RunState.CANCELLING:
+        return _bury(work, run)
     with prefect_server() as client:
         known = _read(client, run.id)
-        if known is not None and known.state is not None and known.state.type in _CANCELLED:
-            cancel_run(work.ledger, work.services, run.id)
-            if known.state.type is StateType.CANCELLING:
-                client.set_flow_run_state(known.id, Cancelled(message="Its process is gone; what it did was cancelled"))
-            work.ledger.runs.finish(run.id, RunState.CANCELLED)
-            return "cancelled, as it was asked to be when its process died"
+        if known is not None and known.state is not None and known.state.type in CANCELLED:
+            return _bury(work, run)
         if known is not None and known.state is not None and known.state.type is StateType.PAUSED:
             # Its process told Prefect that it would wait, and died before it told the ledger for what.
             work.ledger.runs.wait(run.id, {})
@@ -110,6 +122,11 @@ def _settle(work: Work, run: RunRecord) -> str:
         action = _resume(work, client, run, known)
     work.ledger.runs.finish(run.id, RunState.DEAD)
     return action
+
+
+def _bury(work: Work, run: RunRecord) -> str:
+    now = bury(work.ledger, work.services, run)
+    return now.error.what if now.error is not None else now.state.value
 
 
 def _resume(work: Work, client: SyncPrefectClient, run: RunRecord, known: FlowRun | None) -> str:

@@ -26,6 +26,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelled as CancelledState
 from prefect.states import Cancelling, Scheduled
 
 from orchestration.errors import Cancelled, InvalidInput, RunFailed, UnknownName
@@ -176,6 +177,16 @@ class PrefectRun:
                 return _cancel_answer(_settled(run.id, client, patience=self.cancel_patience))
             except ObjectNotFound:
                 return CancelAnswer.UNKNOWN  # deleted from Prefect; a process of it may be alive
+
+    def say_cancelled(self, handle: str, message: str) -> None:
+        """Close a run in Prefect that no process stands behind; nothing, if it has ended there or was deleted."""
+        with prefect_server() as client:
+            try:
+                run = client.read_flow_run(UUID(handle))
+            except ObjectNotFound:
+                return
+            if run.state is None or run.state.type not in _ENDED:
+                client.set_flow_run_state(run.id, CancelledState(message=message), force=True)
 
 
 @dataclass(frozen=True, kw_only=True)

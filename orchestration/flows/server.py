@@ -16,6 +16,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, Settings
 
 from orchestration.errors import ConfigError, OperationFailed, ServiceUnavailable
+from orchestration.ledger.waiting import asked_again_in
 
 T = TypeVar("T")
 
@@ -78,10 +79,10 @@ def insist(ask: Callable[[], T], *, seconds: float) -> T:
             return ask()
         except ServiceUnavailable as silence:
             delay = min(2 * delay, 2.0)
-            wait = silence.retry_after or delay
-            if time.monotonic() + wait > until:
+            left = until - time.monotonic()
+            if left <= 0:
                 raise
-            threading.Event().wait(wait)
+            threading.Event().wait(min(asked_again_in(silence, delay), left))
 
 
 def api_url() -> str:

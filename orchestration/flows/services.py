@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from orchestration import config
 from orchestration.conditions import SiteCondition, SiteState, Tells
 from orchestration.config import (
+    Beamline,
     ComputeSite,
     Endpoint,
     GlobusComputeSite,
@@ -141,10 +142,22 @@ class Services:
         return self._settings.siting
 
     def poll_seconds(self, name: str) -> float:
-        """The shortest time between two questions to a service of that name, where its site has one."""
-        _, found, site = name.partition("@")
-        known = self._settings.site(site) if found else None
-        return known.poll_seconds if isinstance(known, RemoteSite) else 0.0
+        """The shortest time between two questions to a service of that name; 0 where there is no such site."""
+        site = self._remote(name)
+        return 0.0 if site is None else site.poll_seconds
+
+    def settle_seconds(self, name: str) -> float:
+        """For how long a service of that name may not know yet what was submitted; 0 where there is no such site."""
+        site = self._remote(name)
+        return 0.0 if site is None else site.settle_seconds
+
+    def _remote(self, name: str) -> RemoteSite | None:
+        site = self._settings.compute_sites.get(name.partition("@")[2])
+        return site if isinstance(site, RemoteSite) else None
+
+    def beamline(self, name: str) -> Beamline | None:
+        """None if the settings have no such beamline (any more)."""
+        return self._settings.beamlines.get(name)
 
     def condition(self, name: str) -> SiteCondition:
         """How the site of a service of that name says that it is; UP for services without a site.

@@ -7,13 +7,14 @@ import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
 from typing import TypeVar
 
-from orchestration.ledger.waiting import Waiting
+from orchestration.ledger.waiting import Awaited, Waiting
 
 T = TypeVar("T")
 
-Suspend = Callable[[Mapping[str, float]], None]
+Suspend = Callable[[Mapping[str, Awaited]], None]
 """Ends this process if the run can wait for these operations without it; returns if it cannot."""
 
 
@@ -85,49 +86,57 @@ def current_branch() -> Branch | None:
 
 
 def side_by_side(calls: Sequence[Callable[[], T]], *, suspend: Suspend) -> list[T]:
-    """Call each in a thread of its own and return all results, in order; the first exception is raised.
+    """Call each in a thread of its own and return all results, in order.
 
     Once each has ended or waits for something that can be waited for from elsewhere, `suspend` is called; a call that
-    was given up for that is made again, and has to find out by itself where it was (by the ledger). The threads do not
-    keep the process alive: when a signal ends the wait, what they were waiting for stays as the ledger has it.
+    was given up for that is made again, and has to find out by itself where it was (by the ledger). The first
+    exception is raised when all have ended: what the others have going on elsewhere would be nobody's otherwise.
+
+    The threads do not keep the process alive: when a signal ends the wait, what they were waiting for stays as the
+    ledger has it.
     """
-    results: dict[int, T] = {}
-    while True:
-        left = {number: call for number, call in enumerate(calls) if number not in results}
-        waiting = _round(left, results)
-        if not waiting:
-            return [results[number] for number in range(len(calls))]
+    ended: dict[int, T | _Error] = {}
+    while waiting := _round({number: call for number, call in enumerate(calls) if number not in ended}, ended):
         if current_branch() is not None:
             raise Waiting(waiting)
         suspend(waiting)
+    for each in ended.values():  # in the order in which they ended
+        if isinstance(each, _Error):
+            raise each.error
+    return [result for number in range(len(calls)) if not isinstance(result := ended[number], _Error)]
 
 
-def _round(calls: Mapping[int, Callable[[], T]], results: dict[int, T]) -> Mapping[str, float]:
-    """Call them until each has a result or has left; the operations for which those that left wait."""
-    done: queue.SimpleQueue[tuple[int, T | BaseException]] = queue.SimpleQueue()
+@dataclass(frozen=True)
+class _Error:
+    """What a call raised, handed over to the thread that waits."""
+
+    error: BaseException
+
+
+def _round(calls: Mapping[int, Callable[[], T]], ended: dict[int, T | _Error]) -> Mapping[str, Awaited]:
+    """Call them until each has ended or has left; the operations for which those that left wait."""
+    done: queue.SimpleQueue[tuple[int, T | _Error]] = queue.SimpleQueue()
     crossing = _Crossing(len(calls))
 
     def run(number: int, branch: Branch, call: Callable[[], T]) -> None:
         _branch.set(branch)
         try:
             done.put((number, _stay(branch, call)))
-        except BaseException as error:  # handed over to the thread that waits
-            done.put((number, error))
+        except BaseException as error:
+            done.put((number, _Error(error)))
         finally:
             branch.end()
 
     for place, (number, call) in enumerate(calls.items()):
         arguments = (run, number, Branch(crossing, place), call)
         threading.Thread(target=copy_context().run, args=arguments, daemon=True).start()
-    waiting: dict[str, float] = {}
+    waiting: dict[str, Awaited] = {}
     for _ in calls:
         number, result = done.get()
-        if isinstance(result, Waiting):
-            waiting.update(result.until)
-        elif isinstance(result, BaseException):
-            raise result
+        if isinstance(result, _Error) and isinstance(result.error, Waiting):
+            waiting.update(result.error.awaited)
         else:
-            results[number] = result
+            ended[number] = result
     return waiting
 
 

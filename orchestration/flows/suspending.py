@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -22,6 +22,7 @@ from orchestration.flows.runs import RUNS_AT_ONCE, read_runs
 from orchestration.flows.server import insist, prefect_server
 from orchestration.ledger import Ledger
 from orchestration.ledger.operations import batched
+from orchestration.ledger.waiting import Awaited
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ SETTLING_SECONDS = 5.0
 
 ASLEEP = frozenset({StateType.PAUSED, StateType.SCHEDULED})
 """Of a run without a process: suspended, or resumed and not yet taken up by a worker."""
+
+CANCELLED = frozenset({StateType.CANCELLING, StateType.CANCELLED})
 
 _IDS_AT_ONCE = 1000
 
@@ -63,7 +66,7 @@ class Suspension:
         long = since_submission >= self.inline_seconds and waited >= min(self.inline_seconds, SETTLING_SECONDS)
         return long and time.monotonic() >= self._not_before and self._possible()
 
-    def suspend(self, until: Mapping[str, float]) -> None:
+    def suspend(self, awaited: Mapping[str, Awaited]) -> None:
         """End this process by an exception (`prefect.exceptions.Pause`) and let a watcher wait for these operations.
 
         Returns if that cannot be: the caller then waits here. Prefect is told before the ledger. A process killed in
@@ -73,8 +76,8 @@ class Suspension:
         if state is None:
             self._not_before = time.monotonic() + AGAIN_SECONDS
             return
-        self.ledger.runs.wait(self.run_id, until)
-        logger.info("run %s waits without a process for %d operations", self.run_id, len(until))
+        self.ledger.runs.wait(self.run_id, awaited)
+        logger.info("run %s waits without a process for %s", self.run_id, ", ".join(awaited))
         raise Pause(state=state)
 
     def _possible(self) -> bool:
@@ -139,9 +142,20 @@ class SuspendedRuns:
         Raises:
             ServiceUnavailable: if Prefect does not answer.
         """
+        return self._among(run_ids, set(StateType) - ASLEEP)
+
+    def cancelled(self, run_ids: Sequence[str]) -> Collection[str]:
+        """Those that somebody has cancelled.
+
+        Raises:
+            ServiceUnavailable: if Prefect does not answer.
+        """
+        return self._among(run_ids, CANCELLED).keys()
+
+    def _among(self, run_ids: Sequence[str], states: Collection[StateType]) -> Mapping[str, State | None]:
         with prefect_server() as client:
             return {
                 str(run.id): run.state
                 for some in batched(run_ids, _IDS_AT_ONCE)
-                for run in read_runs(client, some, states=set(StateType) - ASLEEP)
+                for run in read_runs(client, some, states=states)
             }

@@ -13,19 +13,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
-from types import TracebackType
-from typing import Self
 
-from orchestration.errors import LedgerError, ServiceUnavailable
+from orchestration.errors import OrchestrationError, ServiceUnavailable
+from orchestration.flows.cancelling import bury
 from orchestration.flows.looking import Watch
 from orchestration.flows.polling import PACE, Subject, poll
 from orchestration.flows.services import Services
-from orchestration.flows.standing import close_cancelled, look_at_runs
+from orchestration.flows.standing import hear_cancelled, look_at_runs
 from orchestration.flows.suspending import SuspendedRuns
+from orchestration.flows.threads import Pools, guarded
 from orchestration.ledger import Ledger
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.owner import Owner
-from orchestration.ledger.runs import RunRecord
+from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.ledger.service import Document
 from orchestration.ledger.watchers import LEASE_SECONDS
 
@@ -35,19 +35,25 @@ TURN_SECONDS = 0.5
 """Between two looks at the ledger."""
 
 LOOK_SECONDS = 5.0
-"""Between two looks at how Prefect has the suspended runs: somebody may have cancelled one there."""
+"""Between two looks at how Prefect has the runs: somebody may have cancelled one there."""
 
 LOOK_WELL_SECONDS = 120.0
 """Between two looks that see what was deleted, too."""
 
-TAKE_UP_SECONDS = 60.0
-"""In which a worker should have taken up a run that was resumed; after that it is asked again."""
+CONFIRM_SECONDS = 15.0
+"""Between two cancellations of what a service has not confirmed."""
+
+ALARM_SECONDS = 600.0
+"""Between two times that a run is let go on for one trouble of its site: it may have found nothing to do about it."""
+
+TAKE_UP_SECONDS = 600.0
+"""In which a worker should have taken up a run that was resumed, which may have to wait for its turn in the queue."""
+
+NOT_RESUMED_SECONDS = 60.0
+"""After which it is tried again with a run that Prefect did not resume."""
 
 PROGRESS_SECONDS = 10.0
 """The ledger is told how far operations are no more often than this."""
-
-THREADS = 4
-"""Of each kind."""
 
 RUNS = "prefect: suspended runs"
 """What watchers share is the services; this is the part that looks after the runs themselves."""
@@ -55,18 +61,27 @@ RUNS = "prefect: suspended runs"
 
 @dataclass(frozen=True)
 class Picture:
-    """Runs that wait, and what they wait for, as the ledger has it."""
+    """Runs without a process, and what they wait for, as the ledger has it."""
 
     runs: Sequence[RunRecord]
+    """Those that wait."""
+    cancelled: Sequence[RunRecord]
+    """Those that are to end, with all that they wait for."""
     operations: Mapping[str, OperationRecord]
     at: float
     """Seconds since the epoch."""
 
     @classmethod
     def take(cls, ledger: Ledger) -> Picture:
-        runs = ledger.runs.waiting()
-        keys = {key for run in runs for key in run.waiting_for or ()}
-        return cls(runs, {record.key: record for record in ledger.operations.among(keys)}, ledger.now())
+        runs, now = ledger.runs.waiting(), ledger.now()
+        cancelled = [run for run in ledger.runs.in_state(RunState.CANCELLING) if run.dead(now)]
+        keys = {key for run in runs for key in run.awaits}
+        return cls(runs, cancelled, {record.key: record for record in ledger.operations.among(keys)}, now)
+
+    @property
+    def may_move(self) -> frozenset[str]:
+        """Operations that a run would take elsewhere if their site were in trouble."""
+        return frozenset(key for run in self.runs for key, each in run.awaits.items() if each.may_move)
 
     def by_service(self, *, without: Iterable[str]) -> dict[str, list[OperationRecord]]:
         """What goes on and nobody knows better about, by the service to be asked."""
@@ -80,19 +95,19 @@ class Picture:
     def told_by_service(self, ended: Iterable[str]) -> list[RunRecord]:
         """Runs of which a service says that something they wait for has ended."""
         known = set(ended)
-        return [run for run in self.runs if not known.isdisjoint(run.waiting_for or ())]
+        return [run for run in self.runs if not known.isdisjoint(run.awaits)]
 
     def told_by_ledger(self) -> list[RunRecord]:
         """Runs of which the ledger says so, or that something is late, or is to be cancelled."""
         return [run for run in self.runs if not self._waits(run)]
 
     def _waits(self, run: RunRecord) -> bool:
-        return bool(run.waiting_for) and all(
+        return bool(run.awaits) and all(
             (record := self.operations.get(key)) is not None
             and record.state.open
             and not record.cancel_requested
-            and self.at < ends_at
-            for key, ends_at in (run.waiting_for or {}).items()
+            and self.at < each.until
+            for key, each in run.awaits.items()
         )
 
 
@@ -112,11 +127,14 @@ class Watcher:
     _sites: dict[str, Watch] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
     _begun: set[str] = field(default_factory=set)
+    _alarmed_at: dict[str, float] = field(default_factory=dict)
+    """When runs were let go on for a trouble of their site that is not over, by operation."""
     _progress: dict[str, Document] = field(default_factory=dict)
     _written: dict[str, Document] = field(default_factory=dict)
     _written_at: float = float("-inf")
-    _resumed_at: dict[str, float] = field(default_factory=dict)
-    _cancelled: Sequence[RunRecord] = ()
+    _resume_at: dict[str, float] = field(default_factory=dict)
+    """When it is tried again with a run, at the earliest."""
+    _cancelled_at: dict[str, float] = field(default_factory=dict)
     _looked_at: float = float("-inf")
     _looked_well_at: float = float("-inf")
     _beat_at: float = float("-inf")
@@ -126,14 +144,14 @@ class Watcher:
 
     def run(self, stop: threading.Event) -> None:
         """Watch until told to stop. The ledger, Prefect and any service may be away meanwhile."""
-        with _Pools() as pools:
+        with Pools() as pools:
             try:
                 self._share({RUNS})
                 self.began()
                 while not stop.is_set():
                     try:
                         self._turn(pools)
-                    except LedgerError as error:
+                    except OrchestrationError as error:
                         logger.warning("%s", error)
                     stop.wait(TURN_SECONDS)
             finally:
@@ -141,7 +159,7 @@ class Watcher:
 
     def once(self) -> None:
         """Look at everything one time, without becoming one of those that live: for when none does."""
-        with _Pools() as pools:
+        with Pools() as pools:
             self._mine = frozenset({RUNS, *Picture.take(self.ledger).by_service(without=())})
             self._shared, self._beat_at = self._mine, time.monotonic()
             for _ in ("ask", "act on the answers"):
@@ -150,7 +168,7 @@ class Watcher:
 
     # ----- one turn -------------------------------------------------------------------------------------------------
 
-    def _turn(self, pools: _Pools) -> None:
+    def _turn(self, pools: Pools) -> None:
         picture = Picture.take(self.ledger)
         questions = picture.by_service(without=self._ended)
         self._share({RUNS, *questions})
@@ -178,8 +196,8 @@ class Watcher:
         self._busy = {name: future for name, future in self._busy.items() if not future.done()}
         self._ended &= picture.operations.keys()
         self._begun &= picture.operations.keys()
-        runs = {run.id for run in picture.runs}
-        self._resumed_at = {run: at for run, at in self._resumed_at.items() if run in runs}
+        self._resume_at = _of(self._resume_at, picture.runs)
+        self._cancelled_at = _of(self._cancelled_at, picture.cancelled)
         for known in (self._progress, self._written):
             for key in known.keys() - picture.operations.keys():
                 known.pop(key, None)
@@ -189,12 +207,12 @@ class Watcher:
         last = self._busy.get(name)
         if last is not None and not last.done():
             return False
-        self._busy[name] = pool.submit(_guarded, name, work, subject)
+        self._busy[name] = pool.submit(guarded, name, work, subject)
         return True
 
     def _subject(self, name: str) -> Subject:
         if name not in self._subjects:
-            least = max(PACE.first, 0.0 if name == RUNS else self.services.poll_seconds(name))
+            least = max(PACE.first, self.services.poll_seconds(name))
             pace = replace(PACE, first=least, ceiling=max(PACE.ceiling, least))
             self._subjects[name] = Subject(name, pace)
         return self._subjects[name]
@@ -204,10 +222,10 @@ class Watcher:
     def _ask(self, name: str, records: Sequence[OperationRecord], picture: Picture, pool: ThreadPoolExecutor) -> None:
         subject = self._subject(name)
         due = subject.due(records, picture.at)
-        if due and self._do(pool, name, partial(self._poll, name, due), subject):
+        if due and self._do(pool, name, partial(self._poll, name, due, picture.may_move), subject):
             subject.asked(due)
 
-    def _poll(self, name: str, records: Sequence[OperationRecord]) -> None:
+    def _poll(self, name: str, records: Sequence[OperationRecord], may_move: frozenset[str]) -> None:
         site = self._site(name)
         try:
             polled = poll(self.services, name, records)
@@ -221,12 +239,23 @@ class Watcher:
             self._ended.update(polled.ended)
             self._begun.update(polled.begun)
         finally:
-            # What has not begun at a site in trouble may have to go elsewhere: its run decides that.
-            waiting = {record.key for record in records} - self._begun
-            if waiting and (trouble := site.trouble()):
-                logger.warning("%s: %d runs look for themselves", trouble, len(waiting - self._ended))
-                self.ledger.operations.observed(dict.fromkeys(waiting, site.finding(trouble)))
-                self._ended.update(waiting)
+            waiting = may_move.intersection(record.key for record in records) - self._begun
+            if waiting:
+                self._alarm(site, waiting)
+
+    def _alarm(self, site: Watch, waiting: frozenset[str]) -> None:
+        """What has not begun at a site in trouble may have to go elsewhere: its run decides that, now and then."""
+        trouble = site.trouble()
+        if not trouble:
+            for key in waiting:
+                self._alarmed_at.pop(key, None)
+            return
+        news = {key for key in waiting - self._ended if _due(self._alarmed_at, key, ALARM_SECONDS)}
+        if news:
+            logger.warning("%s: %d runs look for themselves", trouble, len(news))
+            self.ledger.operations.observed(dict.fromkeys(news, site.finding(trouble)))
+            self._alarmed_at |= dict.fromkeys(news, time.monotonic())
+            self._ended.update(news)
 
     def _site(self, name: str) -> Watch:
         if name not in self._sites:
@@ -248,69 +277,54 @@ class Watcher:
 
     def _resume(self, runs: Mapping[str, RunRecord], pool: ThreadPoolExecutor) -> None:
         prefect = self._subject(RUNS)
-        cancelled = {run.id for run in self._cancelled}
-        for run_id in runs.keys() - cancelled:
-            again = time.monotonic() - self._resumed_at.get(run_id, float("-inf")) >= TAKE_UP_SECONDS
-            if again and prefect.open():
+        for run_id in runs:
+            if time.monotonic() >= self._resume_at.get(run_id, 0.0) and prefect.open():
                 self._do(pool, f"run {run_id}", partial(self._resume_one, run_id, prefect), prefect)
 
     def _resume_one(self, run_id: str, prefect: Subject) -> None:
         if not prefect.open():
             return  # it has fallen silent since this was queued
         resumed = self.prefect.resume(run_id)
-        self._resumed_at[run_id] = time.monotonic()
+        self._resume_at[run_id] = time.monotonic() + (TAKE_UP_SECONDS if resumed else NOT_RESUMED_SECONDS)
         if resumed:
             self.resumed += 1
             logger.info("run %s goes on", run_id)
             self.notice(run_id)
 
-    def _look(self, picture: Picture, pools: _Pools) -> None:
-        """How Prefect has the runs, and what is to be done about those that were cancelled there."""
+    def _look(self, picture: Picture, pools: Pools) -> None:
+        """How Prefect has the runs, and what is to be done about those that were cancelled."""
         prefect = self._subject(RUNS)
-        for run in self._cancelled:
-            self._do(pools.acting, f"run {run.id}", partial(self._close, run), prefect)
+        for run in picture.cancelled:
+            if _due(self._cancelled_at, run.id, CONFIRM_SECONDS):
+                self._do(pools.acting, f"run {run.id}", partial(self._bury, run), prefect)
         now = time.monotonic()
-        if picture.runs and now - self._looked_at >= LOOK_SECONDS and prefect.open():
+        if now - self._looked_at >= LOOK_SECONDS and prefect.open():
             self._looked_at = now
             self._do(pools.asking, RUNS, partial(self._look_now, picture), prefect)
 
     def _look_now(self, picture: Picture) -> None:
-        thorough = time.monotonic() - self._looked_well_at >= LOOK_WELL_SECONDS
-        self._cancelled = look_at_runs(self.ledger, self.prefect, picture.runs, thorough=thorough)
-        if thorough:
-            self._looked_well_at = time.monotonic()
+        working = self.ledger.runs.in_state(RunState.RUNNING)
+        if picture.runs or working:
+            hear_cancelled(self.ledger, self.prefect, [*picture.runs, *working])
+        if picture.runs:
+            thorough = time.monotonic() - self._looked_well_at >= LOOK_WELL_SECONDS
+            look_at_runs(self.ledger, self.prefect, picture.runs, thorough=thorough)
+            if thorough:
+                self._looked_well_at = time.monotonic()
 
-    def _close(self, run: RunRecord) -> None:
-        if close_cancelled(self.ledger, self.services, run):
-            self._cancelled = [other for other in self._cancelled if other.id != run.id]
-            logger.info("run %s was cancelled, and all that it waited for", run.id)
-
-
-class _Pools:
-    """Threads that ask, and threads that act: a thousand runs to resume must not keep a service from being asked."""
-
-    def __init__(self) -> None:
-        self.asking = ThreadPoolExecutor(THREADS, thread_name_prefix="ask")
-        self.acting = ThreadPoolExecutor(THREADS, thread_name_prefix="act")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for pool in (self.asking, self.acting):
-            pool.shutdown(cancel_futures=True)
+    def _bury(self, run: RunRecord) -> None:
+        try:
+            if bury(self.ledger, self.services, run).state is RunState.CANCELLED:
+                logger.info("run %s was cancelled, and all that it waited for", run.id)
+        finally:
+            self._cancelled_at[run.id] = time.monotonic()
 
 
-def _guarded(name: str, work: Callable[[], None], subject: Subject) -> None:
-    try:
-        work()
-        subject.answered()
-    except ServiceUnavailable as doubt:
-        logger.warning("%s: %s", name, doubt)
-        subject.silent(doubt)
-    except Exception:
-        # One service, or its adapter, must not keep the runs that wait for others from going on.
-        logger.exception("%s: an error nobody planned for; it is tried again later", name)
-        subject.failed()
+def _of(times: Mapping[str, float], runs: Iterable[RunRecord]) -> dict[str, float]:
+    """Only those of these runs."""
+    return {run.id: times[run.id] for run in runs if run.id in times}
+
+
+def _due(times: Mapping[str, float], name: str, seconds: float) -> bool:
+    """Whether so long has passed since that was last done."""
+    return time.monotonic() - times.get(name, float("-inf")) >= seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,8 +20,14 @@ from prefect.states import Completed
 
 from orchestration import config
 from orchestration.config import Beamline, Settings
-from orchestration.errors import Cancelled, JobNotStarted, OrchestrationError, TransferWithdrawn
-from orchestration.flows.cancelling import cancel_run, cancelling
+from orchestration.errors import (
+    Cancelled,
+    JobNotStarted,
+    OperationFailed,
+    OrchestrationError,
+    TransferWithdrawn,
+)
+from orchestration.flows.cancelling import cancelling, end_run, ended_cancelled
 from orchestration.flows.links import controlled
 from orchestration.flows.services import Services
 from orchestration.flows.side_by_side import current_branch, side_by_side
@@ -34,7 +40,7 @@ from orchestration.ledger.perform import Outcome, perform
 from orchestration.ledger.runs import LEASE_SECONDS, RunState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, PollSchedule, Progress, Request, Service
-from orchestration.ledger.waiting import Waiting
+from orchestration.ledger.waiting import Awaited, Waiting
 
 R = TypeVar("R", bound=Request)
 T = TypeVar("T")
@@ -54,6 +60,8 @@ class Work:
     suspension: Suspension
     awaited: set[str] = field(default_factory=set)
     """Operations for which this run had been suspended: how they ended is their answer."""
+    failed: set[str] = field(default_factory=set)
+    """Operations that have failed here and were not tried again: so they do after this run was suspended."""
     guard: Callable[[Operation[Any], Service[Any]], Service[Any]] | None = None
     """What watches over the operations that this run performs, and may give one up: `orchestration.flows.guarding`."""
     _logged_at: dict[str, float] = field(default_factory=dict)
@@ -63,42 +71,51 @@ class Work:
 
         A run of a deployment that waits for long is suspended here: its process ends, and another comes back to here.
         """
-        if self.guard is not None:
-            service = self.guard(operation, service)
+        guarded = service if self.guard is None else self.guard(operation, service)
+        self.failed.discard(operation.key)
         while True:
             branch = current_branch()
             if branch is not None:
                 branch.working()
             try:
-                outcome = self._stage(operation, service, schedule)
+                outcome = self._stage(operation, guarded, schedule, may_move=guarded is not service)
             except Waiting as waiting:
                 if branch is not None:
                     raise
-                self.suspension.suspend(waiting.until)
+                self._suspend(waiting.awaited)
                 continue
-            except (JobNotStarted, TransferWithdrawn) as error:
-                if not self._taken_back_by_another(operation.key):
-                    raise
-                self.logger.info("%s: %s; another run took it back, and this one does it again", operation.step, error)
-                continue
+            except OperationFailed as error:
+                if self._taken_back_by_another(operation.key, error):
+                    how = "another run took it back, and this one does it again"
+                    self.logger.info("%s: %s; %s", operation.step, error, how)
+                    continue
+                self.failed.add(operation.key)
+                raise
             if branch is not None:
                 branch.working()
             how = "was already done" if outcome.already_done else f"done in {outcome.record.seconds or 0:.1f} s"
             self.logger.info("%s: %s", operation.step, how)
             return outcome
 
-    def _taken_back_by_another(self, key: str) -> bool:
+    def _taken_back_by_another(self, key: str, error: OperationFailed) -> bool:
         """A run that may go elsewhere has given up what this one, which may not, wants as well."""
-        return self.guard is None and self.ledger.operations.get(key).run_id != self.run_id
+        taken_back = isinstance(error, JobNotStarted | TransferWithdrawn)
+        return taken_back and self.guard is None and self.ledger.operations.get(key).run_id != self.run_id
 
     def side_by_side(self, calls: Sequence[Callable[[], T]]) -> list[T]:
-        """All results, in order, of calls that each perform something; the first exception is raised.
+        """All results, in order, of calls that each perform something; the first exception is raised at the end.
 
         The run is suspended once each has ended or waits for what can be waited for from elsewhere.
         """
-        return side_by_side(calls, suspend=self.suspension.suspend)
+        return side_by_side(calls, suspend=self._suspend)
 
-    def _stage(self, operation: Operation[R], service: Service[R], schedule: PollSchedule | None) -> Outcome:
+    def _suspend(self, awaited: Mapping[str, Awaited]) -> None:
+        over = Awaited(until=0.0, over=True)
+        self.suspension.suspend({**dict.fromkeys(self.failed, over), **awaited})
+
+    def _stage(
+        self, operation: Operation[R], service: Service[R], schedule: PollSchedule | None, *, may_move: bool
+    ) -> Outcome:
         left: list[Waiting] = []
         done: list[Outcome] = []
 
@@ -114,6 +131,7 @@ class Work:
                         schedule=schedule,
                         on_progress=self._log_progress,
                         may_leave=self._may_leave,
+                        may_move=may_move,
                         redo=operation.key not in self.awaited,
                     )
                 )
@@ -185,7 +203,7 @@ def _recorded(work: Work) -> Iterator[None]:
     try:
         yield
     except Cancelled as error:
-        runs.finish(work.run_id, RunState.CANCELLED, error)
+        ended_cancelled(work.ledger, work.run_id, error)
         raise
     except OrchestrationError as error:
         runs.finish(work.run_id, RunState.FAILED, error)
@@ -203,9 +221,8 @@ def _recorded(work: Work) -> Iterator[None]:
     except BaseException:
         # A signal. Cancelled by a person: so is all that this run started. Anything else (the worker stops, the
         # machine goes down): the record stays open, and the next run carries on.
-        if cancelling(work.run_id):
-            cancel_run(work.ledger, work.services, work.run_id)
-            runs.finish(work.run_id, RunState.CANCELLED, Cancelled("cancelled by a person", where=work.run_id))
+        if cancelling(work.ledger, work.run_id):
+            end_run(work.ledger, work.services, work.run_id)
         raise
     runs.finish(work.run_id, RunState.COMPLETED)
 

@@ -240,7 +240,8 @@ class IriJobs:
                 self._files.remove(posixpath.join(self.site.job_folder, f"{token}{ending}"))
 
     def close(self) -> None:
-        self.client.close()
+        if "client" in vars(self):
+            self.client.close()
 
     @functools.cached_property
     def status(self) -> IriStatus:

@@ -8,11 +8,10 @@ from typing import TypeVar
 
 from orchestration.errors import Cancelled, InvalidInput, OperationFailed, PolicyRefused
 from orchestration.ledger import Ledger
-from orchestration.ledger.cancel import cancel
 from orchestration.ledger.lease import Lease
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.owner import Owner
-from orchestration.ledger.service import CancelAnswer, Failed, Request, Running, Service, Status
+from orchestration.ledger.service import Failed, Request, Running, Service, Status
 
 R = TypeVar("R", bound=Request)
 
@@ -28,23 +27,18 @@ class Fate(enum.StrEnum):
     NEVER_BEGAN = "was never asked for"
     """The next run of its scan asks for it."""
     CANCELLED = "cancelled"
-    """It went on for longer than it was asked for."""
+    """It went on for longer than it was asked for, or nobody wanted it any more."""
     HELD = "is held"
     """Somebody has taken it up meanwhile."""
     UNKNOWN = "unknown"
 
 
-def adopt(ledger: Ledger, record: OperationRecord, service: Service[R], request: R, *, too_old: bool) -> Fate:
-    """Look once how an operation without a run stands, and close it if it has ended; cancel it if it is `too_old`.
+def adopt(ledger: Ledger, record: OperationRecord, service: Service[R], request: R) -> Fate:
+    """Look once how an operation without a run stands, and close it if it has ended.
 
     Raises:
         ServiceUnavailable: if its service does not say.
     """
-    if too_old or record.cancel_requested:
-        answer = cancel(ledger, record.key, service, request)
-        return {CancelAnswer.CANCELLED: Fate.CANCELLED, CancelAnswer.ALREADY_FINISHED: Fate.ENDED}.get(
-            answer, Fate.UNKNOWN
-        )
     owner = Owner.here()
     claimed = ledger.operations.claim(record.key, owner, redo=False)
     if claimed is None:

@@ -35,7 +35,7 @@ from orchestration.ledger.service import (
     Status,
     Succeeded,
 )
-from orchestration.ledger.waiting import Waiting, backoff, pause_unless
+from orchestration.ledger.waiting import Awaited, Waiting, asked_again_in, backoff, pause_unless
 
 R = TypeVar("R", bound=Request)
 T = TypeVar("T")
@@ -69,6 +69,7 @@ class Attempt(Generic[R]):
     schedule: PollSchedule
     on_progress: ProgressListener | None
     may_leave: MayLeave | None = None
+    may_move: bool = False
     _last: Progress = field(default_factory=Progress)
     _written: Progress | None = None
     _written_at: float = float("-inf")
@@ -112,6 +113,8 @@ class Attempt(Generic[R]):
             try:
                 reached(Boundary.BEFORE_RESERVE, self.step)
                 token = self._insist(lambda: self.service.reserve(f"{self.key}-{record.attempt}"), ends_at)
+            except Cancelled:
+                return self._not_wanted()
             except _CERTAIN as refusal:
                 return Failed(error=refusal)
             self.rows.reserved(self.key, self.owner, token)
@@ -155,18 +158,22 @@ class Attempt(Generic[R]):
             if isinstance(status, Succeeded | Failed):
                 return status
             if isinstance(status, ServiceUnavailable):
-                wait = status.retry_after or next(delays)
+                wait = asked_again_in(status, next(delays))
             else:
                 delays = backoff()
                 wait = self.schedule.interval(time.monotonic() - began)
             if self._cancel_requested():
-                return self._cancel(handle, Cancelled("cancelled on request", where=self.step))
+                return self._cancel(handle, self._on_request())
             left = ends_at - self.ledger.now()
             if left < 0:
                 return self._cancel(handle, self._late("it did not end"))
-            if isinstance(status, Running) and not status.needs_care and self._leaves(submitted_at, began):
-                raise Waiting({self.key: ends_at})
+            if self._can_be_left(status) and self._leaves(submitted_at, began):
+                raise Waiting({self.key: Awaited(until=ends_at, may_move=self.may_move)})
             pause_unless(self._cancel_requested, min(wait, left + 0.01), self.step)
+
+    def _can_be_left(self, status: Running | ServiceUnavailable) -> bool:
+        """A silent service tells a watcher as much as this run, which must stay only if it would go elsewhere."""
+        return not status.needs_care if isinstance(status, Running) else not self.may_move
 
     def _leaves(self, submitted_at: float, began: float) -> bool:
         """Whether the run may go away while this goes on; written down, for the history to tell why nobody held it."""
@@ -237,21 +244,29 @@ class Attempt(Generic[R]):
         )
 
     def _insist(self, ask: Callable[[], T], ends_at: float) -> T:
-        """Ask something harmless until it is answered or the operation's time is over."""
+        """Ask something harmless until it is answered, the operation's time is over, or it is not wanted any more.
+
+        Raises:
+            Cancelled, DeadlinePassed: what may have been submitted stays open.
+        """
         delays = backoff()
         while True:
             try:
                 return ask()
             except ServiceUnavailable as doubt:
+                if self._cancel_requested():
+                    raise self._unconfirmed(self._on_request(), CancelAnswer.UNKNOWN) from doubt
                 self._hold_on(doubt, next(delays), ends_at)
 
     def _hold_on(self, doubt: ServiceUnavailable, delay: float, ends_at: float) -> None:
-        delay = doubt.retry_after or delay
-        if self.ledger.now() + delay > ends_at:
+        """Until it may be asked again; at the very end of the operation's time it is asked once more."""
+        left = ends_at - self.ledger.now()
+        if left <= 0:
             raise self._late(f"{self.service.name} did not answer ({doubt.what})") from doubt
+        wait = min(asked_again_in(doubt, delay), left)
         self._tell(replace(self._last, note=doubt.what))
-        logger.warning("%s: %s; asked again in %.1f s", self.step, doubt.what, delay)
-        pause_unless(self._lost_already, delay, self.step)
+        logger.warning("%s: %s; asked again in %.1f s", self.step, doubt.what, wait)
+        pause_unless(self._cancel_requested, wait, self.step)
 
     def _cancel_requested(self) -> bool:
         self.lease.check()
@@ -260,6 +275,9 @@ class Attempt(Generic[R]):
     def _lost_already(self) -> bool:
         self.lease.check()
         return False
+
+    def _on_request(self) -> Cancelled:
+        return Cancelled("cancelled on request", where=self.step)
 
     def _not_wanted(self) -> Failed:
         return Failed(error=Cancelled("cancelled before anything was submitted", where=self.step))

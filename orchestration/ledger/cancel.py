@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from orchestration.errors import Cancelled, InvalidInput, OperationFailed, PolicyRefused, ServiceUnavailable
@@ -12,8 +13,17 @@ from orchestration.ledger import Ledger
 from orchestration.ledger.lease import Lease
 from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.owner import Owner
-from orchestration.ledger.service import CancelAnswer, Failed, Request, Running, Service, Status
-from orchestration.ledger.waiting import backoff
+from orchestration.ledger.service import (
+    CancelAnswer,
+    Document,
+    Failed,
+    Immediate,
+    Request,
+    Running,
+    Service,
+    Status,
+)
+from orchestration.ledger.waiting import asked_again_in, backoff
 
 R = TypeVar("R", bound=Request)
 
@@ -23,18 +33,29 @@ PATIENCE_SECONDS = 20.0
 CONFIRM_SECONDS = 10.0
 """How long a service is asked again that has not confirmed."""
 
+LOOK_SECONDS = 0.1
+
 logger = logging.getLogger(__name__)
 
 
-def cancel(ledger: Ledger, key: str, service: Service[R], request: R | None = None) -> CancelAnswer:
+@dataclass(frozen=True, kw_only=True)
+class Cancellation:
+    answer: CancelAnswer
+    why: str = ""
+    """What keeps the service from having confirmed it, as far as it is known."""
+
+
+def cancel(
+    ledger: Ledger, key: str, service: Service[R], request: R | None = None, *, settle_seconds: float = 0.0
+) -> Cancellation:
     """Cancel one operation, through the run that holds it or, where that is dead, directly.
 
     With its `request` the service can be asked how it ended, or whether it was submitted at all, and the operation is
-    closed with that. `UNKNOWN` means that the service did not say: the next run of the scan finds out, and cancels
-    what it finds.
+    closed with that. For `settle_seconds` the service may not know yet of a submission of which the answer was lost:
+    it is asked for at least so long. `UNKNOWN` means that it did not say: it has to be asked again.
     """
     if not ledger.operations.get(key).state.open:
-        return CancelAnswer.ALREADY_FINISHED
+        return Cancellation(answer=CancelAnswer.ALREADY_FINISHED)
     ledger.operations.request_cancel(key)
     owner = Owner.here()
     give_up = time.monotonic() + PATIENCE_SECONDS
@@ -42,23 +63,29 @@ def cancel(ledger: Ledger, key: str, service: Service[R], request: R | None = No
         record = ledger.operations.get(key)
         if not record.state.open:
             cancelled = record.state is OperationState.CANCELLED
-            return CancelAnswer.CANCELLED if cancelled else CancelAnswer.ALREADY_FINISHED
+            return Cancellation(answer=CancelAnswer.CANCELLED if cancelled else CancelAnswer.ALREADY_FINISHED)
         claimed = ledger.operations.claim(key, owner, redo=False)
         if claimed is not None:
             with Lease(lambda: ledger.operations.renew(key, owner), seconds=ledger.operations.lease_seconds):
                 try:
-                    return _Cancelling(ledger, claimed, owner, service, request).run()
+                    return _Cancelling(ledger, claimed, owner, service, request, settle_seconds).run()
                 finally:
                     ledger.operations.release(key, owner)
-        threading.Event().wait(0.1)
-    return CancelAnswer.UNKNOWN
+        threading.Event().wait(LOOK_SECONDS)
+    return Cancellation(answer=CancelAnswer.UNKNOWN, why="the run that has it does not give it up")
 
 
 class _Cancelling(Generic[R]):
     """One operation, claimed only to end it."""
 
     def __init__(
-        self, ledger: Ledger, record: OperationRecord, owner: Owner, service: Service[R], request: R | None
+        self,
+        ledger: Ledger,
+        record: OperationRecord,
+        owner: Owner,
+        service: Service[R],
+        request: R | None,
+        settle_seconds: float,
     ) -> None:
         self._rows = ledger.operations
         self._record = record
@@ -66,39 +93,50 @@ class _Cancelling(Generic[R]):
         self._service = service
         self._request = request
         self._reason = Cancelled("cancelled on request", where=record.step)
+        in_doubt = record.handle is None and record.token is not None
+        self._patience = CONFIRM_SECONDS + (settle_seconds if in_doubt else 0.0)
 
-    def run(self) -> CancelAnswer:
+    def run(self) -> Cancellation:
         """Ask until the service says how it ended, or it is clear that it does not say."""
-        give_up = time.monotonic() + CONFIRM_SECONDS
-        for delay in backoff():
-            try:
-                answer = self._once()
-            except ServiceUnavailable as doubt:
-                logger.warning("%s: the cancellation was not answered: %s", self._record.step, doubt.what)
-                answer = CancelAnswer.UNKNOWN
-            closed = not self._rows.get(self._record.key).state.open
-            if closed or answer is CancelAnswer.REFUSED or self._nobody_to_ask() or time.monotonic() + delay > give_up:
-                return answer
-            threading.Event().wait(delay)
-        return CancelAnswer.UNKNOWN
+        give_up = time.monotonic() + self._patience
+        delays = backoff()
+        while True:
+            said, wait = self._ask(next(delays))
+            left = give_up - time.monotonic()
+            over = not self._rows.get(self._record.key).state.open
+            if over or said.answer is CancelAnswer.REFUSED or self._nobody_to_ask or left <= 0:
+                return said
+            threading.Event().wait(min(wait, left))
 
+    @property
     def _nobody_to_ask(self) -> bool:
         """A submission in doubt of which nothing is known that the service could be asked about."""
         return self._record.handle is None and self._request is None
 
-    def _once(self) -> CancelAnswer:
+    def _ask(self, delay: float) -> tuple[Cancellation, float]:
+        """What it said, and after how many seconds it is asked again."""
+        try:
+            return self._once(), delay
+        except ServiceUnavailable as doubt:
+            logger.warning("%s: the cancellation was not answered: %s", self._record.step, doubt.what)
+            return Cancellation(answer=CancelAnswer.UNKNOWN, why=doubt.what), asked_again_in(doubt, delay)
+
+    def _once(self) -> Cancellation:
         handle = self._handle()
         if handle is None:
-            return CancelAnswer.CANCELLED if self._never_submitted() else CancelAnswer.UNKNOWN
+            return self._without_handle()
+        said = self._ask_to_cancel(handle)
+        if said.answer is CancelAnswer.CANCELLED:
+            self._cancelled({"cancel": said.answer.value})
+            return said
+        return self._close(self._poll(handle), said)
+
+    def _ask_to_cancel(self, handle: str) -> Cancellation:
         try:
-            answer = self._service.cancel(handle)
+            return Cancellation(answer=self._service.cancel(handle))
         except (OperationFailed, InvalidInput, PolicyRefused) as refusal:
             logger.warning("%s: the cancellation was refused: %s", self._record.step, refusal)
-            answer = CancelAnswer.REFUSED
-        if answer is CancelAnswer.CANCELLED:
-            self._rows.cancelled(self._record.key, self._owner, self._reason, {"cancel": answer.value})
-            return answer
-        return self._close(self._poll(handle), answer)
+            return Cancellation(answer=CancelAnswer.REFUSED, why=refusal.what)
 
     def _handle(self) -> str | None:
         if self._record.handle is not None or self._record.token is None or self._request is None:
@@ -108,13 +146,17 @@ class _Cancelling(Generic[R]):
             self._rows.submitted(self._record.key, self._owner, found, adopted=True)
         return found
 
-    def _never_submitted(self) -> bool:
-        """Closed as cancelled if that is certain: no token was reserved, or the service knows nothing of it."""
-        if self._record.token is not None and self._request is None:
-            return False
-        evidence = "nothing had been submitted"
-        self._rows.cancelled(self._record.key, self._owner, self._reason, {"cancel": evidence})
-        return True
+    def _without_handle(self) -> Cancellation:
+        """Cancelled if it is certain that nothing goes on: no token was reserved, the service knows nothing of it, or
+        does nothing that nobody waits for.
+        """
+        if self._record.token is None or self._request is not None:
+            self._cancelled({"cancel": "nothing had been submitted"})
+        elif isinstance(self._service, Immediate):
+            self._cancelled({"cancel": "nothing goes on there"})
+        else:
+            return Cancellation(answer=CancelAnswer.UNKNOWN, why="what was asked for cannot be read back any more")
+        return Cancellation(answer=CancelAnswer.CANCELLED)
 
     def _poll(self, handle: str) -> Status:
         if self._request is None:
@@ -124,15 +166,22 @@ class _Cancelling(Generic[R]):
         except (OperationFailed, InvalidInput, PolicyRefused) as refusal:
             return Failed(error=refusal)
 
-    def _close(self, status: Status, answer: CancelAnswer) -> CancelAnswer:
-        """As the service says that it ended; `answer`, if it has not."""
+    def _close(self, status: Status, said: Cancellation) -> Cancellation:
+        """As the service says that it ended; what it `said`, if it has not."""
         if isinstance(status, Running):
-            return answer
+            finished = said.answer is CancelAnswer.ALREADY_FINISHED and self._request is None
+            if finished and isinstance(self._service, Immediate):
+                # It was done, and cannot be checked any more: who asks for it again finds it, and checks it.
+                self._cancelled({"cancel": said.answer.value})
+            return said
         if not isinstance(status, Failed):
             self._rows.succeeded(self._record.key, self._owner, status.evidence)
-            return CancelAnswer.ALREADY_FINISHED
-        if isinstance(status.error, Cancelled):
-            self._rows.cancelled(self._record.key, self._owner, self._reason, status.evidence)
-            return CancelAnswer.CANCELLED
-        self._rows.failed(self._record.key, self._owner, status.error, status.evidence)
-        return CancelAnswer.ALREADY_FINISHED
+        elif isinstance(status.error, Cancelled):
+            self._cancelled(status.evidence)
+            return Cancellation(answer=CancelAnswer.CANCELLED)
+        else:
+            self._rows.failed(self._record.key, self._owner, status.error, status.evidence)
+        return Cancellation(answer=CancelAnswer.ALREADY_FINISHED)
+
+    def _cancelled(self, evidence: Document) -> None:
+        self._rows.cancelled(self._record.key, self._owner, self._reason, evidence)

@@ -72,12 +72,12 @@ def _look(connection: Connection, url: str, now: float) -> Health:
     states = [state for state in OperationState if state.open]
     query = select(operations).where(operations.c.state.in_(states)).order_by(operations.c.created_at)
     still = [OperationRecord.from_row(row) for row in connection.execute(query).mappings()]
-    alive = [RunState.RUNNING, RunState.WAITING]
+    alive = [RunState.RUNNING, RunState.WAITING, RunState.CANCELLING]
     records = [
         RunRecord.from_row(row) for row in connection.execute(select(runs).where(runs.c.state.in_(alive))).mappings()
     ]
     waiting = [run for run in records if run.state is RunState.WAITING]
-    waited_for = {key for run in waiting for key in run.waiting_for or ()}
+    waited_for = {key for run in waiting for key in run.awaits}
     unattended = [record for record in still if record.key not in waited_for and not held(record, now)]
     return Health(
         url=url,

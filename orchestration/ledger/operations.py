@@ -11,6 +11,7 @@ from orchestration.errors import InvalidInput, LeaseLost, LedgerError, Operation
 from orchestration.ledger.database import Database
 from orchestration.ledger.operation import Event, Operation, OperationRecord, OperationState, error_document
 from orchestration.ledger.owner import Owner
+from orchestration.ledger.runs import demand_wanted
 from orchestration.ledger.service import Document, Placed, Request
 from orchestration.ledger.tables import events, operations, scans
 from orchestration.policy import permit
@@ -52,8 +53,14 @@ class Operations:
     def take(
         self, operation: Operation[Request], owner: Owner, *, service: str, redo: bool, run_id: str | None = None
     ) -> OperationRecord | None:
-        """`plan` and `claim`, written together: one commit less on the way of every operation."""
+        """`plan` and `claim`, written together: one commit less on the way of every operation.
+
+        Raises:
+            Cancelled: if somebody cancelled the run.
+        """
         with self._database.write("operations") as connection:
+            if run_id is not None:
+                demand_wanted(connection, run_id)
             row = self._plan(connection, operation, service=service, run_id=run_id)
             return self._claim(connection, row, owner, redo=redo, run_id=run_id)
 

@@ -29,6 +29,8 @@ class ScanState(enum.StrEnum):
     """A run ended without a word; `beamline reconcile` or the next run carries on."""
     COMPLETED = "completed"
     FAILED = "failed"
+    CANCELLING = "cancelling"
+    """Somebody cancelled it; not everything has confirmed that it stopped."""
     CANCELLED = "cancelled"
 
 
@@ -98,6 +100,9 @@ def _standing(
     now = time.time()
     if any(run.state is RunState.WAITING or (run.state is RunState.RUNNING and not run.dead(now)) for run in runs):
         return ScanState.RUNNING, None
+    for run in runs:
+        if run.state is RunState.CANCELLING:
+            return ScanState.CANCELLING, run.error
     newest = {run.flow: run for run in runs}
     last = [run for run in newest.values() if not _made_good(run, newest, {run.id: run for run in runs}, operations)]
     failed = [run for run in last if run.state is RunState.FAILED]

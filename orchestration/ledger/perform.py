@@ -48,6 +48,7 @@ def perform(
     schedule: PollSchedule | None = None,
     on_progress: ProgressListener | None = None,
     may_leave: MayLeave | None = None,
+    may_move: bool = False,
     redo: bool = True,
 ) -> Outcome:
     """Do the operation exactly once and return its checked outcome.
@@ -58,13 +59,14 @@ def perform(
     here: called again, it carries on where it stopped.
 
     `may_leave` is asked after each poll that finds the operation going on, with the seconds since its submission and
-    the seconds of this wait, if its service is one that can be waited for from elsewhere (`BulkService`).
+    the seconds of this wait, if its service is one that can be waited for from elsewhere (`BulkService`). So it is
+    while the service is silent, unless the operation `may_move`: who would take it elsewhere has to see the silence.
 
     Raises:
         PolicyRefused: before anything is asked, if the data may not go there.
         OperationFailed: (one of its subclasses) when the service's no is certain.
         DeadlinePassed: when it did not end in time; it was cancelled, or stays open if the service does not say so.
-        Cancelled: when somebody cancelled it.
+        Cancelled: when somebody cancelled it, or this run.
         LeaseLost: when another run has taken over (this process was thought dead).
         Waiting: (no error) when `may_leave` said yes; the operation goes on, and nobody holds it.
     """
@@ -81,7 +83,7 @@ def perform(
             return _outcome(record)
         else:
             redo = False  # what the other run ends with is the answer, good or bad
-            _wait_for_other(ledger, record, schedule)
+            _wait_for_other(ledger, record, schedule, run_id)
     with Lease(lambda: ledger.operations.renew(operation.key, owner), seconds=ledger.operations.lease_seconds) as lease:
         attempt = Attempt(
             ledger=ledger,
@@ -92,6 +94,7 @@ def perform(
             schedule=schedule,
             on_progress=on_progress,
             may_leave=may_leave if isinstance(service, BulkService) else None,
+            may_move=may_move,
         )
         done = attempt.run(claimed)
     return Outcome(record=done, evidence=done.evidence or {}, already_done=False)
@@ -103,10 +106,12 @@ def _outcome(record: OperationRecord) -> Outcome:
     raise record.error or Cancelled("the operation was ended by another run", where=record.step)
 
 
-def _wait_for_other(ledger: Ledger, record: OperationRecord, schedule: PollSchedule) -> None:
+def _wait_for_other(ledger: Ledger, record: OperationRecord, schedule: PollSchedule, run_id: str | None) -> None:
     """Until the other run's claim ends or lapses, or its outcome is there; checked at the pace of a poll."""
     began = time.monotonic()
     logger.info("%s: another run has it; waiting for that one", record.step)
     while record.state.open and held(record, ledger.now()):
         pause(schedule.interval(time.monotonic() - began), record.step)
+        if run_id is not None:
+            ledger.runs.demand_wanted(run_id)
         record = ledger.operations.get(record.key)

@@ -6,14 +6,15 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import Connection, RowMapping, select, update
 
-from orchestration.errors import OrchestrationError, UnknownName
+from orchestration.errors import Cancelled, OrchestrationError, UnknownName
 from orchestration.ledger.database import Database
 from orchestration.ledger.operation import error_document, error_from
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.service import Document
 from orchestration.ledger.tables import runs
+from orchestration.ledger.waiting import Awaited
 
 LEASE_SECONDS = 60.0
 
@@ -25,6 +26,8 @@ class RunState(enum.StrEnum):
     CANCELLED = "cancelled"
     WAITING = "waiting"
     """Suspended: no process, no lease and no slot of Prefect. A watcher waits in its place."""
+    CANCELLING = "cancelling"
+    """Somebody cancelled it: it begins nothing more, and is cancelled once all that it had going on has ended."""
     DEAD = "dead"
     """Its process is gone without a word; another run carries on."""
 
@@ -41,10 +44,9 @@ class RunRecord:
     error: OrchestrationError | None
     started_at: float
     finished_at: float | None
-    waiting_for: Mapping[str, float] | None
-    """The operations whose end makes it go on, each with the time at which its deadline passes.
-
-    Kept while it goes on: how those ended, good or bad, is what it waited for.
+    waiting_for: Mapping[str, Awaited]
+    """The operations for which it was suspended, by key. Kept while it goes on: how those ended, good or bad, is what
+    it waited for.
     """
 
     @classmethod
@@ -52,11 +54,21 @@ class RunRecord:
         values = dict(row)
         values["state"] = RunState(values["state"])
         values["error"] = None if values["error"] is None else error_from(values["error"])
+        values["waiting_for"] = {key: Awaited.parse(each) for key, each in (values["waiting_for"] or {}).items()}
         return cls(**values)
 
+    @property
+    def awaits(self) -> Mapping[str, Awaited]:
+        """The operations whose end makes it go on."""
+        return {key: each for key, each in self.waiting_for.items() if not each.over}
+
     def dead(self, now: float) -> bool:
-        """No live process stands behind it."""
-        return self.state is RunState.RUNNING and (self.lease_until < now or Owner.parse(self.owner).certainly_dead())
+        """It ought to have a process, or to have ended, and no process stands behind it."""
+        gone = self.lease_until < now or Owner.parse(self.owner).certainly_dead()
+        return self.state in _WITH_A_PROCESS and gone
+
+
+_WITH_A_PROCESS = (RunState.RUNNING, RunState.CANCELLING)
 
 
 class Runs:
@@ -66,7 +78,7 @@ class Runs:
     def begin(
         self, *, run_id: str, flow: str, parameters: Document, owner: Owner, scan_id: str | None = None
     ) -> frozenset[str]:
-        """A process begins (or, after a retry, begins again) to run a flow.
+        """A process begins (or, after a retry, begins again) to run a flow. One that is being cancelled stays so.
 
         Returns the operations that it had been waiting for, if it is resumed.
         """
@@ -88,7 +100,10 @@ class Runs:
             if known is None:
                 connection.execute(runs.insert().values(id=run_id, **values, **afresh))
                 return frozenset()
-            resumed = RunState(known.state) in {RunState.WAITING, RunState.RUNNING} and bool(known.waiting_for)
+            state = RunState(known.state)
+            resumed = state in {RunState.WAITING, *_WITH_A_PROCESS} and bool(known.waiting_for)
+            if state is RunState.CANCELLING:
+                values["state"] = state
             connection.execute(update(runs).where(where).values(**values, **({} if resumed else afresh)))
             return frozenset(known.waiting_for if resumed else ())
 
@@ -100,37 +115,44 @@ class Runs:
         with self._database.write("runs") as connection:
             connection.execute(
                 update(runs)
-                .where(runs.c.id == run_id, runs.c.state == RunState.RUNNING)
+                .where(runs.c.id == run_id, runs.c.state.in_(_WITH_A_PROCESS))
                 .values(lease_until=self._database.now() + LEASE_SECONDS)
             )
 
-    def wait(self, run_id: str, waiting_for: Mapping[str, float]) -> bool:
-        """Its process is about to end, and a watcher to wait for these operations; False if it has ended already."""
-        with self._database.write("runs") as connection:
-            changed = connection.execute(
-                update(runs)
-                .where(runs.c.id == run_id, runs.c.state == RunState.RUNNING)
-                .values(state=RunState.WAITING, waiting_for=dict(waiting_for))
-            )
-        return changed.rowcount == 1
-
-    def settle(self, run_id: str, state: RunState, error: OrchestrationError | None = None) -> bool:
-        """`finish` a run that waits; False, and no change, if a process has taken it up or it has ended meanwhile."""
-        values = self._ended(state, error)
-        with self._database.write("runs") as connection:
-            changed = connection.execute(
-                update(runs).where(runs.c.id == run_id, runs.c.state == RunState.WAITING).values(**values)
-            )
-        return changed.rowcount == 1
+    def wait(self, run_id: str, waiting_for: Mapping[str, Awaited]) -> bool:
+        """Its process is about to end, and a watcher to wait for these operations; False if it is not to go on."""
+        documents = {key: each.document() for key, each in waiting_for.items()}
+        return self._move(run_id, RunState.RUNNING, state=RunState.WAITING, waiting_for=documents)
 
     def lost(self, run_id: str) -> None:
         """A run that waits was taken up by a process that died before it could say so: it is dead, not waiting."""
+        self._move(run_id, RunState.WAITING, state=RunState.RUNNING, lease_until=0.0)
+
+    def forgotten(self, run_id: str, error: OrchestrationError) -> bool:
+        """A run that waits will never go on; False if a process has taken it up, or it has ended, meanwhile."""
+        return self._move(run_id, RunState.WAITING, **self._ended(RunState.DEAD, error))
+
+    def request_cancel(self, run_id: str) -> bool:
+        """From here on it begins nothing more; False if it has ended, or was asked for this before."""
+        asleep = {"lease_until": 0.0}
         with self._database.write("runs") as connection:
-            connection.execute(
-                update(runs)
-                .where(runs.c.id == run_id, runs.c.state == RunState.WAITING)
-                .values(state=RunState.RUNNING, lease_until=0.0)
+            return any(
+                _moved(connection, run_id, state, state=RunState.CANCELLING, **more)
+                for state, more in ((RunState.RUNNING, {}), (RunState.WAITING, asleep))
             )
+
+    def cancelled(self, run_id: str, error: OrchestrationError) -> bool:
+        """All that a run had going on, which is being cancelled, has ended; False if it is not being cancelled."""
+        return self._move(run_id, RunState.CANCELLING, **self._ended(RunState.CANCELLED, error))
+
+    def not_cancelled_yet(self, run_id: str, why: OrchestrationError) -> None:
+        """What keeps a run that is being cancelled from having ended."""
+        self._move(run_id, RunState.CANCELLING, error=error_document(why))
+
+    def demand_wanted(self, run_id: str) -> None:
+        """Raises Cancelled if somebody cancelled the run."""
+        with self._database.read() as connection:
+            demand_wanted(connection, run_id)
 
     def finish(self, run_id: str, state: RunState, error: OrchestrationError | None = None) -> None:
         self._change(run_id, **self._ended(state, error))
@@ -141,6 +163,11 @@ class Runs:
             "error": None if error is None else error_document(error),
             "finished_at": self._database.now(),
         }
+
+    def _move(self, run_id: str, from_state: RunState, **values: object) -> bool:
+        """Change a run that is in this state; whether it was."""
+        with self._database.write("runs") as connection:
+            return _moved(connection, run_id, from_state, **values)
 
     def _change(self, run_id: str, **values: object) -> None:
         with self._database.write("runs") as connection:
@@ -157,13 +184,28 @@ class Runs:
     def dead(self) -> Sequence[RunRecord]:
         """Those that nobody runs any more although they never ended."""
         now = self._database.now()
-        return [run for run in self._select(runs.c.state == RunState.RUNNING) if run.dead(now)]
+        return [run for run in self._select(runs.c.state.in_(_WITH_A_PROCESS)) if run.dead(now)]
+
+    def in_state(self, state: RunState) -> Sequence[RunRecord]:
+        return self._select(runs.c.state == state)
 
     def waiting(self) -> Sequence[RunRecord]:
         """Those that are suspended, or resumed and not yet taken up by a process."""
-        return self._select(runs.c.state == RunState.WAITING)
+        return self.in_state(RunState.WAITING)
 
     def _select(self, where: object) -> Sequence[RunRecord]:
         query = select(runs).where(where).order_by(runs.c.started_at)  # type: ignore[arg-type]
         with self._database.read() as connection:
             return [RunRecord.from_row(row) for row in connection.execute(query).mappings()]
+
+
+def demand_wanted(connection: Connection, run_id: str) -> None:
+    """Within a transaction of the caller. Raises Cancelled if somebody cancelled the run."""
+    state = connection.execute(select(runs.c.state).where(runs.c.id == run_id)).scalar_one_or_none()
+    if state in {RunState.CANCELLING, RunState.CANCELLED}:
+        raise Cancelled("this run was cancelled: it begins nothing more", where=f"run {run_id}")
+
+
+def _moved(connection: Connection, run_id: str, from_state: RunState, **values: object) -> bool:
+    where = (runs.c.id == run_id) & (runs.c.state == from_state)
+    return connection.execute(update(runs).where(where).values(**values)).rowcount == 1

@@ -136,6 +136,22 @@ class BulkService(Protocol[R_contra]):
         ...
 
 
+@runtime_checkable
+class Immediate(Protocol):
+    """A service that has done all that it will ever do when `submit` returns: nothing goes on without its caller."""
+
+    immediate: bool
+
+
+@runtime_checkable
+class Sweeping(Protocol):
+    """A service that can tell all that goes on there in our name, whether or not anybody here remembers it."""
+
+    def alive(self) -> Mapping[str, str]:
+        """The tokens of what waits or runs there, by handle. May raise ServiceUnavailable."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class PollSchedule:
     """How often to ask: quickly at first, then less and less, never later than a few per cent of the elapsed time."""

@@ -19,7 +19,7 @@ from orchestration.nersc.folders import Folders
 from orchestration.nersc.handle import Handle
 from orchestration.nersc.memory import Memory, Patience
 from orchestration.nersc.rows import Row
-from orchestration.nersc.script import BatchScript, start_within
+from orchestration.nersc.script import BatchScript, start_within, token_of
 from orchestration.nersc.states import note
 from orchestration.nersc.status import NerscStatus
 from orchestration.nersc.submission import Submission
@@ -113,6 +113,11 @@ class NerscJobs:
         """All jobs of this service's user that are in the queue or run; `token_of` their names tells which are ours."""
         with self._explaining():
             return [row for row in self._calls.queue(user=self._submission.user()) if not row.over]
+
+    def alive(self) -> Mapping[str, str]:
+        """The token of each of those of `mine` that has one, by its handle."""
+        tokens = {row.id: token_of(row.name) for row in self.mine()}
+        return {str(Handle(job=job, token=token)): token for job, token in tokens.items() if token is not None}
 
     def cancel_number(self, number: str) -> CancelAnswer:
         """Of any job of this service's user."""

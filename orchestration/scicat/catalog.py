@@ -55,6 +55,7 @@ class ScicatIngest:
     """The service ``scicat.ingest``; its handle is the PID."""
 
     name = "scicat.ingest"
+    immediate = True
 
     def __init__(self, client: ScicatClient, settings: ScicatSettings) -> None:
         self._client = client

@@ -1,20 +1,66 @@
-"""What a person cancels stays cancelled, wherever its process died."""
+"""What a person cancels stays cancelled, wherever it stood, and whether or not its process lives."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Mapping
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from trial_room import NERSC, Room
+from sandbox_hall import running, wait_for
+from trial_room import ALCF, LOCAL, NERSC, Room
 
 from orchestration import config
-from orchestration.flows.cancelling import cancel_scan
+from orchestration.flows.cancelling import Answered
 from orchestration.flows.services import Services
+from orchestration.flows.stopping import cancel_scan
+from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.runs import RunState
-from orchestration.ledger.service import CancelAnswer
-from orchestration.sandbox.trials.kills import Kill, kinds
+from orchestration.ledger.service import CancelAnswer, Json
+from orchestration.sandbox.iri.settings import COMPUTE
+from orchestration.sandbox.trials.kills import Kill
+from orchestration.sandbox.trials.nursery import Child
+from orchestration.sandbox.trials.program import PAUSE
+
+ANY = "orchestration.flows.bl832.anywhere:any_recon_flow"
+
+PATIENCE = 120.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """A reconstruction at one site."""
+
+    site: str
+    target: str
+    file_path: str
+
+    @property
+    def step(self) -> str:
+        return f"reconstruct at {self.site}"
+
+    @property
+    def arguments(self) -> dict[str, Json]:
+        return {"file_path": self.file_path, **({"site": self.site} if self.target == ANY else {})}
+
+    def job(self, room: Room) -> OperationRecord | None:
+        return next((one for one in room.overview(self.file_path).operations if one.step == self.step), None)
+
+    def processes(self, room: Room) -> list[int]:
+        """Of the programs that were started on the data of this scan, at any time."""
+        log = room.world.jobs_log
+        lines = [json.loads(line) for line in (log.read_text().splitlines() if log.exists() else [])]
+        return [int(line["pid"]) for line in lines if Path(line["scan"]).stem == Path(self.file_path).stem]
+
+
+TARGETS = {"nersc": NERSC, "alcf": ALCF, "local": LOCAL, "iri": ANY}
 
 
 @pytest.fixture
@@ -28,40 +74,214 @@ def here(room: Room, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def cancelled(room: Room, file_path: str) -> Mapping[str, CancelAnswer]:
-    services = Services(config.load())
-    try:
-        with room.world.ledger() as ledger:
-            return cancel_scan(ledger, services, ledger.scans.find(file_path.removeprefix("/global/")).id)
-    finally:
-        services.close()
-
-
-PLACES = (
-    "after-write of copies, after copy raw from",
-    "after-submit of reconstruct at nersc",
-    pytest.param("after-submit of copy raw from", marks=pytest.mark.slow),
-    pytest.param("in-wait of reconstruct at nersc", marks=pytest.mark.slow),
-    pytest.param("after-write of results, after reconstruct at nersc", marks=pytest.mark.slow),
-)
+@pytest.fixture
+def site(request: pytest.FixtureRequest) -> str:
+    if request.param == "iri":
+        request.getfixturevalue("with_iri")
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def all_kinds(one_room: Room) -> list[Kill]:
+def with_iri(one_room: Room) -> None:
+    """NERSC once more, by the IRI API, in the settings of the service and of the facility."""
+    world = one_room.world
+    with _changed(world.layout.config_file) as document:
+        nersc = document["compute_sites"]["nersc"]
+        kept = {name: value for name, value in nersc.items() if name not in {"kind", "machine", "token_url"}}
+        address = "${IRI_API_URL:-http://127.0.0.1:9}"
+        document["compute_sites"]["iri"] = {**kept, "kind": "iri", "api_url": address, "resource": COMPUTE}
+    with _changed(world.layout.facility_file) as document:
+        document["iri"]["accounts"] = ["als"]
+    world.kill("facility")
     one_room.calm()
-    ended = one_room.run(NERSC, file_path=one_room.moved_scan())
+
+
+@contextmanager
+def _changed(path: Path) -> Iterator[dict[str, Any]]:
+    document = yaml.safe_load(path.read_text())
+    yield document
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+
+
+@contextmanager
+def held(room: Room, site: str) -> Iterator[None]:
+    """What is submitted waits in the queue."""
+
+    def hold(*, held: bool) -> None:
+        if site == "nersc":
+            room.world.facility.superfacility.turn(held=held)
+        elif site == "iri":
+            room.world.facility.iri.hold(held=held)
+        else:
+            endpoint = room.world.environment["GLOBUS_COMPUTE_ENDPOINT"]
+            room.world.facility.compute.switch(endpoint, held=held)
+
+    hold(held=True)
+    try:
+        yield
+    finally:
+        hold(held=False)
+
+
+@contextmanager
+def paused(room: Room) -> Iterator[None]:
+    """Programs that have begun go on."""
+    pause = room.world.jobs_log.with_name(PAUSE)
+    pause.touch()
+    try:
+        yield
+    finally:
+        pause.unlink()
+
+
+def submitted(room: Room, work: Work) -> Child:
+    child = room.nursery.start(work.target, work.arguments)
+    wait_for(lambda: (job := work.job(room)) is not None and job.handle is not None, seconds=PATIENCE)
+    return child
+
+
+def begun(room: Room, work: Work) -> Child:
+    child = submitted(room, work)
+    wait_for(lambda: work.processes(room), seconds=PATIENCE)
+    return child
+
+
+def dies(child: Child) -> None:
+    child.signal(signal.SIGKILL)
+    assert child.wait().killed
+
+
+def cancelled(room: Room, file_path: str) -> dict[str, Answered]:
+    with closing(Services(config.load())) as services, room.world.ledger() as ledger:
+        scan = ledger.scans.find(file_path.removeprefix("/global/"))
+        return {each.what: each for each in cancel_scan(ledger, services, scan)}
+
+
+def alive_at_the_facility(room: Room, site: str) -> list[str]:
+    facility = room.world.facility
+    if site == "nersc":
+        return [job.id for job in facility.superfacility.jobs() if not job.over]
+    if site == "iri":
+        return [str(job["id"]) for job in facility.iri.jobs() if job["state"] in {"new", "queued", "held", "active"}]
+    return []  # Globus Compute cannot cancel a task, which ends when its turn comes; local jobs are processes
+
+
+def cancel(room: Room, work: Work) -> None:
+    """Nothing lives after two looks, and everybody says that it was cancelled."""
+    answers = cancelled(room, work.file_path)
+    assert answers[work.step].answer is CancelAnswer.CANCELLED, answers
+    assert all(each.certain for each in answers.values()), answers
+    looks = [alive_at_the_facility(room, work.site) for _ in range(2)]
+    assert looks[-1] == []
+    job = work.job(room)
+    assert job is not None
+    assert job.state is OperationState.CANCELLED
+    with room.world.ledger() as ledger:
+        run = ledger.runs.of_scan(job.scan_id)[-1]
+    assert run.state is RunState.CANCELLED
+    wait_for(lambda: room.prefect_states(work.file_path)[-1][0] == "CANCELLED", seconds=PATIENCE)
+    assert cancelled(room, work.file_path) == {}
+
+
+def nothing_begins_when_its_turn_comes(room: Room, work: Work) -> None:
+    """What was left in a queue has had its turn once another job has come through it."""
+    after = Work(work.site, work.target, room.moved_scan())
+    ended = room.nursery.run(after.target, after.arguments)
     assert ended.completed, ended
-    return kinds(ended.boundaries)
+    assert work.processes(room) == []
+
+
+SLOW = pytest.mark.slow
+LIVES, DEAD = True, False
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    "site", ["nersc", *(pytest.param(name, marks=SLOW) for name in ("alcf", "local", "iri"))], indirect=True
+)
+def test_killed_before_it_was_submitted(room: Room, site: str) -> None:
+    """Whether it was is not known to anybody but the facility, which may not know it at once either."""
+    work = Work(site, TARGETS[site], room.moved_scan())
+    kill = Kill(at=f"before-submit of {work.step}")
+    assert room.nursery.run(work.target, work.arguments, kill=kill).killed
+    job = work.job(room)
+    assert job is not None
+    assert job.token is not None
+    assert job.handle is None
+    cancel(room, work)
+    assert work.processes(room) == []
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("site", "lives"),
+    [
+        ("nersc", LIVES),
+        ("alcf", DEAD),
+        pytest.param("nersc", DEAD, marks=SLOW),
+        pytest.param("alcf", LIVES, marks=SLOW),
+        pytest.param("iri", LIVES, marks=SLOW),
+        pytest.param("iri", DEAD, marks=SLOW),
+    ],
+    indirect=["site"],
+)
+def test_queued(room: Room, site: str, lives: bool) -> None:
+    work = Work(site, TARGETS[site], room.moved_scan())
+    with held(room, site):
+        child = submitted(room, work)
+        if not lives:
+            dies(child)
+        assert site == "alcf" or alive_at_the_facility(room, site) != []
+        cancel(room, work)
+        if lives:
+            assert not child.wait().completed
+    if site == "alcf":
+        nothing_begins_when_its_turn_comes(room, work)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("site", "lives"),
+    [
+        ("nersc", DEAD),
+        ("local", LIVES),
+        pytest.param("nersc", LIVES, marks=SLOW),
+        pytest.param("alcf", LIVES, marks=SLOW),
+        pytest.param("alcf", DEAD, marks=SLOW),
+        pytest.param("local", DEAD, marks=SLOW),
+        pytest.param("iri", LIVES, marks=SLOW),
+        pytest.param("iri", DEAD, marks=SLOW),
+    ],
+    indirect=["site"],
+)
+def test_running(room: Room, site: str, lives: bool) -> None:
+    work = Work(site, TARGETS[site], room.moved_scan())
+    with paused(room):
+        child = begun(room, work)
+        if not lives:
+            dies(child)
+        (program,) = work.processes(room)
+        assert running(program)
+        cancel(room, work)
+        wait_for(lambda: not running(program), seconds=PATIENCE)
+        if lives:
+            assert not child.wait().completed
+
+
+COPY = "copy raw from data832_raw to nersc832_alsdev_pscratch_raw"
+PLACES = (
+    f"after-write of copies, after {COPY}",
+    pytest.param(f"after-submit of {COPY}", marks=SLOW),
+    pytest.param("after-write of results, after reconstruct at nersc", marks=SLOW),
+)
 
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("place", PLACES)
-def test_a_run_whose_process_died_is_cancelled_for_good(room: Room, all_kinds: list[Kill], place: str) -> None:
-    kill = next(each for each in all_kinds if place in str(each))
+def test_between_two_steps(room: Room, place: str) -> None:
     file_path = room.moved_scan()
-    assert room.run(NERSC, file_path=file_path, kill=kill).killed
-    answers = cancelled(room, file_path)
-    assert set(answers.values()) <= {CancelAnswer.CANCELLED, CancelAnswer.ALREADY_FINISHED}
+    assert room.run(NERSC, file_path=file_path, kill=Kill(at=place)).killed
+    assert all(each.certain for each in cancelled(room, file_path).values())
     found = room.overview(file_path)
     assert [operation.step for operation in found.operations if operation.state.open] == []
     with room.world.ledger() as ledger:

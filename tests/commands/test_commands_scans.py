@@ -122,7 +122,7 @@ def test_a_file_from_elsewhere_goes_the_same_way(command: CommandLine, tmp_path:
 
 def test_nothing_is_going_on_with_a_scan_that_is_done(summary: dict[str, Any], command: CommandLine) -> None:
     assert command("cancel", "demo").startswith("Nothing is going on")
-    assert command.json("cancel", "demo")["answers"] == {}
+    assert command.json("cancel", "demo")["answers"] == []
 
 
 def test_no_run_has_died(command: CommandLine) -> None:

@@ -67,7 +67,8 @@ def test_what_nobody_confirms_can_be_given_up(alone: CommandLine) -> None:
         ledger.operations.take(operation, dead := Owner.here(), service="prefect.schedule", redo=True)
         ledger.operations.reserved(operation.key, dead, "a token that the service lost")
         ledger.operations.release(operation.key, dead)
-    assert alone.json("cancel", "lost", code=1)["answers"] == {"reconstruct": "unknown"}
+    (answer,) = alone.json("cancel", "lost", code=1)["answers"]
+    assert (answer["step"], answer["answer"]) == ("reconstruct", "unknown")
     assert alone("cancel", "lost", "--give-up", "the machine was scrapped") == "reconstruct: given up\n"
     (stage,) = alone.json("show", "lost")["stages"]
     assert (stage["state"], stage["error"]["what"]) == ("failed", "given up by a person: the machine was scrapped")
@@ -135,7 +136,7 @@ def test_ctrl_c_leaves_the_run_alone_and_cancel_ends_it(command: CommandLine, tm
         finally:
             watching.send_signal(signal.SIGINT)
             _, errors = watching.communicate(timeout=120)
-        answers = command.json("cancel", "slow")["answers"]
+        answers = {each["step"]: each["answer"] for each in command.json("cancel", "slow")["answers"]}
     command("sandbox", "fault", "spot832", "--clear")
     assert watching.returncode == 130
     assert "The run goes on without this terminal." in errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,19 @@ from orchestration.policy import Place, Zone
 
 HERE = Place("here", Zone.BEAMLINE)
 ELSEWHERE = Place("elsewhere", Zone.EXTERNAL)
+
+
+class Clock:
+    """Of a ledger: time passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.seconds = time.time()
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds
 
 
 @dataclass(frozen=True)
@@ -54,18 +68,19 @@ class Books:
     silent_finds: int = 0
     retry_after: float = 0.05
     confirms_cancel: bool = True
-    before_submit: Callable[[], None] = field(default=lambda: None, repr=False)
+    before: dict[str, Callable[[], object]] = field(default_factory=dict, repr=False)
+    """What happens at the moment in which it is asked for something."""
     asked: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
 
     def reserve(self, key: str) -> str:
-        self.asked.append("reserve")
+        self._asked("reserve")
         return f"token-{key}"
 
     def find(self, request: Errand, token: str) -> str | None:
-        self.asked.append("find")
+        self._asked("find")
         if self.silent_finds > 0:
             self.silent_finds -= 1
             raise ServiceUnavailable("no answer", where=self.name, retry_after=0.02)
@@ -73,8 +88,7 @@ class Books:
         return started[0] if started else None
 
     def submit(self, request: Errand, token: str) -> str:
-        self.asked.append("submit")
-        self.before_submit()
+        self._asked("submit")
         if self.refuse > 0:
             self.refuse -= 1
             raise ServiceUnavailable("503", where=self.name, retry_after=self.retry_after)
@@ -87,7 +101,7 @@ class Books:
         return handle
 
     def poll(self, request: Errand, handle: str) -> Status:
-        self.asked.append("poll")
+        self._asked("poll")
         if self.silent_polls > 0:
             self.silent_polls -= 1
             raise ServiceUnavailable("no answer", where=self.name, retry_after=0.02)
@@ -102,11 +116,16 @@ class Books:
         return Succeeded(evidence={"handle": handle})
 
     def cancel(self, handle: str) -> CancelAnswer:
-        self.asked.append("cancel")
+        self._asked("cancel")
         if not self.confirms_cancel:
             raise ServiceUnavailable("no answer", where=self.name)
         (self.root / f"{handle}.cancelled").touch()
         return CancelAnswer.CANCELLED
+
+    def _asked(self, what: str) -> None:
+        self.asked.append(what)
+        if what in self.before:
+            self.before[what]()
 
     def started(self, token: str = "") -> list[str]:
         """All work that was ever begun."""

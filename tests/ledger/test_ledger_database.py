@@ -15,13 +15,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, inspect, select, text
 
 from orchestration.errors import LedgerError, LedgerOutdated
 from orchestration.ledger import Ledger, database, tables
 from orchestration.ledger.database import SCHEMA_VERSION, migrate, schema_version, shown
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.scan import Scan
+from orchestration.ledger.waiting import Awaited
 from orchestration.paths import RelativePath
 
 MIGRATIONS = Path(database.__file__).parent / "migrations"
@@ -122,6 +123,25 @@ def test_the_schema_can_be_taken_back_and_made_again(ledger_url: str) -> None:
     migrate(ledger_url)
     with Ledger(ledger_url) as ledger:
         ledger.scans.register(beamline="b", path=RelativePath("a.h5"))
+
+
+def test_runs_that_an_older_version_had_suspended_go_on(ledger: Ledger, ledger_url: str) -> None:
+    """It wrote down a deadline for each operation, and nothing else."""
+    awaited = {"a": Awaited(until=5.0, may_move=True), "b": Awaited(until=6.0, may_move=True)}
+    for run, waiting_for in (("r", awaited), ("nothing", {})):
+        ledger.runs.begin(run_id=run, flow="f", parameters={}, owner=Owner.here())
+        ledger.runs.wait(run, waiting_for)
+    settings = Config()
+    settings.set_main_option("script_location", str(MIGRATIONS))
+    engine = create_engine(ledger_url)
+    with engine.begin() as connection:
+        settings.attributes["connection"] = connection
+        command.downgrade(settings, "0003")
+        found = connection.execute(select(tables.runs.c.waiting_for).where(tables.runs.c.id == "r")).scalar()
+    engine.dispose()
+    assert found == {"a": 5.0, "b": 6.0}
+    migrate(ledger_url)
+    assert {run.id: run.waiting_for for run in ledger.runs.waiting()} == {"r": awaited, "nothing": {}}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 from ledger_world import Errand, errand
 
-from orchestration.errors import JobFailed, RunFailed
+from orchestration.errors import Cancelled, JobFailed, RunFailed
 from orchestration.ledger import Ledger
 from orchestration.ledger.overview import ScanState, overview
 from orchestration.ledger.owner import Owner
@@ -116,3 +116,18 @@ def test_a_refused_deletion_is_told_and_leaves_the_scan_as_it_is(ledger: Ledger,
     assert [refusal.what for refusal in found.refusals] == ["no other copy"]
     run(ledger, scan, "prune_spot832")
     assert not overview(ledger, scan).refusals
+
+
+def test_a_scan_is_being_cancelled_until_everything_has_stopped(ledger: Ledger, scan: Scan) -> None:
+    ledger.runs.begin(run_id="r", flow="reconstruct", parameters={}, owner=Owner.here(), scan_id=scan.id)
+    assert ledger.runs.request_cancel("r")
+    assert not ledger.runs.request_cancel("r")
+    ledger.runs.not_cancelled_yet("r", Cancelled("the job has not confirmed"))
+    found = overview(ledger, scan)
+    assert found.state is ScanState.CANCELLING
+    assert found.error is not None
+    assert found.error.what == "the job has not confirmed"
+
+    assert ledger.runs.cancelled("r", Cancelled("cancelled by a person"))
+    assert overview(ledger, scan).state is ScanState.CANCELLED
+    assert not ledger.runs.cancelled("r", Cancelled("again"))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import queue
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from ledger_world import QUICK, Books, Errand, attempts_of, errand, gone
+from ledger_world import QUICK, Books, Clock, Errand, attempts_of, errand, gone
 
 from orchestration.errors import JobFailed, LeaseLost, LedgerError
 from orchestration.ledger import Ledger
@@ -22,6 +22,8 @@ from orchestration.ledger.owner import Owner
 from orchestration.ledger.perform import Outcome, perform
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Status
+
+PATIENCE = 60.0
 
 CHILD = """
 import sys
@@ -56,7 +58,7 @@ def test_of_two_processes_one_works_and_both_get_its_outcome(
         assert child.stdin is not None
         child.stdin.write("go\n")
         child.stdin.flush()
-    said = [child.communicate(timeout=30)[0].strip() for child in children]
+    said = [child.communicate(timeout=120)[0].strip() for child in children]
 
     assert said[0] == said[1] == (books.started()[0] if not fails else "JobFailed Planted")
     assert attempts_of(errand(scan, polls=20, fails=fails), books) == [1]
@@ -94,9 +96,7 @@ def test_what_a_dead_process_of_this_host_holds_is_taken_at_once(ledger: Ledger,
     assert dead.certainly_dead()
     with Ledger(ledger.url, lease_seconds=3600) as patient:
         patient.operations.take(errand(scan), dead, service=books.name, redo=True)
-        began = time.monotonic()
-        perform(patient, errand(scan), books, schedule=QUICK)
-    assert time.monotonic() - began < 5
+        perform(patient, errand(scan), books, schedule=QUICK)  # or it would wait for an hour
 
 
 def test_a_number_that_was_given_to_another_process_is_not_the_owner(ledger: Ledger) -> None:
@@ -112,12 +112,17 @@ def test_the_owner_survives_its_text() -> None:
 
 
 def test_the_lease_of_another_host_is_waited_for_and_then_taken(ledger: Ledger, scan: Scan, books: Books) -> None:
-    stranger = Owner("another-host", 1, "1", "x")
-    began = time.monotonic()
-    with Ledger(ledger.url, lease_seconds=0.5) as hasty:
-        hasty.operations.take(errand(scan), stranger, service=books.name, redo=True)
-    perform(ledger, errand(scan), books, schedule=QUICK)
-    assert time.monotonic() - began > 0.5
+    stranger, clock, waits = Owner("another-host", 1, "1", "x"), Clock(), list[str]()
+
+    def time_passes(boundary: Boundary, subject: str) -> None:
+        if boundary is Boundary.IN_WAIT:
+            waits.append(subject)
+            clock.advance(4.0)
+
+    with Ledger(ledger.url, lease_seconds=10.0, clock=clock) as timed, listening(time_passes):
+        timed.operations.take(errand(scan), stranger, service=books.name, redo=True)
+        perform(timed, errand(scan), books, schedule=QUICK)
+    assert len(waits) == 3
 
     key, rows = errand(scan).key, ledger.operations
     writes: list[Callable[[], None]] = [
@@ -165,28 +170,37 @@ def test_who_was_thought_dead_during_the_wait_stops_and_leaves_it_alone(
         with ledger.operations._database.write("operations") as connection:
             connection.exec_driver_sql(f"update operations set owner = '{thief}'")
 
-    timer = threading.Timer(0.2, steal)
-    timer.start()
+    books.before["poll"] = steal
     with pytest.raises(LeaseLost):
         perform(ledger, operation, books, schedule=QUICK)
-    timer.join()
     left = ledger.operations.get(operation.key)
     assert (left.state, left.owner) == (OperationState.RUNNING, str(thief))
     assert "cancel" not in books.asked
 
 
 def test_a_slow_submission_keeps_its_claim(ledger: Ledger, scan: Scan, books: Books, tmp_path: Path) -> None:
-    """It takes more than a lease; the one who waits must not take over."""
-    entered = threading.Event()
+    """It takes two leases; the one who waits must not take over."""
+    entered, waits, clock = threading.Event(), threading.Event(), Clock()
+    renewed: queue.SimpleQueue[float] = queue.SimpleQueue()
+
+    def listen(boundary: Boundary, _subject: str) -> None:
+        if boundary is Boundary.AFTER_WRITE and threading.current_thread().name == "lease":
+            renewed.put(clock())
+        if boundary is Boundary.IN_WAIT:
+            waits.set()
 
     def slow() -> None:
         entered.set()
-        time.sleep(2.2)
+        assert waits.wait(PATIENCE)
+        for _ in range(4):
+            while renewed.get(timeout=PATIENCE) < clock():
+                pass
+            clock.advance(0.15)
 
-    books.before_submit = slow
-    with Ledger(ledger.url, lease_seconds=1.5) as hasty, ThreadPoolExecutor(1) as pool:
+    books.before["submit"] = slow
+    with Ledger(ledger.url, lease_seconds=0.3, clock=clock) as hasty, ThreadPoolExecutor(1) as pool, listening(listen):
         first = pool.submit(lambda: perform(hasty, errand(scan), books, schedule=QUICK))
-        assert entered.wait(5)
+        assert entered.wait(PATIENCE)
         second = perform(hasty, errand(scan), Books(books.root), schedule=QUICK)
         assert not first.result().already_done
     assert second.already_done
@@ -204,7 +218,7 @@ def test_a_lease_outlives_a_database_that_was_away_for_a_moment(caplog: pytest.L
         renewed.set()
 
     with Lease(renew, seconds=0.06) as lease:
-        assert renewed.wait(5)
+        assert renewed.wait(PATIENCE)
         lease.check()
     assert "could not be renewed" in caplog.text
 
@@ -216,11 +230,8 @@ def test_a_lost_lease_is_told_to_the_one_who_works() -> None:
 
     lost = threading.Event()
     with Lease(renew, seconds=0.03) as lease:
-        assert lost.wait(5)
-        for _ in range(100):
-            if lease._lost is not None:
-                break
-            time.sleep(0.01)
+        assert lost.wait(PATIENCE)
+        lease._thread.join(PATIENCE)  # it has nothing left to do
         with pytest.raises(LeaseLost):
             lease.check()
 
@@ -229,13 +240,18 @@ def test_waiting_for_a_run_that_gives_up_carries_on(ledger: Ledger, scan: Scan, 
     class Broken(Books):
         def poll(self, request: Errand, handle: str) -> Status:
             entered.set()
-            time.sleep(0.3)
+            assert waits.wait(PATIENCE)
             raise KeyError("a defect")
 
-    entered = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
+    entered, waits = threading.Event(), threading.Event()
+
+    def listen(boundary: Boundary, _subject: str) -> None:
+        if boundary is Boundary.IN_WAIT:
+            waits.set()
+
+    with ThreadPoolExecutor(1) as pool, listening(listen):
         first = pool.submit(lambda: perform(ledger, errand(scan), Broken(books.root), schedule=QUICK))
-        assert entered.wait(5)
+        assert entered.wait(PATIENCE)
         perform(ledger, errand(scan), books, schedule=QUICK)
         with pytest.raises(KeyError):
             first.result()

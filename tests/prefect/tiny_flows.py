@@ -30,3 +30,8 @@ def sleeping(path: str, seconds: float) -> None:
             time.sleep(0.1)
     finally:
         Path(path).write_text("ended")
+
+
+@flow(name="carrying")
+def carrying(file_path: str) -> None:
+    """It takes a scan from nowhere to nowhere."""

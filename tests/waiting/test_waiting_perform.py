@@ -5,23 +5,24 @@ from __future__ import annotations
 import pytest
 from waiting_world import QUICK, BulkSite, Site, job, leave
 
-from orchestration.errors import Cancelled, DeadlinePassed, JobFailed
+from orchestration.errors import Cancelled, JobFailed
+from orchestration.jobs import JobSpec
 from orchestration.ledger import Ledger
 from orchestration.ledger.cancel import cancel
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.perform import perform
 from orchestration.ledger.scan import Scan
-from orchestration.ledger.service import CancelAnswer
-from orchestration.ledger.waiting import Waiting
+from orchestration.ledger.service import CancelAnswer, Status
+from orchestration.ledger.waiting import Awaited, Waiting
 
 
 def test_what_is_left_goes_on_and_nobody_holds_it(ledger: Ledger, scan: Scan) -> None:
     site, operation = BulkSite(), job(scan, "1")
-    until = leave(ledger, operation, site)
+    awaited = leave(ledger, operation, site)
 
     record = ledger.operations.get(operation.key)
     assert (record.state, record.owner, record.handle) == (OperationState.RUNNING, None, next(iter(site.submitted)))
-    assert until == {operation.key: record.began_at + operation.deadline}
+    assert awaited == {operation.key: Awaited(until=record.began_at + operation.deadline)}
     assert "left waiting" in [event.event for event in ledger.operations.history(operation.key)]
 
 
@@ -51,11 +52,43 @@ def test_it_is_not_left_before_its_first_poll_and_not_once_it_has_ended(ledger: 
     assert all(0 <= waited <= since + 0.1 < 5 for since, waited in asked)
 
 
-@pytest.mark.parametrize("site", [Site(), BulkSite(needs_care=True)], ids=["asked one by one", "in need of care"])
-def test_what_cannot_be_waited_for_from_elsewhere_is_not_left(ledger: Ledger, scan: Scan, site: Site) -> None:
-    operation = job(scan, "1", deadline=0.3)
-    with pytest.raises(DeadlinePassed):
-        perform(ledger, operation, site, schedule=QUICK, may_leave=lambda since, waited: True)
+@pytest.mark.parametrize(
+    ("site", "may_move"),
+    [(Site(), False), (BulkSite(needs_care=True), False), (BulkSite(), True)],
+    ids=["asked one by one", "in need of care", "silent, and it would go elsewhere"],
+)
+def test_what_cannot_be_waited_for_from_elsewhere_is_not_left(
+    ledger: Ledger, scan: Scan, site: Site, may_move: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation = job(scan, "1")
+    polls: list[bool] = []
+
+    def ends_after_three(request: JobSpec, handle: str) -> Status:
+        polls.append(site.silent)
+        site.silent = may_move and len(polls) < 3
+        if len(polls) == 4:
+            site.end(handle)
+        return type(site).poll(site, request, handle)
+
+    monkeypatch.setattr(site, "poll", ends_after_three)
+    perform(
+        ledger,
+        operation,
+        site,
+        schedule=QUICK,
+        may_leave=lambda since, waited: site.silent or not may_move,
+        may_move=may_move,
+    )
+    assert len(polls) == 4
+
+
+def test_while_its_service_is_silent_it_is_left_too(ledger: Ledger, scan: Scan) -> None:
+    """A watcher learns of the end of the silence as well, and a thousand runs need not be a process each until then."""
+    site, operation = BulkSite(), job(scan, "1")
+    leave(ledger, operation, site)
+    site.silent = True
+    leave(ledger, operation, site)
+    assert len(site.submitted) == 1
 
 
 def test_a_signal_to_leave_is_no_error_that_a_flow_could_catch() -> None:
@@ -67,7 +100,7 @@ def test_how_it_ended_meanwhile_is_the_answer_to_the_run_that_waited(ledger: Led
     site, operation = BulkSite(), job(scan, "1")
     leave(ledger, operation, site)
     if end == "cancelled":
-        assert cancel(ledger, operation.key, site, operation.request) is CancelAnswer.CANCELLED
+        assert cancel(ledger, operation.key, site, operation.request).answer is CancelAnswer.CANCELLED
     else:
         site.end(next(iter(site.submitted)), fails="no memory")
         with pytest.raises(JobFailed, match="no memory"):
@@ -83,7 +116,7 @@ def test_cancelling_what_has_finished_says_so_and_keeps_its_result(ledger: Ledge
     leave(ledger, operation, site)
     site.end(next(iter(site.submitted)))
 
-    assert cancel(ledger, operation.key, site, operation.request) is CancelAnswer.ALREADY_FINISHED
+    assert cancel(ledger, operation.key, site, operation.request).answer is CancelAnswer.ALREADY_FINISHED
 
     assert ledger.operations.get(operation.key).state is OperationState.SUCCEEDED
 
@@ -95,7 +128,7 @@ def test_cancelling_what_the_service_does_not_confirm_leaves_it_open(
     site, operation = BulkSite(confirms=False), job(scan, "1")
     leave(ledger, operation, site)
 
-    assert cancel(ledger, operation.key, site, operation.request) is CancelAnswer.UNKNOWN
+    assert cancel(ledger, operation.key, site, operation.request).answer is CancelAnswer.UNKNOWN
 
     record = ledger.operations.get(operation.key)
     assert record.state.open
@@ -110,7 +143,7 @@ def test_cancelling_finds_a_submission_of_which_the_answer_was_lost(ledger: Ledg
     with ledger.operations._database.write("operations") as connection:
         connection.exec_driver_sql("update operations set handle = null, state = 'planned'")
 
-    assert cancel(ledger, operation.key, site, operation.request) is CancelAnswer.CANCELLED
+    assert cancel(ledger, operation.key, site, operation.request).answer is CancelAnswer.CANCELLED
 
     assert site.cancels == [handle]
     assert ledger.operations.get(operation.key).state is OperationState.CANCELLED

@@ -13,6 +13,7 @@ from orchestration.flows.suspending import Suspension
 from orchestration.ledger import Ledger
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.runs import RunState
+from orchestration.ledger.waiting import Awaited
 
 DEPLOYED = FlowRun(flow_id=uuid.uuid4(), deployment_id=uuid.uuid4())
 
@@ -59,7 +60,7 @@ def test_a_run_that_cannot_tell_prefect_stays_and_does_not_try_again_at_once(
     leaving = suspension(ledger)
     ledger.runs.begin(run_id=leaving.run_id, flow="f", parameters={}, owner=Owner.here())
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        leaving.suspend({"operation": 1.0})
+        leaving.suspend({"operation": Awaited(until=1.0)})
     record = ledger.runs.get(leaving.run_id)
     assert record is not None
     assert record.state is RunState.RUNNING

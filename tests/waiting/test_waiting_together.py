@@ -1,123 +1,162 @@
-"""Branches of one run leave together, or not at all."""
+"""Branches of one run leave together, or not at all; and what one fails in does not make orphans of the others."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 
 import pytest
 
 from orchestration.errors import JobFailed
-from orchestration.flows.side_by_side import current_branch, side_by_side
-from orchestration.ledger.waiting import Waiting
+from orchestration.flows.side_by_side import Suspend, current_branch, side_by_side
+from orchestration.ledger.waiting import Awaited, Waiting
+
+PATIENCE = 60.0
+AWAITED = Awaited(until=1.0)
 
 
 class Suspended(BaseException):
     """What ends the process."""
 
 
-def suspend(until: Mapping[str, float]) -> None:
-    raise Suspended(*sorted(until))
+def suspend(awaited: Mapping[str, Awaited]) -> None:
+    raise Suspended(*sorted(awaited))
 
 
-def waiting_for(name: str, ended: threading.Event, tries: list[str]) -> Callable[[], str]:
+def together(*calls: Callable[[], str], suspend: Suspend = suspend) -> list[str]:
+    return side_by_side(calls, suspend=suspend)
+
+
+class Waiter:
     """A call that waits for something, leaves if all others would, and finds its way back when it is called again."""
 
-    def call() -> str:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ended = threading.Event()
+        self.willing = threading.Event()
+        self.tries = 0
+
+    def __call__(self) -> str:
         branch = current_branch()
         assert branch is not None
-        tries.append(name)
+        self.tries += 1
         branch.working()
-        while not ended.is_set():
+        while not self.ended.wait(0.01):
             if branch.willing():
-                raise Waiting({name: 1.0})
-            time.sleep(0.01)
-        return name
-
-    return call
+                raise Waiting({self.name: AWAITED})
+            self.willing.set()
+        return self.name
 
 
-def working_for(seconds: float, name: str = "worked") -> Callable[[], str]:
+def working_until(*events: threading.Event) -> Callable[[], str]:
     def call() -> str:
-        time.sleep(seconds)
-        return name
+        for event in events:
+            assert event.wait(PATIENCE)
+        return "worked"
 
     return call
 
 
 def test_a_run_is_suspended_once_all_its_branches_have_ended_or_wait() -> None:
-    tries: list[str] = []
-    calls = [waiting_for("a", threading.Event(), tries), working_for(0.2), waiting_for("b", threading.Event(), tries)]
-    began = time.monotonic()
+    a, b = Waiter("a"), Waiter("b")
     with pytest.raises(Suspended) as signal:
-        side_by_side(calls, suspend=suspend)
+        together(a, working_until(a.willing, b.willing), b)
     assert signal.value.args == ("a", "b")
-    assert time.monotonic() - began >= 0.2
 
 
 def test_results_come_in_order_and_nothing_is_suspended_without_need() -> None:
-    ended = threading.Event()
-    threading.Timer(0.1, ended.set).start()
-    calls = [waiting_for("a", ended, []), working_for(0.3)]
-    assert side_by_side(calls, suspend=suspend) == ["a", "worked"]
+    a = Waiter("a")
+
+    def works() -> str:
+        assert a.willing.wait(PATIENCE)
+        a.ended.set()
+        return "worked"
+
+    # It has ended before the other could leave, or is found to have when it is called again.
+    assert together(a, works, suspend=lambda awaited: None) == ["a", "worked"]
 
 
 def test_where_a_run_cannot_be_suspended_the_branches_that_left_are_called_again() -> None:
-    ended, tries, asked = threading.Event(), list[str](), list[Mapping[str, float]]()
+    a, asked = Waiter("a"), list[Mapping[str, Awaited]]()
 
-    def not_now(until: Mapping[str, float]) -> None:
-        asked.append(until)
-        ended.set()
+    def not_now(awaited: Mapping[str, Awaited]) -> None:
+        asked.append(awaited)
+        a.ended.set()
 
-    calls = [waiting_for("a", ended, tries), working_for(0.05)]
-    assert side_by_side(calls, suspend=not_now) == ["a", "worked"]
-    assert [set(until) for until in asked] == [{"a"}]
-    assert tries == ["a", "a"]
+    assert together(a, working_until(a.willing), suspend=not_now) == ["a", "worked"]
+    assert [set(awaited) for awaited in asked] == [{"a"}]
+    assert a.tries == 2
 
 
 def test_a_branch_that_has_left_comes_back_while_another_goes_on_working() -> None:
     """Both would leave; then one of them has something to do after all, and the other must not go unwatched."""
-    left, tries = threading.Event(), list[str]()
-    ended = threading.Event()
+    left, back = threading.Event(), threading.Event()
+    tries: list[str] = []
 
     def undecided() -> str:
         branch = current_branch()
         assert branch is not None
         branch.willing()
-        left.wait(5.0)
+        assert left.wait(PATIENCE)
         branch.working()
-        time.sleep(0.2)
-        ended.set()
+        assert back.wait(PATIENCE)
         return "done"
 
     def leaver() -> str:
-        tries.append("a")
         branch = current_branch()
         assert branch is not None
+        tries.append("a")
+        if len(tries) > 1:
+            back.set()
+            return "a"
         while not branch.willing():
-            time.sleep(0.01)
-            if ended.is_set():
-                return "a"
+            pass
         left.set()
-        raise Waiting({"a": 1.0})
+        raise Waiting({"a": AWAITED})
 
-    assert side_by_side([leaver, undecided], suspend=suspend) == ["a", "done"]
+    assert together(leaver, undecided) == ["a", "done"]
     assert len(tries) == 2
 
 
-def test_the_first_failure_is_raised_whatever_the_others_wait_for() -> None:
+def test_a_failure_is_raised_when_the_others_have_ended_and_not_before() -> None:
+    failed = threading.Event()
+    ended: list[str] = []
+
     def failing() -> str:
+        failed.set()
         raise JobFailed("cold")
 
+    def other() -> str:
+        assert failed.wait(PATIENCE)
+        ended.append("other")
+        raise JobFailed("colder")
+
+    with pytest.raises(JobFailed, match="cold"):
+        together(failing, other, working_until(failed))
+    assert ended == ["other"]
+
+
+def test_a_failure_waits_while_the_run_is_suspended_for_the_others() -> None:
+    a, asked, tries = Waiter("a"), list[set[str]](), list[str]()
+
+    def failing() -> str:
+        tries.append("failing")
+        raise JobFailed("cold")
+
+    def not_now(awaited: Mapping[str, Awaited]) -> None:
+        asked.append(set(awaited))
+        a.ended.set()
+
     with pytest.raises(JobFailed):
-        side_by_side([failing, waiting_for("a", threading.Event(), [])], suspend=suspend)
+        together(failing, a, suspend=not_now)
+    assert asked == [{"a"}]
+    assert tries == ["failing"]
 
 
 def test_branches_within_a_branch_leave_to_the_outer_ones() -> None:
     def inner() -> str:
-        return "".join(side_by_side([waiting_for("b", threading.Event(), [])], suspend=suspend))
+        return "".join(together(Waiter("b")))
 
     with pytest.raises(Suspended) as signal:
-        side_by_side([inner, waiting_for("a", threading.Event(), [])], suspend=suspend)
+        together(inner, Waiter("a"))
     assert signal.value.args == ("a", "b")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,10 @@ from prefect.states import Scheduled, Suspended
 
 from orchestration.conditions import SiteCondition, SiteState
 from orchestration.config import Settings, SitingPolicy
-from orchestration.errors import Cancelled, JobFailed, ServiceUnavailable
+from orchestration.errors import Cancelled, JobFailed, ServiceUnavailable, UnknownName
+from orchestration.flows.runs import PrefectRun
 from orchestration.flows.services import Services
-from orchestration.flows.suspending import ASLEEP, SuspendedRuns
+from orchestration.flows.suspending import ASLEEP, CANCELLED, SuspendedRuns
 from orchestration.jobs import JobSpec
 from orchestration.ledger import Ledger
 from orchestration.ledger.operation import Operation
@@ -33,7 +34,7 @@ from orchestration.ledger.service import (
     Status,
     Succeeded,
 )
-from orchestration.ledger.waiting import Waiting
+from orchestration.ledger.waiting import Awaited, Waiting
 from orchestration.policy import Place, Zone
 
 QUICK = PollSchedule(first=0.01)
@@ -55,6 +56,7 @@ class Site:
     begun: set[str] = field(default_factory=set)
     state: SiteState = SiteState.UP
     poll_seconds: float = 0.0
+    settle_seconds: float = 0.0
 
     def reserve(self, key: str) -> str:
         return key
@@ -108,17 +110,24 @@ class BulkSite(Site):
 
 
 class SitesOnly(Services):
-    """The services of a beamline that has these sites and nothing else."""
+    """The services of a beamline that has these sites, perhaps Prefect, and nothing else."""
 
-    def __init__(self, *sites: Site) -> None:
+    def __init__(self, *sites: Site, prefect: RememberedRuns | None = None) -> None:
         super().__init__(Settings(siting=SitingPolicy(look_seconds=0.1, silence_seconds=1.0)))
         self._sites = {site.name: site for site in sites}
+        if prefect is not None:
+            vars(self)["prefect_run"] = RememberedPrefect(runs=prefect)
 
     def named(self, name: str) -> Service[Any]:
+        if name not in self._sites:
+            raise UnknownName(f"there is no compute site {name}")
         return self._sites[name]
 
     def poll_seconds(self, name: str) -> float:
-        return self._sites[name].poll_seconds
+        return self._sites[name].poll_seconds if name in self._sites else 0.0
+
+    def settle_seconds(self, name: str) -> float:
+        return self._sites[name].settle_seconds if name in self._sites else 0.0
 
     def condition(self, name: str) -> SiteCondition:
         return SiteCondition(state=self._sites[name].state)
@@ -148,6 +157,9 @@ class RememberedRuns(SuspendedRuns):
     def moved(self, run_ids: Sequence[str]) -> Mapping[str, State | None]:
         return {run_id: state for run_id, state in self.states(run_ids).items() if state and state.type not in ASLEEP}
 
+    def cancelled(self, run_ids: Sequence[str]) -> Collection[str]:
+        return [run_id for run_id, state in self.states(run_ids).items() if state and state.type in CANCELLED]
+
     def cancel(self, run_id: str) -> None:
         """As a person does it in the pages."""
         self.known[run_id] = CancelledState()
@@ -157,30 +169,78 @@ class RememberedRuns(SuspendedRuns):
             raise ServiceUnavailable("the Prefect server does not answer", retry_after=0.05)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RememberedPrefect(PrefectRun):
+    """Prefect as a service, by the same memory: runs that it is told to cancel end at once."""
+
+    runs: RememberedRuns
+
+    def cancel(self, handle: str) -> CancelAnswer:
+        if handle not in self.runs.known:
+            return CancelAnswer.UNKNOWN
+        self.runs.cancel(handle)
+        return CancelAnswer.CANCELLED
+
+    def say_cancelled(self, handle: str, message: str) -> None:
+        self.runs._speak()
+        self.runs.cancel(handle)
+
+
 def job(scan: Scan, name: str, *, deadline: float = 600.0) -> Operation[JobSpec]:
     request = JobSpec(executable="/bin/sleep", arguments=(name,), directory="/work", duration=60.0)
     return Operation(scan=scan, step=f"compute {name}", request=request, destination=THERE, deadline=deadline)
 
 
+@dataclass
+class Settling(BulkSite):
+    """Of a submission in doubt it says nothing until it was asked about it `after` times by this process."""
+
+    after: int = 0
+    asked_for: list[str] = field(default_factory=list)
+
+    def find(self, request: JobSpec, token: str) -> str | None:
+        self.asked_for.append(token)
+        if len(self.asked_for) <= self.after:
+            raise ServiceUnavailable("it may still be on its way", retry_after=0.05)
+        return super().find(request, token)
+
+
+def in_doubt(ledger: Ledger, scan: Scan, site: Site, name: str = "doubt") -> Operation[JobSpec]:
+    """As a process leaves it that is killed between its token and the submission."""
+    operation, owner = job(scan, name), Owner.here()
+    ledger.operations.take(operation, owner, service=site.name, redo=True)
+    ledger.operations.reserved(operation.key, owner, f"token of {name}")
+    ledger.operations.release(operation.key, owner)
+    return operation
+
+
 def leave(
-    ledger: Ledger, operation: Operation[JobSpec], site: Site, *, run_id: str | None = None
-) -> Mapping[str, float]:
+    ledger: Ledger, operation: Operation[JobSpec], site: Site, *, run_id: str | None = None, may_move: bool = False
+) -> Mapping[str, Awaited]:
     """Submit a job, and leave it at once; what is waited for."""
     try:
-        perform(ledger, operation, site, schedule=QUICK, run_id=run_id, may_leave=lambda since, waited: True)
+        perform(
+            ledger,
+            operation,
+            site,
+            schedule=QUICK,
+            run_id=run_id,
+            may_leave=lambda since, waited: True,
+            may_move=may_move,
+        )
     except Waiting as waiting:
-        return waiting.until
+        return waiting.awaited
     raise AssertionError("it did not leave")
 
 
-def suspend(ledger: Ledger, prefect: RememberedRuns, run_id: str, until: Mapping[str, float]) -> None:
+def suspend(ledger: Ledger, prefect: RememberedRuns, run_id: str, awaited: Mapping[str, Awaited]) -> None:
     """As a run does it that has left."""
     ledger.runs.begin(run_id=run_id, flow="f", parameters={}, owner=Owner.here())
     prefect.known[run_id] = Suspended()
-    assert ledger.runs.wait(run_id, until)
+    assert ledger.runs.wait(run_id, awaited)
 
 
-def wait_until(true: Callable[[], object], *, seconds: float = 10.0) -> None:
+def wait_until(true: Callable[[], object], *, seconds: float = 60.0) -> None:
     give_up = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < give_up, f"not within {seconds} s"

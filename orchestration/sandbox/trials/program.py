@@ -1,7 +1,7 @@
 """A program in place of a reconstruction, for trials: instant, with the outputs that a real one declares.
 
 ``program.py -m orchestration.science tomography reconstruct --out=FOLDER ... -- SCAN``. Each time that it is started,
-it adds a line to ``jobs.log`` beside itself.
+it adds a line to ``jobs.log`` beside itself. It goes on for as long as there is a file ``pause`` there.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 PNG = bytes.fromhex(
@@ -16,6 +17,7 @@ PNG = bytes.fromhex(
     "0000000a4944415478da63680000008200815f3a2cce0000000049454e44ae426082"
 )
 LOG = "jobs.log"
+PAUSE = "pause"
 
 
 def main(arguments: list[str]) -> None:
@@ -27,6 +29,8 @@ def main(arguments: list[str]) -> None:
     scan = Path(arguments[arguments.index("--") + 1])
     with (Path(__file__).parent / LOG).open("a") as log:
         log.write(json.dumps({"scan": str(scan), "arguments": arguments, "pid": os.getpid()}) + "\n")
+    while (Path(__file__).parent / PAUSE).exists():
+        time.sleep(0.05)
     content = scan.read_bytes()
     named = [word.removeprefix("--name=") for word in arguments if word.startswith("--name=")]
     base = out / (named[0] if named else f"rec{scan.stem}")

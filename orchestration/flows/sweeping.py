@@ -1,0 +1,59 @@
+"""Jobs that live at a facility although the ledger has closed them: cancelled, and told of.
+
+There should be none. A facility that said that a job was over, and was wrong, leaves one; so does a submission of which
+the answer came too late. Only jobs under a token that this ledger has given are touched: others may use the account.
+"""
+
+from __future__ import annotations
+
+from orchestration.config import NerscSite
+from orchestration.errors import ConfigError, OrchestrationError
+from orchestration.flows.work import Work
+from orchestration.jobs import JobSpec
+from orchestration.ledger.operation import OperationRecord
+from orchestration.ledger.service import Document, Json, Service, Sweeping
+
+GRACE_SECONDS = 300.0
+"""For so long after its end is known here a job may still be ending there."""
+
+
+def sweep(work: Work) -> list[Json]:
+    """One line for each job that was found and cancelled; a site that does not answer is swept the next time."""
+    found: list[Json] = []
+    for site in work.settings.compute_sites.values():
+        if not isinstance(site, NerscSite):
+            continue  # no other kind can be asked for all that it has of ours
+        try:
+            found += _sweep(work, work.services.jobs(site))
+        except ConfigError as error:
+            work.logger.debug("%s is not swept: %s", site.name, error)
+        except OrchestrationError as error:
+            work.logger.warning("%s is not swept: %s", site.name, error)
+    return found
+
+
+def _sweep(work: Work, service: Service[JobSpec]) -> list[Json]:
+    if not isinstance(service, Sweeping):
+        return []
+    lines: list[Json] = []
+    for handle, token in service.alive().items():
+        record = _superseded(work, token)
+        if record is not None:
+            line: Document = {"step": record.step, "key": record.key, "job": handle}
+            line["answer"] = service.cancel(handle).value
+            work.logger.warning("%s: job %s lived on at %s: %s", record.step, handle, service.name, line["answer"])
+            lines.append(line)
+    return lines
+
+
+def _superseded(work: Work, token: str) -> OperationRecord | None:
+    """The operation for which a job of this token was made, if it is not wanted for it any more."""
+    rows = work.ledger.operations
+    for record in rows.among([token.partition("-")[0]]):
+        wanted = record.token == token and record.state.open
+        ended_at = record.finished_at or record.began_at
+        if wanted or work.ledger.now() - ended_at <= GRACE_SECONDS:
+            continue
+        if any(event.event == "reserved" and event.detail == {"token": token} for event in rows.history(record.key)):
+            return record
+    return None
