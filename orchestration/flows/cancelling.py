@@ -184,10 +184,14 @@ def ended_cancelled(ledger: Ledger, run_id: str, error: errors.Cancelled, answer
     return False
 
 
-def bury(ledger: Ledger, services: Services, run: RunRecord) -> RunRecord:
-    """`end_run` for a run that no process stands behind: Prefect has to be told, too. The run as it is now."""
+def bury(ledger: Ledger, services: Services, run: RunRecord, answers: Sequence[Answered] | None = None) -> RunRecord:
+    """`end_run` for a run that no process stands behind: Prefect has to be told, too. The run as it is now.
+
+    `answers` are those of its operations, where they have just been cancelled.
+    """
     ledger.runs.request_cancel(run.id)
-    answers = cancel_operations(ledger, services, going_on(ledger, run.id))
+    if answers is None:
+        answers = cancel_operations(ledger, services, going_on(ledger, run.id))
     if not going_on(ledger, run.id) and (silence := _tell_prefect(services, run)):
         ledger.runs.not_cancelled_yet(run.id, silence)
     else:

@@ -54,7 +54,8 @@ def cancel_scan(ledger: Ledger, services: Services, scan: Scan) -> list[Answered
         said = cancel_operations(ledger, services, operations)
         told |= _told(operations, said)
         answers |= {each.key: each for each in [*said, *queued]}
-        ended |= {each.key: each for each in all_at_once([partial(_end, ledger, services, run) for run in runs])}
+        ends = [partial(_end, ledger, services, run, said) for run in runs]
+        ended |= {each.key: each for each in all_at_once(ends)}
     return [each for each in (answers | ended).values() if not (each.certain and each.key in told)]
 
 
@@ -85,14 +86,14 @@ def _stop_one(ledger: Ledger, services: Services, run: FlowRun) -> Answered:
     return _answered(str(run.id), f"run {run.name}", *_stopped(services, str(run.id)))
 
 
-def _end(ledger: Ledger, services: Services, run: RunRecord) -> Answered:
-    """A run that is being cancelled: by itself, by its worker, or for want of a process."""
+def _end(ledger: Ledger, services: Services, run: RunRecord, answers: Sequence[Answered]) -> Answered:
+    """A run of which all operations were cancelled ends by itself, by its worker, or for want of a process."""
     why = ""
     if _lives(ledger, run, seconds=ENDING_SECONDS):
         _, why = _stopped(services, run.id)
     now = ledger.runs.get(run.id) or run
     if now.dead(ledger.now()):
-        now = bury(ledger, services, now)
+        now = bury(ledger, services, now, answers)
     what = f"run of {run.flow}"
     if now.state is RunState.CANCELLED:
         return _answered(run.id, what, CancelAnswer.CANCELLED)

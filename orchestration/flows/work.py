@@ -78,7 +78,8 @@ class Work:
             if branch is not None:
                 branch.working()
             try:
-                outcome = self._stage(operation, guarded, schedule, may_move=guarded is not service)
+                moves_after = None if guarded is service else self.settings.siting.silence_seconds
+                outcome = self._stage(operation, guarded, schedule, moves_after)
             except Waiting as waiting:
                 if branch is not None:
                     raise
@@ -114,7 +115,7 @@ class Work:
         self.suspension.suspend({**dict.fromkeys(self.failed, over), **awaited})
 
     def _stage(
-        self, operation: Operation[R], service: Service[R], schedule: PollSchedule | None, *, may_move: bool
+        self, operation: Operation[R], service: Service[R], schedule: PollSchedule | None, moves_after: float | None
     ) -> Outcome:
         left: list[Waiting] = []
         done: list[Outcome] = []
@@ -131,7 +132,7 @@ class Work:
                         schedule=schedule,
                         on_progress=self._log_progress,
                         may_leave=self._may_leave,
-                        may_move=may_move,
+                        moves_after=moves_after,
                         redo=operation.key not in self.awaited,
                     )
                 )

@@ -48,6 +48,9 @@ PROGRESS_WRITE_SECONDS = 1.0
 CANCEL_PATIENCE_SECONDS = 120.0
 """How long a service gets to confirm a cancellation before this run gives up and leaves the operation open."""
 
+MOVE_SECONDS = 120.0
+"""In which what is at a silent site is taken elsewhere, if that can be done without an answer at all."""
+
 CANCELLING = "cancelling"
 """The event that tells why this project cancelled something at its service."""
 
@@ -69,7 +72,7 @@ class Attempt(Generic[R]):
     schedule: PollSchedule
     on_progress: ProgressListener | None
     may_leave: MayLeave | None = None
-    may_move: bool = False
+    moves_after: float | None = None
     _last: Progress = field(default_factory=Progress)
     _written: Progress | None = None
     _written_at: float = float("-inf")
@@ -150,7 +153,7 @@ class Attempt(Generic[R]):
         return self._insist(lambda: self.service.find(self.operation.request, token), ends_at)
 
     def _await(self, handle: str, ends_at: float, submitted_at: float) -> Succeeded | Failed:
-        began = time.monotonic()
+        began = answered_at = time.monotonic()
         delays = backoff()
         while True:
             self.lease.check()
@@ -160,20 +163,22 @@ class Attempt(Generic[R]):
             if isinstance(status, ServiceUnavailable):
                 wait = asked_again_in(status, next(delays))
             else:
-                delays = backoff()
+                delays, answered_at = backoff(), time.monotonic()
                 wait = self.schedule.interval(time.monotonic() - began)
             if self._cancel_requested():
                 return self._cancel(handle, self._on_request())
             left = ends_at - self.ledger.now()
             if left < 0:
                 return self._cancel(handle, self._late("it did not end"))
-            if self._can_be_left(status) and self._leaves(submitted_at, began):
-                raise Waiting({self.key: Awaited(until=ends_at, may_move=self.may_move)})
+            if self._can_be_left(status, answered_at) and self._leaves(submitted_at, began):
+                raise Waiting({self.key: Awaited(until=ends_at, may_move=self.moves_after is not None)})
             pause_unless(self._cancel_requested, min(wait, left + 0.01), self.step)
 
-    def _can_be_left(self, status: Running | ServiceUnavailable) -> bool:
-        """A silent service tells a watcher as much as this run, which must stay only if it would go elsewhere."""
-        return not status.needs_care if isinstance(status, Running) else not self.may_move
+    def _can_be_left(self, status: Running | ServiceUnavailable, answered_at: float) -> bool:
+        """A silent service tells a watcher as much as this run; who would go elsewhere has to see the silence."""
+        if isinstance(status, Running):
+            return not status.needs_care
+        return self.moves_after is None or time.monotonic() - answered_at > self.moves_after + MOVE_SECONDS
 
     def _leaves(self, submitted_at: float, began: float) -> bool:
         """Whether the run may go away while this goes on; written down, for the history to tell why nobody held it."""

@@ -48,7 +48,7 @@ def perform(
     schedule: PollSchedule | None = None,
     on_progress: ProgressListener | None = None,
     may_leave: MayLeave | None = None,
-    may_move: bool = False,
+    moves_after: float | None = None,
     redo: bool = True,
 ) -> Outcome:
     """Do the operation exactly once and return its checked outcome.
@@ -59,8 +59,9 @@ def perform(
     here: called again, it carries on where it stopped.
 
     `may_leave` is asked after each poll that finds the operation going on, with the seconds since its submission and
-    the seconds of this wait, if its service is one that can be waited for from elsewhere (`BulkService`). So it is
-    while the service is silent, unless the operation `may_move`: who would take it elsewhere has to see the silence.
+    the seconds of this wait, if its service is one that can be waited for from elsewhere (`BulkService`). It is asked
+    while the service is silent, too; but not before the caller had time to take the operation elsewhere, if it is one
+    that does so when its site was silent for `moves_after` seconds.
 
     Raises:
         PolicyRefused: before anything is asked, if the data may not go there.
@@ -94,7 +95,7 @@ def perform(
             schedule=schedule,
             on_progress=on_progress,
             may_leave=may_leave if isinstance(service, BulkService) else None,
-            may_move=may_move,
+            moves_after=moves_after,
         )
         done = attempt.run(claimed)
     return Outcome(record=done, evidence=done.evidence or {}, already_done=False)

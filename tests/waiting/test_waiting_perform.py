@@ -77,17 +77,22 @@ def test_what_cannot_be_waited_for_from_elsewhere_is_not_left(
         site,
         schedule=QUICK,
         may_leave=lambda since, waited: site.silent or not may_move,
-        may_move=may_move,
+        moves_after=60.0 if may_move else None,
     )
     assert len(polls) == 4
 
 
-def test_while_its_service_is_silent_it_is_left_too(ledger: Ledger, scan: Scan) -> None:
+@pytest.mark.parametrize("may_move", [False, True], ids=["at once", "when it could not be taken elsewhere"])
+def test_while_its_service_is_silent_it_is_left_too(
+    ledger: Ledger, scan: Scan, may_move: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A watcher learns of the end of the silence as well, and a thousand runs need not be a process each until then."""
+    monkeypatch.setattr("orchestration.ledger.attempt.MOVE_SECONDS", -60.0)
     site, operation = BulkSite(), job(scan, "1")
-    leave(ledger, operation, site)
+    leave(ledger, operation, site, may_move=may_move)
     site.silent = True
-    leave(ledger, operation, site)
+    awaited = leave(ledger, operation, site, may_move=may_move)
+    assert awaited[operation.key].may_move == may_move
     assert len(site.submitted) == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from orchestration.flows import suspending
+from orchestration.flows import catalogue, suspending
 from orchestration.flows.suspending import Suspension
 from orchestration.ledger import Ledger
 from orchestration.ledger.owner import Owner
@@ -65,3 +65,10 @@ def test_a_run_that_cannot_tell_prefect_stays_and_does_not_try_again_at_once(
     assert record is not None
     assert record.state is RunState.RUNNING
     assert not leaving.patient(3600.0, 3600.0)
+
+
+def test_runs_that_go_on_all_at_once_wait_for_their_turn() -> None:
+    """A facility that comes back after a day lets a thousand go on."""
+    limits = catalogue.of_beamline("bl832").definitions.queue_limits
+    for flow in ("nersc_recon_flow", "alcf_recon_flow", "any_recon_flow", "local_recon_flow"):
+        assert 0 < limits[f"{flow}_queue"] <= 8

@@ -226,7 +226,7 @@ def leave(
             schedule=QUICK,
             run_id=run_id,
             may_leave=lambda since, waited: True,
-            may_move=may_move,
+            moves_after=60.0 if may_move else None,
         )
     except Waiting as waiting:
         return waiting.awaited
