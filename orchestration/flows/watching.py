@@ -97,6 +97,11 @@ class Picture:
         known = set(ended)
         return [run for run in self.runs if not known.isdisjoint(run.awaits)]
 
+    def told_by_site(self, alarms: Iterable[str]) -> list[RunRecord]:
+        """Runs that would take something elsewhere that is at a site in trouble."""
+        known = set(alarms)
+        return [run for run in self.runs if any(each.may_move and key in known for key, each in run.awaits.items())]
+
     def told_by_ledger(self) -> list[RunRecord]:
         """Runs of which the ledger says so, or that something is late, or is to be cancelled."""
         return [run for run in self.runs if not self._waits(run)]
@@ -127,8 +132,10 @@ class Watcher:
     _sites: dict[str, Watch] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
     _begun: set[str] = field(default_factory=set)
+    _alarms: set[str] = field(default_factory=set)
+    """Operations that have not begun at a site in trouble."""
     _alarmed_at: dict[str, float] = field(default_factory=dict)
-    """When runs were let go on for a trouble of their site that is not over, by operation."""
+    """When there was an alarm for a trouble that is not over, by operation."""
     _progress: dict[str, Document] = field(default_factory=dict)
     _written: dict[str, Document] = field(default_factory=dict)
     _written_at: float = float("-inf")
@@ -176,7 +183,7 @@ class Watcher:
         for name, records in questions.items():
             if name in self._mine:
                 self._ask(name, records, picture, pools.asking)
-        runs = {run.id: run for run in picture.told_by_service(self._ended)}
+        runs = {run.id: run for run in [*picture.told_by_service(self._ended), *picture.told_by_site(self._alarms)]}
         if RUNS in self._mine:
             runs |= {run.id: run for run in picture.told_by_ledger()}
             self._look(picture, pools)
@@ -196,6 +203,7 @@ class Watcher:
         self._busy = {name: future for name, future in self._busy.items() if not future.done()}
         self._ended &= picture.operations.keys()
         self._begun &= picture.operations.keys()
+        self._alarms &= picture.may_move
         self._resume_at = _of(self._resume_at, picture.runs)
         self._cancelled_at = _of(self._cancelled_at, picture.cancelled)
         for known in (self._progress, self._written):
@@ -252,10 +260,10 @@ class Watcher:
             return
         news = {key for key in waiting - self._ended if _due(self._alarmed_at, key, ALARM_SECONDS)}
         if news:
-            logger.warning("%s: %d runs look for themselves", trouble, len(news))
+            logger.warning("%s: %d jobs have not begun there, and may have to go elsewhere", trouble, len(news))
             self.ledger.operations.observed(dict.fromkeys(news, site.finding(trouble)))
             self._alarmed_at |= dict.fromkeys(news, time.monotonic())
-            self._ended.update(news)
+            self._alarms.update(news)
 
     def _site(self, name: str) -> Watch:
         if name not in self._sites:

@@ -35,6 +35,7 @@ from orchestration.ledger.perform import perform
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import CancelAnswer
+from orchestration.scicat import ScicatIngest
 
 CANCELLED, FINISHED, UNKNOWN = CancelAnswer.CANCELLED, CancelAnswer.ALREADY_FINISHED, CancelAnswer.UNKNOWN
 
@@ -199,6 +200,7 @@ def test_what_is_done_when_it_is_submitted_does_not_go_on(ledger: Ledger, scan: 
     class Catalogue(Site):
         immediate: bool = True
 
+    assert ScicatIngest.immediate
     site = Catalogue()
     operation = in_doubt(ledger, scan, site)
     assert cancel(ledger, operation.key, site).answer is CANCELLED

@@ -61,8 +61,8 @@ def hall(one_waiting_room: Hall) -> Iterator[Hall]:
 def suspended(hall: Hall, run: str) -> None:
     """The run waits, and no process stands behind it."""
     wait_for(lambda: hall.state(run) == "PAUSED", seconds=90.0)
-    wait_for(lambda: hall.record(run).state is RunState.WAITING, seconds=10.0)
-    wait_for(lambda: not running(hall.process_of(run)), seconds=10.0)
+    wait_for(lambda: hall.record(run).state is RunState.WAITING, seconds=60.0)
+    wait_for(lambda: not running(hall.process_of(run)), seconds=60.0)
 
 
 def begun(hall: Hall, deployment: str, file_path: str) -> str:
@@ -107,7 +107,7 @@ def stopped_at_the_facility(hall: Hall, file_path: str) -> None:
 def kill(hall: Hall, name: str) -> None:
     pid = hall._pid(name)
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not running(pid), seconds=10.0)
+    wait_for(lambda: not running(pid), seconds=60.0)
 
 
 def test_parent_and_child_wait_without_a_process_and_go_on(hall: Hall) -> None:
@@ -123,7 +123,7 @@ def test_cancelling_a_suspended_run_cancels_its_transfer(hall: Hall) -> None:
     file_path, run = suspended_move(hall, "cancelled_meanwhile.h5")
     hall.cancel(run)
     assert hall.state(run) == "CANCELLED"
-    wait_for(lambda: hall.record(run).state is RunState.CANCELLED, seconds=30.0)
+    wait_for(lambda: hall.record(run).state is RunState.CANCELLED, seconds=60.0)
     stopped_at_the_facility(hall, file_path)
 
 
@@ -140,7 +140,22 @@ def test_a_suspended_run_is_cancelled_although_no_worker_lives(hall: Hall) -> No
     file_path, run = suspended_move(hall, "worker_dead.h5")
     kill(hall, "worker")
     hall.cancel(run)
-    wait_for(lambda: hall.record(run).state is RunState.CANCELLED, seconds=30.0)
+    wait_for(lambda: hall.record(run).state is RunState.CANCELLED, seconds=60.0)
+    stopped_at_the_facility(hall, file_path)
+
+
+def test_a_run_without_a_worker_hears_of_its_cancellation(hall: Hall) -> None:
+    """It was started by hand: its process is alive, and nobody is there to send it a signal."""
+    file_path = hall.scan("by_hand.h5")
+    hall.bandwidth(CRAWL)
+    command = [sys.executable, "-m", "orchestration.flows.bl832.move", file_path]
+    with subprocess.Popen(command, env={**os.environ, **hall.supervisor.environment}) as process:
+        wait_for(lambda: hall.transfers(file_path) > 0, seconds=120.0)
+        run = hall.record_of(MOVE, file_path).id
+        hall.cancel(run)
+        assert process.wait(120.0) != 0
+    wait_for(lambda: hall.record(run).state is RunState.CANCELLED, seconds=60.0)
+    wait_for(lambda: hall.state(run) == "CANCELLED", seconds=60.0)
     stopped_at_the_facility(hall, file_path)
 
 
@@ -179,7 +194,7 @@ def test_reconcile_looks_after_suspended_runs_while_no_watcher_lives(hall: Hall)
     hall.bandwidth(0.0)
     threading.Event().wait(5.0)
     assert hall.state(run) == "PAUSED"
-    wait_for(lambda: hall.start(RECONCILE), seconds=10.0)
+    wait_for(lambda: hall.start(RECONCILE), seconds=60.0)
     wait_for(lambda: hall.state(run) == "COMPLETED", seconds=120.0)
     carried_once(hall, file_path)
 
@@ -207,7 +222,7 @@ def test_a_run_that_died_while_it_was_being_suspended_is_resumed(hall: Hall) -> 
     hall._ask("POST", f"/flow_runs/{run}/set_state", {"state": state})
     os.kill(hall.worker(), signal.SIGKILL)
     os.kill(process, signal.SIGKILL)
-    wait_for(lambda: not running(process), seconds=10.0)
+    wait_for(lambda: not running(process), seconds=60.0)
     assert hall.state(run) == "PAUSED"
     hall.bandwidth(0.0)
     hall.supervisor.up()

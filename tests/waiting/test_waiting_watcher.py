@@ -169,6 +169,7 @@ def test_runs_that_would_go_elsewhere_look_for_themselves_when_their_site_is_in_
     site.begun.add(waiting_run(ledger, prefect, scan, site, "begun", may_move=True))
     waiting_run(ledger, prefect, scan, site, "queued", may_move=True)
     waiting_run(ledger, prefect, scan, site, "stays")
+    suspend(ledger, prefect, "follows", leave(ledger, job(scan, "queued"), site, run_id="queued"))
     with watching_over(ledger, prefect, site):
         wait_until(lambda: site.asked)
         assert not prefect.resumed
@@ -188,14 +189,16 @@ def test_a_run_that_found_nothing_to_do_about_a_trouble_is_left_alone_until_the_
     site, prefect = BulkSite(state=SiteState.DOWN), RememberedRuns()
     waiting_run(ledger, prefect, scan, site, "r", may_move=True)
 
-    def leaves_again() -> None:
+    def leaves_again(watcher: Watcher) -> None:
+        ledger.runs.begin(run_id="r", flow="f", parameters={}, owner=Owner.here())
+        wait_until(lambda: not watcher._resume_at)
         suspend(ledger, prefect, "r", leave(ledger, job(scan, "r"), site, run_id="r", may_move=True))
         asked = len(site.asked)
         wait_until(lambda: len(site.asked) > asked + 3)
 
     with watching_over(ledger, prefect, site) as watcher:
         wait_until(lambda: prefect.resumed == ["r"])
-        leaves_again()
+        leaves_again(watcher)
         assert prefect.resumed == ["r"]
         site.state = SiteState.UP
         wait_until(lambda: not watcher._alarmed_at)
