@@ -159,16 +159,43 @@ def going_on(ledger: Ledger, run_id: str) -> list[OperationRecord]:
 # ----- runs ---------------------------------------------------------------------------------------------------------
 
 
-def end_run(ledger: Ledger, services: Services, run_id: str) -> list[Answered]:
-    """Cancel all that a run has going on, and close it in the ledger if that was confirmed."""
+def end_run(ledger: Ledger, services: Services, run_id: str) -> None:
+    """Cancel all that a run has going on, in its own process, and close it if that was confirmed.
+
+    Prefect is told by the worker, who has ended this process.
+    """
     ledger.runs.request_cancel(run_id)
     answers = cancel_operations(ledger, services, going_on(ledger, run_id))
-    ended_cancelled(ledger, run_id, _by_a_person(run_id), answers)
-    return answers
+    _close(ledger, run_id, _by_a_person(run_id), answers)
 
 
-def ended_cancelled(ledger: Ledger, run_id: str, error: errors.Cancelled, answers: Sequence[Answered] = ()) -> bool:
-    """Close a run that ended with `error`. While something of it may go on, it is being cancelled, and no more."""
+def close_cancelled(ledger: Ledger, services: Services, run_id: str, error: errors.Cancelled) -> None:
+    """The end of a run that learned by itself, from what it waited for, that it was cancelled.
+
+    Prefect takes no other end from a run that it is cancelling than this one, and there may be no worker to tell it.
+    """
+    if _close(ledger, run_id, error) and (silence := _tell_prefect(services, run_id, error.sentence)):
+        logger.warning("Prefect was not told that run %s was cancelled: %s", run_id, silence)
+
+
+def bury(ledger: Ledger, services: Services, run: RunRecord, answers: Sequence[Answered] | None = None) -> RunRecord:
+    """`end_run` for a run that no process stands behind: it is not closed until Prefect knows. The run as it is now.
+
+    `answers` are those of its operations, where they have just been cancelled.
+    """
+    ledger.runs.request_cancel(run.id)
+    if answers is None:
+        answers = cancel_operations(ledger, services, going_on(ledger, run.id))
+    message = "Cancelled by a person; its process was gone"
+    if not going_on(ledger, run.id) and (silence := _tell_prefect(services, run.id, message)):
+        ledger.runs.not_cancelled_yet(run.id, silence)
+    else:
+        _close(ledger, run.id, _by_a_person(run.id), answers)
+    return ledger.runs.get(run.id) or run
+
+
+def _close(ledger: Ledger, run_id: str, error: errors.Cancelled, answers: Sequence[Answered] = ()) -> bool:
+    """Whether all that the run had going on has ended; until then it is being cancelled, and says what has not."""
     ledger.runs.request_cancel(run_id)
     said = {each.key: each.sentence for each in answers}
     still = [said.get(each.key, f"{each.step} goes on") for each in going_on(ledger, run_id)]
@@ -184,30 +211,14 @@ def ended_cancelled(ledger: Ledger, run_id: str, error: errors.Cancelled, answer
     return False
 
 
-def bury(ledger: Ledger, services: Services, run: RunRecord, answers: Sequence[Answered] | None = None) -> RunRecord:
-    """`end_run` for a run that no process stands behind: Prefect has to be told, too. The run as it is now.
-
-    `answers` are those of its operations, where they have just been cancelled.
-    """
-    ledger.runs.request_cancel(run.id)
-    if answers is None:
-        answers = cancel_operations(ledger, services, going_on(ledger, run.id))
-    if not going_on(ledger, run.id) and (silence := _tell_prefect(services, run)):
-        ledger.runs.not_cancelled_yet(run.id, silence)
-    else:
-        ended_cancelled(ledger, run.id, _by_a_person(run.id), answers)
-    return ledger.runs.get(run.id) or run
-
-
-def _tell_prefect(services: Services, run: RunRecord) -> OrchestrationError | None:
+def _tell_prefect(services: Services, run_id: str, message: str) -> OrchestrationError | None:
     """What has to be tried again; what will never succeed is not."""
-    message = "Cancelled by a person; its process was gone"
     try:
-        insist(partial(services.prefect_run.say_cancelled, run.id, message), seconds=PATIENCE_SECONDS)
+        insist(partial(services.prefect_run.say_cancelled, run_id, message), seconds=PATIENCE_SECONDS)
     except errors.ServiceUnavailable as silence:
         return silence
     except OrchestrationError as refusal:
-        logger.warning("Prefect was not told that run %s was cancelled: %s", run.id, refusal)
+        logger.warning("Prefect was not told that run %s was cancelled: %s", run_id, refusal)
     return None
 
 

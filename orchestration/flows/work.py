@@ -27,7 +27,7 @@ from orchestration.errors import (
     OrchestrationError,
     TransferWithdrawn,
 )
-from orchestration.flows.cancelling import cancelling, end_run, ended_cancelled
+from orchestration.flows.cancelling import cancelling, close_cancelled, end_run
 from orchestration.flows.links import controlled
 from orchestration.flows.services import Services
 from orchestration.flows.side_by_side import current_branch, side_by_side
@@ -204,7 +204,7 @@ def _recorded(work: Work) -> Iterator[None]:
     try:
         yield
     except Cancelled as error:
-        ended_cancelled(work.ledger, work.run_id, error)
+        close_cancelled(work.ledger, work.services, work.run_id, error)
         raise
     except OrchestrationError as error:
         runs.finish(work.run_id, RunState.FAILED, error)
