@@ -39,6 +39,11 @@ def until_nothing_goes_on(room: Room) -> None:
         threading.Event().wait(0.05)
 
 
+def change(room: Room, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(room.world.layout.root / "ledger.sqlite")) as database, database:
+        database.execute(statement, values)
+
+
 def test_a_job_of_a_dead_run_is_adopted_when_it_has_ended(room: Room) -> None:
     file_path = room.moved_scan()
     assert room.run(NERSC, file_path=file_path, kill=SUBMITTED).killed
@@ -57,12 +62,25 @@ def test_a_job_of_a_dead_run_that_goes_on_is_left_alone_until_it_is_too_old(room
         assert room.run(NERSC, file_path=file_path, kill=SUBMITTED).killed
         assert fate(room, file_path) == "goes on"
         assert job(room, file_path).state.open
-        with closing(sqlite3.connect(room.world.layout.root / "ledger.sqlite")) as database, database:
-            database.execute(
-                "update operations set began_at = began_at - 200000 where key = ?", (job(room, file_path).key,)
-            )
+        change(room, "update operations set began_at = began_at - 200000 where key = ?", job(room, file_path).key)
         assert fate(room, file_path) == "cancelled"
         assert job(room, file_path).state is OperationState.CANCELLED
+        assert going_on(room) == []
+    finally:
+        room.world.facility.superfacility.turn(held=False)
+
+
+def test_a_job_that_lives_although_the_ledger_has_closed_it_is_cancelled(room: Room) -> None:
+    """As one whose facility had said that it was over, and was wrong."""
+    file_path = room.moved_scan()
+    room.world.facility.superfacility.turn(held=True)
+    try:
+        assert room.run(NERSC, file_path=file_path, kill=SUBMITTED).killed
+        closed = "update operations set state = 'failed', finished_at = began_at - 100000 where key = ?"
+        change(room, closed, job(room, file_path).key)
+        ended = room.run(RECONCILE)
+        assert ended.completed, ended
+        assert [(line["step"], line["answer"]) for line in ended.value["swept_jobs"]] == [(STEP, "cancelled")]
         assert going_on(room) == []
     finally:
         room.world.facility.superfacility.turn(held=False)
