@@ -37,6 +37,7 @@ from orchestration.ledger.service import (
     Status,
     Succeeded,
 )
+from orchestration.ledger.waiting import Awaited
 from orchestration.paths import RelativePath
 from orchestration.policy import Place, Zone
 from orchestration.transfers import TransferItem, TransferRequest
@@ -168,8 +169,8 @@ class Suspended(Suspension):
     def patient(self, since_submission: float, waited: float) -> bool:
         return since_submission >= self.inline_seconds
 
-    def suspend(self, until: Any) -> None:
-        self.ledger.runs.wait(self.run_id, until)
+    def suspend(self, awaited: Mapping[str, Awaited]) -> None:
+        self.ledger.runs.wait(self.run_id, awaited)
         raise Left
 
 
@@ -177,7 +178,7 @@ class Plain(Work):
     """Performs without Prefect, which would only show it."""
 
     def _stage(
-        self, operation: Operation[Any], service: Service[Any], schedule: PollSchedule | None, **more: Any
+        self, operation: Operation[Any], service: Service[Any], schedule: PollSchedule | None, moves_after: float | None
     ) -> Outcome:
         redo = operation.key not in self.awaited
         self.awaited.discard(operation.key)
@@ -189,7 +190,7 @@ class Plain(Work):
             schedule=schedule,
             redo=redo,
             may_leave=self._may_leave,
-            **more,
+            moves_after=moves_after,
         )
 
 

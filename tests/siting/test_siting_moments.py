@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -173,6 +173,9 @@ class Prefect(SuspendedRuns):
 
     def moved(self, run_ids: Sequence[str]) -> Mapping[str, State | None]:
         return {}
+
+    def cancelled(self, run_ids: Sequence[str]) -> Collection[str]:
+        return []
 
 
 @somehow
