@@ -8,8 +8,10 @@ process stood behind each run. What a dead run had done is not done twice by the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 from prefect import flow
@@ -19,6 +21,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
 from orchestration.errors import OrchestrationError, RunFailed
+from orchestration.flows.agreeing import hear_unheard, tell_ends
 from orchestration.flows.cancelling import bury
 from orchestration.flows.orphans import look_after_orphans
 from orchestration.flows.server import insist, prefect_server
@@ -29,6 +32,8 @@ from orchestration.flows.watching import Watcher
 from orchestration.flows.work import Work, working
 from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.ledger.service import Document, Json
+
+T = TypeVar("T")
 
 PATIENCE_SECONDS = 60.0
 """How long Prefect may be busy with one of the steps, each of which can be repeated."""
@@ -53,15 +58,17 @@ class Finding:
 
 @flow(name="reconcile", flow_run_name="reconcile")
 def reconcile() -> Document:
-    """Close the rows of dead runs, and start them again so that their scans complete."""
+    """Close the rows of dead runs, and start them again so that their scans complete; end what nobody wants."""
     with working("reconcile", {}) as work:
-        _hear_cancelled(work)
+        _asked(work, "somebody has cancelled runs in Prefect", _hear_cancelled, None)
+        _asked(work, "runs have begun in Prefect, and died at once", hear_unheard, None)
         dead = [run for run in work.ledger.runs.dead() if run.id != work.run_id]
         findings = [_find_out(work, run) for run in dead]
+        told: list[Json] = _asked(work, "Prefect has runs as running that have ended", tell_ends, [])
         resumed = _watch_once(work)
         orphans = look_after_orphans(work)
         swept = sweep(work)
-        work.services.local_jobs.clean(older_than=JOB_FOLDERS_KEPT_SECONDS)
+        _clean(work)
         for finding in findings:
             work.logger.warning("%s %s: %s", finding.run.flow, finding.run.id, finding.action)
         for finding in findings:
@@ -69,6 +76,7 @@ def reconcile() -> Document:
                 raise finding.error
         return {
             "dead_runs": [finding.document() for finding in findings],
+            "told_to_prefect": told,
             "resumed_runs": resumed,
             "orphans": orphans,
             "swept_jobs": swept,
@@ -77,11 +85,22 @@ def reconcile() -> Document:
 
 def _hear_cancelled(work: Work) -> None:
     """Runs with a process that nobody told: its worker is gone, or there never was one."""
-    running = work.ledger.runs.in_state(RunState.RUNNING)
+    hear_cancelled(work.ledger, SuspendedRuns(), work.ledger.runs.in_state(RunState.RUNNING))
+
+
+def _asked(work: Work, what: str, ask: Callable[[Work], T], otherwise: T) -> T:
+    """What is known only to Prefect: a server that is silent keeps nothing else from being reconciled."""
     try:
-        insist(partial(hear_cancelled, work.ledger, SuspendedRuns(), running), seconds=PATIENCE_SECONDS)
+        return insist(partial(ask, work), seconds=PATIENCE_SECONDS)
     except OrchestrationError as doubt:
-        work.logger.warning("not known whether somebody has cancelled runs in Prefect: %s", doubt)
+        work.logger.warning("not known whether %s: %s", what, doubt)
+        return otherwise
+
+
+def _clean(work: Work) -> None:
+    """This machine of the folders of jobs that are long over."""
+    asked_about = [each.token for each in work.ledger.operations.open() if each.token is not None]
+    work.services.local_jobs.clean(older_than=JOB_FOLDERS_KEPT_SECONDS, keep=asked_about)
 
 
 def _watch_once(work: Work) -> list[Json]:

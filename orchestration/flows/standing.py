@@ -55,7 +55,7 @@ def look_at_runs(ledger: Ledger, prefect: SuspendedRuns, runs: Sequence[RunRecor
         if state is None:
             if thorough:
                 _close_deleted(ledger, run)
-        elif state.type not in {*ASLEEP, *CANCELLED} and not (state.type in _STARTING and _young(state)):
+        elif state.type not in {*ASLEEP, *CANCELLED} and not (state.type in _STARTING and young(state)):
             logger.warning("%s %s is %s in Prefect, and has no process", run.flow, run.id, state.name)
             ledger.runs.lost(run.id)  # from here on like any other run that died: `reconcile`
 
@@ -70,5 +70,6 @@ def _close_deleted(ledger: Ledger, run: RunRecord) -> None:
         logger.warning("%s", error)
 
 
-def _young(state: State) -> bool:
+def young(state: State) -> bool:
+    """Whether a run that was started may not have come to the ledger yet."""
     return datetime.now(UTC) - state.timestamp < BEGINNING

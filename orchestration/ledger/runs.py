@@ -107,6 +107,25 @@ class Runs:
             connection.execute(update(runs).where(where).values(**values, **({} if resumed else afresh)))
             return frozenset(known.waiting_for if resumed else ())
 
+    def unheard(self, *, run_id: str, flow: str, parameters: Document, started_at: float) -> bool:
+        """A run whose process never came to `begin`: it is written down as one that died. False if it did come."""
+        nobody = Owner(host="?", pid=0, started="?", nonce="?")
+        with self._database.write("runs") as connection:
+            if connection.execute(select(runs.c.id).where(runs.c.id == run_id)).one_or_none() is not None:
+                return False
+            connection.execute(
+                runs.insert().values(
+                    id=run_id,
+                    flow=flow,
+                    parameters=parameters,
+                    owner=str(nobody),
+                    lease_until=0.0,
+                    state=RunState.RUNNING,
+                    started_at=started_at,
+                )
+            )
+            return True
+
     def carries(self, run_id: str, scan_id: str) -> None:
         """The run has found out which scan it is about."""
         self._change(run_id, scan_id=scan_id)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from siting_world import SITING, Place, write_project_with_iri
+from siting_world import SITING, Place
 
 from orchestration.ledger import Ledger
 from orchestration.sandbox.trials.world import World
@@ -21,14 +20,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @pytest.fixture(scope="session")
 def one_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("orchestration.sandbox.trials.world.write_project", write_project_with_iri)
-        world = World(Path(tmp_path_factory.mktemp("siting")) / "world")
-        world.__enter__()
-    with (
-        closing(world),
-        world.nursery("orchestration.flows.bl832.anywhere") as nursery,
-    ):
+    with World(Path(tmp_path_factory.mktemp("siting")) / "world") as world, world.nursery() as nursery:
         place = Place(world, nursery)
         place.deploy()
         yield place

@@ -17,7 +17,7 @@ from orchestration.ledger.overview import Overview, overview
 from orchestration.ledger.service import Json
 from orchestration.sandbox.trials.kills import Ended, Kill
 from orchestration.sandbox.trials.nursery import Child, Nursery
-from orchestration.sandbox.trials.world import BEAMLINE, DELETIONS, World, write_project
+from orchestration.sandbox.trials.world import BEAMLINE, DELETIONS, World
 
 ANY = "orchestration.flows.bl832.anywhere:any_recon_flow"
 NEW_FILE = "orchestration.flows.bl832.move:process_new_832_file_flow"
@@ -115,22 +115,6 @@ class Place:
 
     def collection(self, endpoint: str) -> str:
         return str(self.world.settings().endpoint(endpoint).require_uuid())
-
-
-def write_project_with_iri(folder: Path) -> Path:
-    """The project's settings for trials, and NERSC once more by the IRI API, as a site ``iri``."""
-    path = write_project(folder)
-    document = yaml.safe_load(path.read_text())
-    nersc = document["compute_sites"]["nersc"]
-    shared = ("raw_endpoint", "scratch_endpoint", "job_folder", "python", "account", "cores")
-    document["compute_sites"]["iri"] = {
-        **{key: nersc[key] for key in shared},
-        "kind": "iri",
-        "api_url": "${IRI_API_URL:-http://127.0.0.1:9}",
-        "resource": "cluster",
-    }
-    path.write_text(yaml.safe_dump(document, sort_keys=False))
-    return path
 
 
 def wait_for(true: Callable[[], object], *, seconds: float = 60.0) -> None:

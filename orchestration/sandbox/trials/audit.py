@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import httpx
 
+from orchestration.errors import JobNotStarted, TransferWithdrawn
 from orchestration.flows.bl832.dispatcher import NEW_FILE
 from orchestration.flows.tomography import Reconstruction
 from orchestration.ledger import Ledger
@@ -28,14 +29,20 @@ NEW_FILE_FLOW = NEW_FILE.partition("/")[0]
 LOCAL_FLOW = "local_recon_flow"
 NERSC_FLOW = "nersc_recon_flow"
 ALCF_FLOW = "alcf_recon_flow"
+ANY_FLOW = "any_recon_flow"
 SITES = {LOCAL_FLOW: "local", NERSC_FLOW: "nersc", ALCF_FLOW: "alcf"}
-"""The flows that reconstruct, and where."""
+"""The flows that reconstruct at one site, and where. That of `ANY_FLOW` is in the ledger."""
+
+_AT_NERSC = ("nersc", "iri")
 
 _SUBMISSIONS = {"globus.transfer": "transfer", "nersc.jobs": "job", "iri.jobs": "job", "globus.compute": "task"}
 """What a facility calls the work that it accepted, by the service that asked for it."""
 
 _RUN_ONCE = ("job", "task")
 """What may be accepted twice without being done twice: the first to begin keeps the other from it."""
+
+_TAKEN_BACK = (JobNotStarted, TransferWithdrawn)
+"""How what was begun at a site ends that the work was taken away from."""
 
 
 Place: TypeAlias = tuple[str, RelativePath]
@@ -74,33 +81,36 @@ class Audit:
         """
         with self._world.ledger() as ledger:
             scan = ledger.scans.find(self._settings.beamline(BEAMLINE).relative(file_path).text)
-            expected = Counter(self._expected(scan, flows))
+            sites = _sites(ledger, scan, flows)
+            expected = Counter(self._expected(scan, flows, sites))
             found = self._found(scan)
+            if sites.left:
+                self._forgive(sites, self._below_raw(scan), expected, found)
             complaints = [*_compared(expected, found, repeated=repeated)]
-            complaints += [Complaint(Fault.UNTRUTH, text) for text in self._untruths(ledger, scan, flows, repeated)]
-            return complaints
+            untruths = self._untruths(ledger, scan, flows, moved=bool(sites.left), repeated=repeated)
+            return complaints + [Complaint(Fault.UNTRUTH, text) for text in untruths]
 
     # ----- what was done --------------------------------------------------------------------------------------------
 
-    def _expected(self, scan: Scan, flows: Sequence[str]) -> Iterator[str]:
+    def _expected(self, scan: Scan, flows: Sequence[str], sites: _Sites) -> Iterator[str]:
         if NEW_FILE_FLOW in flows:
             yield self._transfer("spot832", "data832", scan)
             yield self._transfer("data832", "nersc832", scan)
             yield from (f"schedule prune_{name} {scan.path}" for name in ("spot832", "data832"))
         yield from self._record(scan.path.stem, "raw")
-        for flow in flows:
-            if flow in SITES:
-                yield from self._reconstruction(Reconstruction(raw=self._below_raw(scan), site=SITES[flow]), scan)
+        for site in sites.used:
+            yield from self._reconstruction(Reconstruction(raw=self._below_raw(scan), site=site), scan)
 
     def _reconstruction(self, made: Reconstruction, scan: Scan) -> Iterator[str]:
         site = self._settings.site(made.site)
         homes = [self._settings.beamline(BEAMLINE).scratch]
         yield f"job {made.base.name}"
-        if made.site == "nersc":
+        at_nersc = made.site in _AT_NERSC
+        if at_nersc:
             homes.append(str(self._settings.beamline(BEAMLINE).nersc_results))
             yield from (f"schedule prune_{homes[0]} {part.path}" for part in made.datasets)
         if made.site != "local":
-            near = ("nersc832", scan.path) if made.site == "nersc" else ("data832_raw", made.raw)
+            near = ("nersc832", scan.path) if at_nersc else ("data832_raw", made.raw)
             yield self._carried([near], [(site.raw_endpoint, made.raw)])
             results = [(site.scratch_endpoint, part.path) for part in made.datasets]
             yield from (self._carried(results, [(home, path) for _, path in results]) for home in homes)
@@ -108,6 +118,22 @@ class Audit:
         yield from (f"schedule prune_{site.scratch_endpoint} {part.path}" for part in made.datasets)
         yield from self._record(scan.path.stem, "tiff")
         yield from self._record(scan.path.stem, "zarr")
+
+    def _forgive(self, sites: _Sites, raw: RelativePath, expected: Counter[str], found: Counter[str]) -> None:
+        """What a piece of work that was taken back may have left: the raw file at each site that it was to be done at,
+        from wherever it was carried, and the plan to delete it there. Each site that it was done at must have it.
+        """
+        places = {self._settings.site(site).raw_endpoint for site in (*sites.used, *sites.left)}
+        for counted in (expected, found):
+            for place in places:
+                arrival = f" > {self._full((place, raw))}"
+                for what in [each for each in counted if each.startswith("transfer ") and each.endswith(arrival)]:
+                    counted[f"raw file at {place}"] += counted.pop(what)
+        needed = {self._settings.site(site).raw_endpoint for site in sites.used}
+        for place in places:
+            carried, planned = f"raw file at {place}", f"schedule prune_{place} {raw}"
+            expected[carried] = found[carried] if place not in needed or found[carried] else 1
+            expected[planned] = min(found[planned], 1) if place not in needed else 1
 
     def _below_raw(self, scan: Scan) -> RelativePath:
         beamline = self._settings.beamline(BEAMLINE)
@@ -151,13 +177,17 @@ class Audit:
 
     # ----- what is said of it ---------------------------------------------------------------------------------------
 
-    def _untruths(self, ledger: Ledger, scan: Scan, flows: Sequence[str], repeated: bool) -> Iterator[str]:
+    def _untruths(
+        self, ledger: Ledger, scan: Scan, flows: Sequence[str], *, moved: bool, repeated: bool
+    ) -> Iterator[str]:
         last = {run.flow: run for run in ledger.runs.of_scan(scan.id)}
         for flow in flows:
             state = last[flow].state if flow in last else None
             if state is not RunState.COMPLETED:
                 yield f"the last run of {flow} is {state}"
         for operation in ledger.operations.of_scan(scan.id):
+            if moved and isinstance(operation.error, _TAKEN_BACK):
+                continue  # that nothing was done of it is seen from what was done
             yield from self._untrue_operation(operation, repeated=repeated)
         copies = ledger.copies.of_scan(scan.id)
         if not copies:
@@ -193,6 +223,24 @@ class Audit:
                 yield f"{file} has another size than the ledger says"
             elif not _matches(file, entry.checksum):
                 yield f"{file} has another checksum than the ledger says"
+
+
+@dataclass(frozen=True)
+class _Sites:
+    """Where a scan was reconstructed, as the ledger tells, and where else it was to be."""
+
+    used: Sequence[str]
+    left: frozenset[str]
+
+
+def _sites(ledger: Ledger, scan: Scan, flows: Sequence[str]) -> _Sites:
+    decided: dict[str, list[str]] = {}
+    for decision in ledger.decisions.of_scan(scan.id):
+        decided.setdefault(decision.subject, []).append(decision.site)
+    used = [SITES[flow] for flow in flows if flow in SITES]
+    if ANY_FLOW in flows:
+        used += [sites[-1] for sites in decided.values()]
+    return _Sites(used, frozenset(site for sites in decided.values() for site in sites) - {*used})
 
 
 def _compared(expected: Counter[str], found: Counter[str], *, repeated: bool) -> Iterator[Complaint]:

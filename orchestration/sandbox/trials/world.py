@@ -49,6 +49,8 @@ FLOWS = (
     "orchestration.flows.bl832.local",
     "orchestration.flows.bl832.nersc",
     "orchestration.flows.bl832.alcf",
+    "orchestration.flows.bl832.anywhere",
+    "orchestration.flows.reconciling",
     "orchestration.flows.bl832.prune",
     "orchestration.flows.bl832.dispatcher",
     "orchestration.sandbox.trials.deployments",
@@ -81,6 +83,10 @@ _FLOWS = {
     "PREFECT_LOGGING_LEVEL": "ERROR",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
 }
+
+
+_ALIKE = ("raw_endpoint", "scratch_endpoint", "job_folder", "python", "account", "cores")
+"""What the same computer is told by another interface, too."""
 
 
 Serve: TypeAlias = Callable[[Layout], AbstractContextManager[str]]
@@ -224,15 +230,25 @@ class World:
 
 
 def write_project(folder: Path) -> Path:
-    """The project's settings, but with sites that compute at once; the program they run lies beside them."""
+    """The project's settings, but with sites that compute at once; the program they run lies beside them.
+
+    NERSC is there once more, by the IRI API, as a site ``iri``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     site = folder / "program"
     site.write_text(f"#!{sys.executable} -S\n{Path(program.__file__).read_text()}")
     (folder / "project").symlink_to(Path(__file__).resolve().parents[3])
     site.chmod(site.stat().st_mode | stat.S_IXUSR)
     document = yaml.safe_load(blueprint.project_config().read_text())
-    for each in document["compute_sites"].values():
+    sites = document["compute_sites"]
+    for each in sites.values():
         each["python"] = str(site)
+    sites["iri"] = {
+        **{key: sites["nersc"][key] for key in _ALIKE},
+        "kind": "iri",
+        "api_url": "${IRI_API_URL:-http://127.0.0.1:9}",
+        "resource": "cluster",
+    }
     path = folder / "config.yml"
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path

@@ -1,0 +1,69 @@
+"""Runs that died between a word to the ledger and one to Prefect: `reconcile` makes both tell the same."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from trial_room import NEW_FILE, Room
+
+from orchestration.ledger.runs import RunState
+from orchestration.sandbox.trials.kills import Kill, each
+
+RECONCILE = "orchestration.flows.bl832.reconcile:reconcile"
+BEGINNING = Kill(nth=1)
+"""Prefect has been told that the run has begun, and the ledger has not."""
+
+
+@pytest.fixture(scope="module")
+def last(one_room: Room) -> Kill:
+    """The ledger has been told that the run has ended, and Prefect has not."""
+    ended = one_room.run(NEW_FILE, file_path=one_room.scan())
+    assert ended.completed, ended
+    return each(ended.boundaries)[-1]
+
+
+def reconciled(room: Room) -> dict[str, list[object]]:
+    ended = room.run(RECONCILE)
+    assert ended.completed, ended
+    value: dict[str, list[object]] = ended.value
+    return value
+
+
+def let_prefect_age(room: Room) -> None:
+    """All runs that Prefect has as running began ten minutes earlier."""
+    older = "strftime('%Y-%m-%d %H:%M:%f', timestamp, '-10 minutes') || '000'"
+    with closing(sqlite3.connect(room.world.layout.prefect / "prefect.db", timeout=60.0)) as database, database:
+        changed = database.execute(f"update flow_run_state set timestamp = {older} where type = 'RUNNING'")
+        assert changed.rowcount > 0
+
+
+def runs(room: Room, file_path: str) -> list[tuple[RunState, str]]:
+    """Of each run of a scan, its state in the ledger and in Prefect."""
+    in_ledger = [run.state for run in room.overview(file_path).runs]
+    return list(zip(in_ledger, [state for state, _ in room.prefect_states(file_path)], strict=True))
+
+
+def test_prefect_is_told_of_an_end_that_only_the_ledger_knows(room: Room, last: Kill) -> None:
+    file_path = room.scan()
+    assert room.run(NEW_FILE, file_path=file_path, kill=last).killed
+    assert runs(room, file_path) == [(RunState.COMPLETED, "RUNNING")]
+    told = reconciled(room)["told_to_prefect"]
+    assert told == [run.id for run in room.overview(file_path).runs]
+    assert runs(room, file_path) == [(RunState.COMPLETED, "COMPLETED")]
+    assert reconciled(room)["told_to_prefect"] == []
+
+
+def test_a_run_that_was_never_heard_of_is_dead_once_it_ought_to_have_been(room: Room) -> None:
+    file_path = room.scan()
+    assert room.run(NEW_FILE, file_path=file_path, kill=BEGINNING).killed
+    assert reconciled(room)["dead_runs"] == []  # it may be about to tell
+    assert [state for state, _ in room.prefect_states(file_path)] == ["RUNNING"]
+    let_prefect_age(room)
+    (found,) = reconciled(room)["dead_runs"]
+    assert isinstance(found, dict)
+    assert found["action"] == "closed: it was started by hand; start it again by hand"
+    assert [state for state, _ in room.prefect_states(file_path)] == ["CRASHED"]
+    assert reconciled(room)["dead_runs"] == []
+    assert room.run(NEW_FILE, file_path=file_path).completed
