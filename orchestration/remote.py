@@ -63,6 +63,17 @@ def dated_at(token: str) -> float | None:
     return None if found is None else int(found.group(1), 16) / 1000
 
 
+def folder_name(token: str) -> str:
+    """What the folder of a job is called: what is removed by this name is nothing else.
+
+    Raises:
+        InvalidInput: if it is no token.
+    """
+    if _TOKEN.fullmatch(token) is None:
+        raise InvalidInput(f"{token!r} is no token of a job")
+    return token
+
+
 @dataclass(frozen=True, kw_only=True)
 class Launch:
     """One job of one site under its token, which names its folder there."""

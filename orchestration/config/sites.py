@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self, TypeAlias
 from uuid import UUID
 
-from pydantic import ByteSize, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    ByteSize,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from orchestration.config.base import EntryKey, Section
 from orchestration.config.endpoint import Endpoint
@@ -122,6 +132,17 @@ class RemoteSite(Site):
         default=15.0, description="For how long a job that was submitted may still be unknown to the site."
     )
     poll_seconds: PositiveFloat = Field(default=0.5, description="Shortest time between two questions about a job.")
+    job_folder_days: NonNegativeFloat = Field(
+        default=30.0, description="The folder of a job is removed so long after the end of its operation; 0: never."
+    )
+
+    @model_validator(mode="after")
+    def _folders_outlive_jobs(self) -> Self:
+        longest = self.start_within_seconds + self.walltime.maximum_seconds
+        if 0 < self.job_folder_days * 24 * 3600 < longest + 24 * 3600:
+            least = math.ceil(longest / 24 / 3600 + 1)
+            raise ValueError(f"`job_folder_days` must be at least {least}: so late a job may still write")
+        return self
 
     @field_validator("root", "job_folder")
     @classmethod

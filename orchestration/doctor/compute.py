@@ -8,7 +8,6 @@ import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol, runtime_checkable
 
 from orchestration.conditions import Outage, SiteCondition, SiteState, Tells
 from orchestration.config import ComputeSite, LocalSite, NerscSite, RemoteSite, Settings
@@ -26,7 +25,8 @@ from orchestration.flows.services import Services
 from orchestration.flows.tomography import remote_job
 from orchestration.jobs import JobSpec
 from orchestration.ledger import Ledger
-from orchestration.ledger.service import CancelAnswer, Service
+from orchestration.ledger.operation import OperationRecord
+from orchestration.ledger.service import CancelAnswer, Clears, Service
 from orchestration.ledger.waiting import backoff, pause
 
 SOON_SECONDS = 7 * 24 * 3600.0
@@ -132,15 +132,6 @@ def _clients(site: RemoteSite) -> list[Check]:
     ]
 
 
-@runtime_checkable
-class Clears(Protocol):
-    """A service that can remove what its jobs leave."""
-
-    def clear(self, handle: str) -> None:
-        """Remove the folder of a job that is over."""
-        ...
-
-
 def _trial(settings: Settings, site: RemoteSite, ledger: Ledger) -> tuple[Check, ...]:
     """A job like every other of this site, but for what it does; and whether the site understands cancelling."""
     services = Services(settings)
@@ -152,7 +143,7 @@ def _trial(settings: Settings, site: RemoteSite, ledger: Ledger) -> tuple[Check,
         if ran.health is not Health.WORKS or handle is None:
             return (ran,)  # what keeps it from beginning after all is in its folder
         cancelling = attempt("cancelling", lambda: _known_as_over(service, handle))
-        return (_cleared(ran, service, handle), cancelling)
+        return (_cleared(ran, service, trial.record), cancelling)
     finally:
         services.close()
 
@@ -194,12 +185,12 @@ def _cancelled(service: Service[JobSpec], handle: str, until: float) -> CancelAn
         return CancelAnswer.UNKNOWN
 
 
-def _cleared(ran: Check, service: Service[JobSpec], handle: str) -> Check:
+def _cleared(ran: Check, service: Service[JobSpec], record: OperationRecord) -> Check:
     """Without its folder, which nobody will read. One that cannot be removed is told."""
-    if not isinstance(service, Clears):
+    if not isinstance(service, Clears) or record.token is None:
         return ran
     try:
-        service.clear(handle)
+        service.clear([record.token])
     except OrchestrationError as error:
         return replace(ran, note=f"{ran.note}; its folder was left there: {error.what}")
     return ran

@@ -27,7 +27,7 @@ from orchestration.flows.orphans import look_after_orphans
 from orchestration.flows.server import insist, prefect_server
 from orchestration.flows.standing import hear_cancelled
 from orchestration.flows.suspending import CANCELLED, SuspendedRuns
-from orchestration.flows.sweeping import sweep
+from orchestration.flows.sweeping import clear_folders, sweep
 from orchestration.flows.watching import Watcher
 from orchestration.flows.work import Work, working
 from orchestration.ledger.runs import RunRecord, RunState
@@ -69,6 +69,7 @@ def reconcile() -> Document:
         orphans = look_after_orphans(work)
         swept = sweep(work)
         _clean(work)
+        cleared = clear_folders(work)
         for finding in findings:
             work.logger.warning("%s %s: %s", finding.run.flow, finding.run.id, finding.action)
         for finding in findings:
@@ -80,6 +81,7 @@ def reconcile() -> Document:
             "resumed_runs": resumed,
             "orphans": orphans,
             "swept_jobs": swept,
+            "cleared_jobs": cleared,
         }
 
 

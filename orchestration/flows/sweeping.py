@@ -1,17 +1,20 @@
-"""Jobs that live at a facility although the ledger has closed them: cancelled, and told of.
+"""What closed operations have left at a facility: jobs that live on, and the folders of those that do not.
 
-There should be none. A facility that said that a job was over, and was wrong, leaves one; so does a submission of which
-the answer came too late. Only jobs under a token that this ledger has given are touched: others may use the account.
+The first there should not be. A facility that said that a job was over, and was wrong, leaves one; so does a submission
+of which the answer came too late. Only what has a token of this ledger is touched: others may use the account.
 """
 
 from __future__ import annotations
 
-from orchestration.config import NerscSite
+from orchestration.config import NerscSite, RemoteSite
 from orchestration.errors import ConfigError, OrchestrationError
 from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec
 from orchestration.ledger.operation import OperationRecord
-from orchestration.ledger.service import Document, Json, Service, Sweeping
+from orchestration.ledger.service import Clears, Document, Json, Service, Sweeping
+
+AT_ONCE = 50
+"""The folders of so many jobs of a site are removed by one round of `reconcile`."""
 
 GRACE_SECONDS = 300.0
 """For so long after its end is known here a job may still be ending there."""
@@ -44,6 +47,30 @@ def _sweep(work: Work, service: Service[JobSpec]) -> list[Json]:
             work.logger.warning("%s: job %s lived on at %s: %s", record.step, handle, service.name, line["answer"])
             lines.append(line)
     return lines
+
+
+def clear_folders(work: Work) -> dict[str, Json]:
+    """How many operations there were, by site, of whose jobs nothing is left now, `job_folder_days` after their end."""
+    cleared: dict[str, Json] = {}
+    for site in work.settings.compute_sites.values():
+        if not isinstance(site, RemoteSite) or not site.job_folder_days:
+            continue
+        try:
+            if number := _clear(work, work.services.jobs(site), site):
+                cleared[site.name] = number
+        except OrchestrationError as error:
+            work.logger.warning("the folders of old jobs at %s are not removed: %s", site.name, error)
+    return cleared
+
+
+def _clear(work: Work, service: Service[JobSpec], site: RemoteSite) -> int:
+    if not isinstance(service, Clears):
+        return 0
+    before = work.ledger.now() - site.job_folder_days * 24 * 3600.0
+    records = work.ledger.operations.uncleared(service.name, before=before, limit=AT_ONCE)
+    service.clear([token for record in records for token in work.ledger.operations.tokens(record.key)])
+    work.ledger.operations.cleared(records)
+    return len(records)
 
 
 def _superseded(work: Work, token: str) -> OperationRecord | None:

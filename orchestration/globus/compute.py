@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from orchestration.globus.compute_survey import Survey
 from orchestration.globus.compute_tasks import ComputeTasks, Stand, Task
 from orchestration.jobs import JobSpec
 from orchestration.ledger.service import CancelAnswer, Progress, Running, Status
-from orchestration.remote import Launch
+from orchestration.remote import Launch, folder_name
 
 _CLEAR_SECONDS = 30.0
 
@@ -98,9 +99,11 @@ class GlobusCompute:
             time.sleep(0.2)
         return CancelAnswer.UNKNOWN
 
-    def clear(self, handle: str) -> None:
-        """Remove the folder of a job that is over."""
-        self._errands.clear(Handle.parse(handle).folder(self.site), patience=_CLEAR_SECONDS)
+    def clear(self, tokens: Sequence[str]) -> None:
+        """Remove the folders of jobs that are over, by one task."""
+        folders = [posixpath.join(self.site.job_folder, folder_name(token)) for token in tokens]
+        if folders:
+            self._errands.clear(folders, patience=_CLEAR_SECONDS)
 
     def condition(self) -> SiteCondition:
         """Whether its endpoints are there. Globus Compute knows nothing of allocations and maintenance."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestration.errors import ServiceUnavailable
@@ -101,16 +101,17 @@ class Errands:
         self._open.pop((folder, stop), None)
         return Sighting.parse(self.value(task, where=folder))
 
-    def clear(self, folder: str, *, patience: float) -> None:
-        """Remove the folder of a job that is over.
+    def clear(self, folders: Sequence[str], *, patience: float) -> None:
+        """Remove the folders of jobs that are over.
 
         Raises:
             ServiceUnavailable: if that is not certain.
             ConfigError: as `begin`.
         """
-        task = self._ended(self.begin("clear", folder), patience)
-        if task is None or self.value(task, where=folder).get("there"):
-            raise ServiceUnavailable(f"the endpoint {self.name} did not remove the job's folder", where=folder)
+        task = self._ended(self.begin("clear", [*folders]), patience)
+        there = ["no word of it yet"] if task is None else self.value(task, where=folders[0]).get("there")
+        if not isinstance(there, list) or there:
+            raise ServiceUnavailable(f"the folders of jobs were not all removed: {there}", where=self.name)
 
     def _ended(self, errand: str, patience: float) -> Task | None:
         """None if it is not over within that time."""

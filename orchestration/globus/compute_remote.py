@@ -88,11 +88,17 @@ def survey(folders: list[str]) -> dict[str, Any]:
     return {"found": [[_started(folder), os.path.exists(os.path.join(folder, "report.json"))] for folder in folders]}
 
 
-def clear(folder: str) -> dict[str, Any]:
-    """Remove the folder of a job that is over."""
-    if _report(folder) is not None:
-        shutil.rmtree(folder)
-    return {"there": os.path.exists(folder)}
+def clear(folders: list[str]) -> dict[str, Any]:
+    """Remove the folders of jobs that are over; why any is still there is told."""
+    there = []
+    for folder in folders:
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            there.append(f"{folder}: {error}")
+    return {"there": there}
 
 
 def _report(folder: str) -> Any:

@@ -34,6 +34,7 @@ from orchestration.iri.status import IriStatus
 from orchestration.iri.submission import DUPLICATE, Submission
 from orchestration.jobs import JobSpec
 from orchestration.ledger.service import CancelAnswer, Failed, Progress, Running, Status, Succeeded
+from orchestration.remote import folder_name
 
 _NOTES = {
     JobState.NEW: "accepted",
@@ -233,11 +234,17 @@ class IriJobs:
         self._memory.settled(job.token, str(job))
         return status
 
-    def clear(self, handle: str) -> None:
-        """Remove what a job has left that is over: its folder, and what its scheduler wrote beside it."""
-        if token := _Handle.parse(handle).token:
+    def clear(self, tokens: Sequence[str]) -> None:
+        """Remove the folders of jobs that are over, and what their scheduler wrote beside them."""
+        for token in tokens:
             for ending in ("", ".out", ".err"):
-                self._files.remove(posixpath.join(self.site.job_folder, f"{token}{ending}"))
+                self._remove(posixpath.join(self.site.job_folder, f"{folder_name(token)}{ending}"))
+
+    def _remove(self, path: str) -> None:
+        try:
+            self._files.remove(path)
+        except StillReading as slow:
+            raise ServiceUnavailable("it is not removed yet", where=path) from slow
 
     def close(self) -> None:
         if "client" in vars(self):

@@ -89,6 +89,8 @@ class OperationRecord:
     began_at: float
     submitted_at: float | None
     finished_at: float | None
+    cleared_at: float | None = None
+    """When what its jobs had left at their site was removed."""
 
     @classmethod
     def from_row(cls, row: RowMapping) -> OperationRecord:

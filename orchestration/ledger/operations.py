@@ -188,6 +188,34 @@ class Operations:
         states = [state for state in OperationState if state.open]
         return self._select(select(operations).where(operations.c.state.in_(states)).order_by(operations.c.created_at))
 
+    def uncleared(self, service: str, *, before: float, limit: int) -> Sequence[OperationRecord]:
+        """Those of a service that ended before that time, and whose jobs may have left something; the oldest first."""
+        ended = [state for state in OperationState if not state.open]
+        return self._select(
+            select(operations)
+            .where(
+                operations.c.service == service,
+                operations.c.cleared_at.is_(None),
+                operations.c.finished_at < before,
+                operations.c.state.in_(ended),
+            )
+            .order_by(operations.c.finished_at)
+            .limit(limit)
+        )
+
+    def tokens(self, key: str) -> Sequence[str]:
+        """Of all attempts, the oldest first."""
+        return [str((event.detail or {})["token"]) for event in self.history(key) if event.event == "reserved"]
+
+    def cleared(self, records: Collection[OperationRecord]) -> None:
+        """What the jobs of these had left is gone; not written down of one that has begun again since."""
+        with self._database.write("operations") as connection:
+            for record in records:
+                same = (operations.c.key == record.key) & (operations.c.attempt == record.attempt)
+                here = update(operations).where(same, operations.c.cleared_at.is_(None))
+                if connection.execute(here.values(cleared_at=self._database.now())).rowcount:
+                    self._note(connection, record.key, record.attempt, "cleared")
+
     def history(self, key: str) -> Sequence[Event]:
         query = select(events).where(events.c.operation_key == key).order_by(events.c.id)
         with self._database.read() as connection:
@@ -363,4 +391,5 @@ def _blank_attempt(attempt: int) -> dict[str, Any]:
         "cancel_requested": False,
         "submitted_at": None,
         "finished_at": None,
+        "cleared_at": None,
     }

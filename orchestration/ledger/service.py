@@ -152,6 +152,19 @@ class Sweeping(Protocol):
         ...
 
 
+@runtime_checkable
+class Clears(Protocol):
+    """A service that can remove what its jobs leave: their folders, and what their schedulers wrote."""
+
+    def clear(self, tokens: Sequence[str]) -> None:
+        """Remove all that is left of jobs that are over; what is not there is no error.
+
+        Raises:
+            ServiceUnavailable: if it is not certain that it is gone; it may be asked again.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class PollSchedule:
     """How often to ask: quickly at first, then less and less, never later than a few per cent of the elapsed time."""

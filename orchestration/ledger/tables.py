@@ -106,7 +106,9 @@ operations = Table(
     _time("began_at", nullable=False),
     _time("submitted_at", nullable=True),
     _time("finished_at", nullable=True),
+    _time("cleared_at", nullable=True),
     Index("ix_operations_state_lease", "state", "lease_until"),
+    Index("ix_operations_uncleared", "service", "cleared_at", "finished_at"),
 )
 
 events = Table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestration.config import NerscSite
@@ -14,7 +15,7 @@ from orchestration.nersc.errors import Unsent
 from orchestration.nersc.handle import UNKNOWN_JOB
 from orchestration.nersc.memory import Memory, Patience
 from orchestration.nersc.script import log_path, outside
-from orchestration.remote import CANCEL_MARKER, REPORT, STARTED
+from orchestration.remote import CANCEL_MARKER, REPORT, STARTED, folder_name
 
 _GIVEN_UP = "given-up"
 """Stands beside the cancel marker in the folder of a job that nobody cancelled: it was thought lost."""
@@ -77,15 +78,16 @@ class Folders:
         except ServiceUnavailable as error:
             return {"log": f"the log cannot be read: {error.what}"}
 
-    def clear(self, token: str) -> None:
-        """Raises ServiceUnavailable also if it is not known to be gone."""
-        if not token:
+    def clear(self, tokens: Sequence[str]) -> None:
+        """Raises ServiceUnavailable also if they are not known to be gone."""
+        if not tokens:
             return
-        paths = [self._path(token), log_path(self.site, token)]
+        names = [folder_name(token) for token in tokens]
+        paths = [path for name in names for path in (self._path(name), log_path(self.site, name))]
         task = self._finished(self.calls.run(["rm", "-rf", "--", *paths]))
         if task is None or not task.completed or task.result.get("error"):
-            said = "" if task is None else " ".join(str(task.result.get("error") or "").split())
-            raise ServiceUnavailable(f"a job's folder was not removed: {said or 'no word of it yet'}", where=paths[0])
+            said = "no word of it yet" if task is None else " ".join(str(task.result.get("error")).split())
+            raise ServiceUnavailable(f"the folders of jobs were not removed: {said}", where=paths[0])
 
     def demand(self) -> None:
         """A job whose log cannot be written fails without a word.

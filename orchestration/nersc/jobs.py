@@ -104,10 +104,10 @@ class NerscJobs:
         job = Handle.parse(handle)
         return self._stop(job, lambda: self._submission.namesakes(job.token))
 
-    def clear(self, handle: str) -> None:
-        """Remove what a job has left that is over: its folder, and what Slurm wrote beside it."""
+    def clear(self, tokens: Sequence[str]) -> None:
+        """Remove the folders of jobs that are over, and what Slurm wrote beside them, by one command."""
         with self._explaining():
-            self._folders.clear(Handle.parse(handle).token)
+            self._folders.clear(tokens)
 
     def mine(self) -> list[Row]:
         """All jobs of this service's user that are in the queue or run; `token_of` their names tells which are ours."""

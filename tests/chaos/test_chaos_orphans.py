@@ -70,6 +70,43 @@ def test_a_job_of_a_dead_run_that_goes_on_is_left_alone_until_it_is_too_old(room
         room.world.facility.superfacility.turn(held=False)
 
 
+def job_folders(room: Room) -> list[str]:
+    """At NERSC, by the tokens of their jobs."""
+    return sorted(path.name for path in room.world.root("nersc832_alsdev_pscratch_raw").parent.glob("jobs/*"))
+
+
+def test_the_folders_of_a_job_are_removed_a_month_after_its_end(room: Room) -> None:
+    kept, gone = room.moved_scan(), room.moved_scan()
+    for file_path in (kept, gone):
+        assert room.run(NERSC, file_path=file_path).completed
+    names = {str(job(room, file_path).token): file_path for file_path in (kept, gone)}
+    assert names.keys() <= set(job_folders(room))
+    month = "update operations set finished_at = finished_at - 31 * 86400 where key = ?"
+    change(room, month, job(room, gone).key)
+    ended = room.run(RECONCILE)
+    assert ended.completed, ended
+    assert ended.value["cleared_jobs"] == {"nersc": 1}
+    left = [names[name] for name in job_folders(room) if name in names]
+    assert left == [kept]
+    assert not [name for name in job_folders(room) if str(job(room, gone).token) in name]
+    assert job(room, gone).cleared_at is not None
+    assert room.run(RECONCILE).value["cleared_jobs"] == {}
+    assert room.run(NERSC, file_path=gone).completed  # nothing of it was needed any more
+    assert job(room, gone).attempt == 1
+
+
+def test_the_folders_of_a_job_stay_for_as_long_as_its_site_does_not_answer(room: Room) -> None:
+    file_path = room.moved_scan()
+    assert room.run(NERSC, file_path=file_path).completed
+    change(room, "update operations set finished_at = finished_at - 31 * 86400 where key = ?", job(room, file_path).key)
+    rule = room.world.facility.faults.add(r"/nersc/", "status", status=503, times=0)
+    assert rule is not None
+    assert room.run(RECONCILE).value["cleared_jobs"] == {}
+    assert job(room, file_path).cleared_at is None
+    room.world.facility.faults.clear()
+    assert room.run(RECONCILE).value["cleared_jobs"] == {"nersc": 1}
+
+
 def test_a_job_that_lives_although_the_ledger_has_closed_it_is_cancelled(room: Room) -> None:
     """As one whose facility had said that it was over, and was wrong."""
     file_path = room.moved_scan()

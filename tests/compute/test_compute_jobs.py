@@ -75,6 +75,28 @@ def test_the_first_question_after_the_end_of_a_job_tells_it(yard: Yard) -> None:
     assert rule.hits == 1
 
 
+def test_what_jobs_left_is_removed_and_nothing_beside_it(yard: Yard) -> None:
+    service, spec = yard.service(), yard.job("print('x')")
+    tokens = [service.reserve("key") for _ in range(3)]
+    for token in tokens:
+        assert isinstance(wait(service, spec, service.submit(spec, token)), Succeeded)
+    service.clear(tokens[:2])
+    assert [path.name for path in (yard.folder / "jobs").iterdir()] == tokens[2:]
+    service.clear([])
+    service.clear(tokens[:2])  # what is not there is no error
+    with pytest.raises(InvalidInput, match="no token"):
+        service.clear([f"../jobs/{tokens[2]}"])
+    assert [path.name for path in (yard.folder / "jobs").iterdir()] == tokens[2:]
+
+
+def test_what_cannot_be_removed_is_told(yard: Yard) -> None:
+    service = yard.service()
+    (yard.folder / "jobs").mkdir()
+    (yard.folder / "jobs" / "stuck").write_text("no folder")
+    with pytest.raises(ServiceUnavailable, match=r"not all removed.*stuck"):
+        service.clear(["stuck"])
+
+
 def test_a_job_fails_with_the_programs_own_words(yard: Yard) -> None:
     service = yard.service()
     spec = yard.job("raise SystemExit('the disk is made of cheese')")

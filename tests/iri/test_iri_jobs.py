@@ -149,6 +149,20 @@ def test_a_job_that_is_over_without_a_report_has_not_succeeded(ground: Ground) -
     assert "left no report" in failed.error.what
 
 
+def test_what_jobs_left_is_removed_and_nothing_beside_it(ground: Ground, version: int) -> None:
+    jobs, spec = ground.jobs(version), ground.spec()
+    tokens = [jobs.reserve(f"{ground.folder.name}-{number}") for number in range(2)]
+    for token in tokens:
+        assert isinstance(ended(jobs, spec, jobs.submit(spec, token)), Succeeded)
+    jobs.clear(tokens[:1])
+    kept = sorted(path.name for path in (ground.folder / "jobs").iterdir())
+    assert kept == [tokens[1], f"{tokens[1]}.err", f"{tokens[1]}.out"]
+    jobs.clear(tokens[:1])  # what is not there is no error
+    with pytest.raises(InvalidInput, match="no token"):
+        jobs.clear([f"../jobs/{tokens[1]}"])
+    assert sorted(path.name for path in (ground.folder / "jobs").iterdir()) == kept
+
+
 def test_what_the_facility_refuses_is_told_in_its_words(ground: Ground, version: int) -> None:
     jobs = ground.jobs(version, account="them")
     with pytest.raises(JobFailed, match="Invalid account 'them'"):

@@ -17,6 +17,7 @@ from nersc_ground import UNTIL_GO, Ground, ended, failed, until
 from orchestration.config import Container
 from orchestration.errors import (
     Cancelled,
+    InvalidInput,
     JobFailed,
     JobLost,
     JobNotStarted,
@@ -39,6 +40,7 @@ from orchestration.ledger.service import (
     Service,
     Succeeded,
 )
+from orchestration.nersc.handle import Handle
 from orchestration.nersc.jobs import NerscJobs
 
 
@@ -391,8 +393,11 @@ def test_what_a_job_left_is_removed_and_nothing_beside_it(ground: Ground) -> Non
     spec = ground.shell("echo x > rec.tif", outputs=("rec.tif",))
     gone, kept = (jobs.submit(spec, jobs.reserve(key)) for key in ("gone-1", "kept-1"))
     assert all(isinstance(ended(jobs, spec, handle), Succeeded) for handle in (gone, kept))
-    jobs.clear(gone)
+    jobs.clear([Handle.parse(gone).token])
     left = sorted(path.name for path in (ground.folder / "jobs").iterdir())
-    token = kept.partition(" ")[2]
+    token = Handle.parse(kept).token
     assert left == [token, f"{token}.log"]
-    jobs.clear(gone)
+    jobs.clear([Handle.parse(gone).token])  # what is not there is no error
+    with pytest.raises(InvalidInput, match="no token"):
+        jobs.clear([f"../{token}"])
+    assert sorted(path.name for path in (ground.folder / "jobs").iterdir()) == left
