@@ -55,6 +55,9 @@ QUEUE_LIMIT = 4
 
 STATUS_REQUESTS = "GET .*/compute/jobs"
 MEMORY_TARGET = 2 * 1024**3
+KNOWN_SECONDS = 2.0
+KNOWN_SHARE = 0.03
+"""From the end of a job to its run's knowing it, in 19 cases of 20: one of both, the second of the job's time."""
 THREADS = 4
 
 
@@ -270,7 +273,7 @@ def _observe(flight: Flight, *, ends: int, every: float, seconds: float, log: Pa
         resumed_after_p95=round(p95, 2),
         elapsed_p50=round(elapsed, 1),
         share_p50=round(statistics.median(after) / elapsed, 4),
-        kept=memory.peak < MEMORY_TARGET and hits <= polls + 1,
+        kept=memory.peak < MEMORY_TARGET and hits <= polls + 1 and p95 < max(KNOWN_SECONDS, KNOWN_SHARE * elapsed),
     )
 
 
@@ -310,7 +313,7 @@ def main(jobs: int, ends: int, every: float, seconds: float, *, as_json: bool) -
         report = measure(jobs, ends=min(ends, jobs), every=every, seconds=seconds, folder=Path(folder), tell=tell)
     if as_json:
         click.echo(json.dumps(asdict(report), indent=2))
-        return
+        sys.exit(0 if report.kept else 1)
     click.echo(f"{report.jobs} jobs in flight: {report.peak_memory_bytes / 1e6:.0f} MB at most in all our processes")
     click.echo(f"{report.requests_per_poll} status requests per poll ({report.status_requests} in {seconds:.0f} s)")
     click.echo(
@@ -318,6 +321,7 @@ def main(jobs: int, ends: int, every: float, seconds: float, *, as_json: bool) -
         f"to resumed: {report.resumed_after_p50} s (p50), {report.resumed_after_p95} s (p95), "
         f"{report.share_p50:.1%} of the time of a job"
     )
+    sys.exit(0 if report.kept else 1)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ DISPATCHER = "dispatcher/run_832_dispatcher"
 RECONCILE = "reconcile/reconcile"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def one_hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hall]:
     folder = Path(tmp_path_factory.mktemp("hall"))
     with running_sandbox(folder / "sandbox", project_file=write_project(folder / "site")) as supervisor:

@@ -33,7 +33,7 @@ CRAWL = 10.0
 """Bytes per second."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def one_waiting_room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hall]:
     folder = Path(tmp_path_factory.mktemp("waiting"))
     project = write_project(folder / "site")
