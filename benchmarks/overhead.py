@@ -172,7 +172,7 @@ class Overhead:
 
 
 def _times(job: OperationRecord) -> tuple[float, float]:
-    """How long after its end it was known, and how long it lasted, by the clock of this machine, which is that of all."""
+    """How long after its end it was known, and how long it lasted: the clock of this machine is that of all sites."""
     evidence = job.evidence or {}
     began, lasted, folder = (evidence.get(name) for name in ("started_at", "seconds", "folder"))
     if not isinstance(began, float) or not isinstance(lasted, float):

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from orchestration.sandbox.migrated import VARIABLE
 
 _OURS = ("BEAMLINE_", "GLOBUS_", "SCICAT_", "PREFECT_", "PATH_NERSC_", "SFAPI_", "IRI_")
 _KEPT = "BEAMLINE_TEST_"
@@ -22,6 +27,39 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before anything imports Prefect, which reads its settings then. No test may find, or leave, a profile of the user.
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Servers of Prefect are started often."""
+    if config.cache is not None:
+        kept = config.cache.mkdir("prefect") / f"{version('prefect')}.db"
+        os.environ[VARIABLE] = str(kept)
+
+
+_shared: dict[Path, tuple[ExitStack, dict[Hashable, Any]]] = {}
+
+
+@pytest.fixture
+def once(request: pytest.FixtureRequest) -> Callable[[Hashable, Callable[[], AbstractContextManager[Any]]], Any]:
+    """What all tests of a folder share, by name: made when the first asks for it, and gone after the last.
+
+    A fixture of the session would be there to the end, and servers that nobody needs any more slow all others down.
+    """
+    stack, made = _shared.setdefault(request.path.parent, (ExitStack(), {}))
+
+    def get(name: Hashable, make: Callable[[], AbstractContextManager[Any]]) -> Any:
+        if name not in made:
+            made[name] = stack.enter_context(make())
+        return made[name]
+
+    return get
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    folder = item.path.parent
+    if folder in _shared and (nextitem is None or nextitem.path.parent != folder):
+        _shared.pop(folder)[0].close()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

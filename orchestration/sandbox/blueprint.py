@@ -113,7 +113,7 @@ def server_environment(prefect_port: int) -> dict[str, str]:
     }
 
 
-WORKER_ENVIRONMENT = {"PREFECT_WORKER_QUERY_SECONDS": "0.5", "PREFECT_WORKER_PREFETCH_SECONDS": "2"}
+WORKER_ENVIRONMENT = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_WORKER_PREFETCH_SECONDS": "2"}
 """A worker of one's own may ask often; the defaults (10 s) are made for hundreds of them."""
 
 

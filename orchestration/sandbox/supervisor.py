@@ -18,7 +18,7 @@ from pathlib import Path
 
 from orchestration.errors import OperationFailed
 from orchestration.ledger.database import migrate
-from orchestration.sandbox import blueprint, components, ports, processes
+from orchestration.sandbox import blueprint, components, migrated, ports, processes
 from orchestration.sandbox.components import Component
 from orchestration.sandbox.layout import Layout, Record
 from orchestration.sandbox.processes import Process
@@ -128,6 +128,7 @@ class Supervisor:
         ports = self.layout.read().ports
         everywhere = self._everywhere()
         if not missing <= components.CLIENTS:
+            migrated.begin_with(self.layout.prefect)
             parts = (
                 components.prefect_server(everywhere, ports["prefect"]),
                 components.facility(self.layout, everywhere, ports["facility"]),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from trial_room import Room
@@ -11,14 +13,20 @@ from trial_room import Room
 from orchestration.sandbox.trials.world import World
 
 
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with World(Path(tmp_path_factory.mktemp("chaos")) / "world") as world:
-        yield world
+@pytest.fixture
+def world(once: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> World:
+    found: World = once("world", lambda: World(Path(tmp_path_factory.mktemp("chaos")) / "world"))
+    return found
 
 
-@pytest.fixture(scope="session")
-def one_room(world: World) -> Iterator[Room]:
+@pytest.fixture
+def one_room(once: Callable[..., Any], world: World) -> Room:
+    found: Room = once("room", lambda: _room(world))
+    return found
+
+
+@contextmanager
+def _room(world: World) -> Iterator[Room]:
     with world.nursery() as nursery:
         room = Room(world, nursery)
         room.deploy()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-import pytest
 from trial_room import NEW_FILE, Room
 
 from orchestration.ledger.runs import RunState
@@ -16,10 +15,9 @@ BEGINNING = Kill(nth=1)
 """Prefect has been told that the run has begun, and the ledger has not."""
 
 
-@pytest.fixture(scope="module")
-def last(one_room: Room) -> Kill:
+def last_of(room: Room) -> Kill:
     """The ledger has been told that the run has ended, and Prefect has not."""
-    ended = one_room.run(NEW_FILE, file_path=one_room.scan())
+    ended = room.run(NEW_FILE, file_path=room.scan())
     assert ended.completed, ended
     return each(ended.boundaries)[-1]
 
@@ -45,9 +43,9 @@ def runs(room: Room, file_path: str) -> list[tuple[RunState, str]]:
     return list(zip(in_ledger, [state for state, _ in room.prefect_states(file_path)], strict=True))
 
 
-def test_prefect_is_told_of_an_end_that_only_the_ledger_knows(room: Room, last: Kill) -> None:
+def test_prefect_is_told_of_an_end_that_only_the_ledger_knows(room: Room) -> None:
     file_path = room.scan()
-    assert room.run(NEW_FILE, file_path=file_path, kill=last).killed
+    assert room.run(NEW_FILE, file_path=file_path, kill=last_of(room)).killed
     assert runs(room, file_path) == [(RunState.COMPLETED, "RUNNING")]
     told = reconciled(room)["told_to_prefect"]
     assert told == [run.id for run in room.overview(file_path).runs]

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from sandbox_hall import running, wait_for
 from trial_room import ALCF, LOCAL, NERSC, Room
@@ -24,7 +22,6 @@ from orchestration.flows.stopping import cancel_scan
 from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.service import CancelAnswer, Json
-from orchestration.sandbox.iri.settings import COMPUTE
 from orchestration.sandbox.trials.kills import Kill
 from orchestration.sandbox.trials.nursery import Child
 from orchestration.sandbox.trials.program import PAUSE
@@ -76,31 +73,7 @@ def here(room: Room, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def site(request: pytest.FixtureRequest) -> str:
-    if request.param == "iri":
-        request.getfixturevalue("with_iri")
     return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def with_iri(one_room: Room) -> None:
-    """NERSC once more, by the IRI API, in the settings of the service and of the facility."""
-    world = one_room.world
-    with _changed(world.layout.config_file) as document:
-        nersc = document["compute_sites"]["nersc"]
-        kept = {name: value for name, value in nersc.items() if name not in {"kind", "machine", "token_url"}}
-        address = "${IRI_API_URL:-http://127.0.0.1:9}"
-        document["compute_sites"]["iri"] = {**kept, "kind": "iri", "api_url": address, "resource": COMPUTE}
-    with _changed(world.layout.facility_file) as document:
-        document["iri"]["accounts"] = ["als"]
-    world.kill("facility")
-    one_room.calm()
-
-
-@contextmanager
-def _changed(path: Path) -> Iterator[dict[str, Any]]:
-    document = yaml.safe_load(path.read_text())
-    yield document
-    path.write_text(yaml.safe_dump(document, sort_keys=False))
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from orchestration.sandbox.supervisor import Supervisor
 from orchestration.sandbox.testing_supervisor import running_sandbox
 
 
-@pytest.fixture(scope="session")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
-    directory = tmp_path_factory.mktemp("commands") / ".sandbox"
-    with running_sandbox(directory, project_file=PROJECT / "config.yml") as supervisor:
-        yield supervisor
+@pytest.fixture
+def sandbox(once: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Supervisor:
+    def make() -> AbstractContextManager[Supervisor]:
+        directory = tmp_path_factory.mktemp("commands") / ".sandbox"
+        return running_sandbox(directory, project_file=PROJECT / "config.yml")
+
+    found: Supervisor = once("sandbox", make)
+    return found
 
 
 @pytest.fixture
@@ -43,9 +47,14 @@ def alone(tmp_path: Path) -> Iterator[CommandLine]:
     refresh_global_settings_context()
 
 
-@pytest.fixture(scope="session")
-def summary(sandbox: Supervisor) -> dict[str, Any]:
+@pytest.fixture
+def summary(once: Callable[..., Any], sandbox: Supervisor) -> dict[str, Any]:
     """The JSON object that ends a small demo."""
+    found: dict[str, Any] = once("summary", lambda: nullcontext(_summary(sandbox)))
+    return found
+
+
+def _summary(sandbox: Supervisor) -> dict[str, Any]:
     line = CommandLine(sandbox.layout.root.parent, {})
     process = line.start("demo", "--size=64", "--angles=90", "--json", f"--state={sandbox.layout.root}")
     output, errors = process.communicate(timeout=200)

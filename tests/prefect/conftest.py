@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -24,11 +26,14 @@ def no_environment_file(tmp_path_factory: pytest.TempPathFactory, monkeypatch: p
     monkeypatch.setenv("BEAMLINE_ENV_FILE", str(empty))
 
 
-@pytest.fixture(scope="session")
-def prefect_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
-    directory = tmp_path_factory.mktemp("prefect") / "sandbox"
-    with running_sandbox(directory, deployments=[HERE / "tiny.yaml"], search=[HERE]) as supervisor:
-        yield supervisor
+@pytest.fixture
+def prefect_sandbox(once: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Supervisor:
+    def make() -> AbstractContextManager[Supervisor]:
+        directory = tmp_path_factory.mktemp("prefect") / "sandbox"
+        return running_sandbox(directory, deployments=[HERE / "tiny.yaml"], search=[HERE])
+
+    found: Supervisor = once("sandbox", make)
+    return found
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from asking import ask, submit
@@ -79,11 +81,15 @@ class Ran:
     lines: list[str]
 
 
-@pytest.fixture(scope="module")
-def ran(prefect_sandbox: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    folder, key, service = tmp_path_factory.mktemp("ran"), token(), PrefectRun()
-    request = request_of_tiny(folder)
-    with temporary_settings({PREFECT_API_URL: prefect_sandbox.environment["PREFECT_API_URL"]}):
+@pytest.fixture
+def ran(once: Callable[..., Any], prefect_sandbox: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    found: Ran = once("ran", lambda: nullcontext(_run(prefect_sandbox, tmp_path_factory.mktemp("ran"))))
+    return found
+
+
+def _run(sandbox: Supervisor, folder: Path) -> Ran:
+    key, service, request = token(), PrefectRun(), request_of_tiny(folder)
+    with temporary_settings({PREFECT_API_URL: sandbox.environment["PREFECT_API_URL"]}):
         assert insist(lambda: service.find(request, key), seconds=30) is None
         handles = submit(service, request, key), submit(service, request, key)
         status = await_end(service, request, handles[0])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from siting_world import SITING, Place
@@ -18,9 +20,15 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield ledger
 
 
-@pytest.fixture(scope="session")
-def one_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with World(Path(tmp_path_factory.mktemp("siting")) / "world") as world, world.nursery() as nursery:
+@pytest.fixture
+def one_place(once: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Place:
+    found: Place = once("place", lambda: _place(Path(tmp_path_factory.mktemp("siting")) / "world"))
+    return found
+
+
+@contextmanager
+def _place(directory: Path) -> Iterator[Place]:
+    with World(directory) as world, world.nursery() as nursery:
         place = Place(world, nursery)
         place.deploy()
         yield place

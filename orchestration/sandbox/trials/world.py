@@ -22,7 +22,7 @@ from orchestration import config
 from orchestration.config import Settings
 from orchestration.errors import OperationFailed
 from orchestration.ledger import Ledger
-from orchestration.sandbox import blueprint, components, ports, processes
+from orchestration.sandbox import blueprint, components, migrated, ports, processes
 from orchestration.sandbox.client import SandboxClient
 from orchestration.sandbox.components import Component
 from orchestration.sandbox.layout import Layout
@@ -122,6 +122,7 @@ class World:
                 self._elsewhere = self._served.enter_context(self._serve(self.layout))
                 self.facility = SandboxClient(self._elsewhere)
             blueprint.write_environment(self.layout, self.environment)
+            migrated.begin_with(self.layout.prefect)
             self.start(*(["prefect"] if self._elsewhere else ["facility", "prefect"]))
         except BaseException:
             self.close()
