@@ -147,6 +147,8 @@ class Watcher:
     _beat_at: float = float("-inf")
     _mine: frozenset[str] = frozenset()
     _shared: frozenset[str] = frozenset()
+    _alone: bool = False
+    """Whether it looks once, and is not one of those that live."""
     _busy: dict[str, Future[None]] = field(default_factory=dict)
 
     def run(self, stop: threading.Event) -> None:
@@ -167,8 +169,7 @@ class Watcher:
     def once(self) -> None:
         """Look at everything one time, without becoming one of those that live: for when none does."""
         with Pools() as pools:
-            self._mine = frozenset({RUNS, *Picture.take(self.ledger).by_service(without=())})
-            self._shared, self._beat_at = self._mine, time.monotonic()
+            self._alone = True
             for _ in ("ask", "act on the answers"):
                 self._turn(pools)
                 wait(self._busy.values())
@@ -192,6 +193,9 @@ class Watcher:
 
     def _share(self, subjects: set[str]) -> None:
         """Tell that this watcher lives, and which of the services are its own for the next lease."""
+        if self._alone:
+            self._mine = frozenset(subjects)
+            return
         if time.monotonic() - self._beat_at < LEASE_SECONDS / 3 and subjects <= self._shared:
             return
         self.ledger.watchers.beat(self.owner)

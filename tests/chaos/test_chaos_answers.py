@@ -123,6 +123,7 @@ def test_a_flow_completes_although_any_one_request_fails(room: Room, flow: str, 
     assert bad == []
 
 
+@pytest.mark.slow
 def test_what_is_cancelled_from_the_command_line_is_cancelled_everywhere(room: Room) -> None:
     room.world.facility.collections.set(room.collection("data832"), bandwidth=CRAWL)
     file_path = room.scan()

@@ -137,7 +137,9 @@ def test_a_name_is_carried_whole(room: Room, name: str) -> None:
     assert room.file("nersc832", file_path).read_bytes() == room.file("spot832", file_path).read_bytes()
 
 
-@pytest.mark.parametrize("name", [NAMES["shell"], NAMES["dash"]], ids=["shell", "dash"])
+@pytest.mark.parametrize(
+    "name", [NAMES["shell"], pytest.param(NAMES["dash"], marks=pytest.mark.slow)], ids=["shell", "dash"]
+)
 def test_a_name_is_reconstructed_whole(room: Room, name: str) -> None:
     file_path = room.scan(f"again {name}" if name.startswith("$") else f"-again{name}")
     assert room.run(NEW_FILE, file_path=file_path).completed

@@ -82,6 +82,7 @@ def test_a_reconstruction_can_be_told_that_its_scan_is_controlled(room: Room) ->
 # ----- old scans ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_scan_that_only_nersc_has_any_more_is_reconstructed_elsewhere(room: Room) -> None:
     file_path = room.moved_scan()
     for endpoint in ("spot832", "data832"):
@@ -95,6 +96,7 @@ def test_a_scan_that_only_nersc_has_any_more_is_reconstructed_elsewhere(room: Ro
     assert {f"catalogue {kind}" for kind in ("raw", "tiff", "zarr")} <= set(steps)
 
 
+@pytest.mark.slow
 def test_what_was_made_is_not_made_again_because_its_site_was_cleared(room: Room) -> None:
     file_path = room.moved_scan()
     assert room.run(ALCF, file_path=file_path).completed
@@ -106,6 +108,7 @@ def test_what_was_made_is_not_made_again_because_its_site_was_cleared(room: Room
     assert jobs(room, file_path) == 1
 
 
+@pytest.mark.slow
 def test_results_that_one_home_lost_come_back_from_the_other(room: Room) -> None:
     file_path = room.moved_scan()
     assert room.run(NERSC, file_path=file_path).completed
@@ -146,6 +149,7 @@ def test_a_raw_copy_at_a_site_goes_one_day_whatever_becomes_of_its_job(room: Roo
     pruned(room, "alcf832_raw", file_path)
 
 
+@pytest.mark.slow
 def test_a_scan_that_came_in_by_another_door_leaves_a_site_again(room: Room) -> None:
     """It is on the beamline's server, and this service did not carry it there."""
     file_path = room.scan()
@@ -165,6 +169,7 @@ def test_a_file_on_the_server_that_is_not_the_scan_is_not_reconstructed(room: Ro
     assert ended.error_type == "SourceChanged", ended
 
 
+@pytest.mark.slow
 def test_two_runs_that_know_other_sources_carry_the_scan_to_a_site_once(room: Room) -> None:
     file_path = room.scan()
     assert room.run(NEW_FILE, file_path=file_path, send_to_nersc=False).completed
@@ -213,6 +218,7 @@ def test_a_deletion_waits_for_operators_who_keep_copies_longer_than_they_said(ro
     assert room.prune("data832", file_path).error_type == "DeletionUnproven"
 
 
+@pytest.mark.slow
 def test_a_rule_for_any_endpoint_is_carried_out(room: Room) -> None:
     config = room.world.layout.config_file
     before = config.read_text()

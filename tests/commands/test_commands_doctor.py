@@ -121,6 +121,7 @@ def test_the_transfer_check_tells_of_an_endpoint_that_cannot_be_written(
     assert "!! alcf832_raw: " in done.stdout
 
 
+@pytest.mark.slow
 def test_the_compute_check_runs_a_job(sandbox: Supervisor) -> None:
     done = script(sandbox, "check_globus_compute.py", "alcf")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -128,6 +129,7 @@ def test_the_compute_check_runs_a_job(sandbox: Supervisor) -> None:
     assert script(sandbox, "check_globus_compute.py", "nersc").returncode == 1
 
 
+@pytest.mark.slow
 def test_a_globus_flow_is_registered_once(sandbox: Supervisor, facility: SandboxClient) -> None:
     first = script(sandbox, "init_reconstruction_globus_flow.py")
     assert first.returncode == 0, first.stderr

@@ -56,6 +56,7 @@ def test_a_page_about_a_scan_cuts_nothing_and_has_no_colours_in_a_pipe(
     assert "until " in page
 
 
+@pytest.mark.slow
 def test_a_rerun_gives_another_result_and_does_not_move_the_file_again(
     summary: dict[str, Any], command: CommandLine
 ) -> None:
@@ -106,6 +107,7 @@ def test_what_is_no_assignment_is_a_usage_error(summary: dict[str, Any], command
     assert "is not NAME=VALUE" in command.result("rerun", "demo", "--set", "center").stderr
 
 
+@pytest.mark.slow
 def test_a_file_from_elsewhere_goes_the_same_way(command: CommandLine, tmp_path: Path) -> None:
     file = data_exchange(tmp_path / "dropped_disc.h5")
     page = command.json("run", "bl832", str(file), "--proposal", "ALS-9", "--flow", "new_832_file_flow")

@@ -82,6 +82,7 @@ def test_its_status_is_a_tree_for_people_and_json_for_programs(prefect_sandbox: 
     assert [component["name"] for component in report["components"]] == ["facility", "prefect", "worker", "watcher"]
 
 
+@pytest.mark.slow
 def test_a_whole_life(tmp_path: Path) -> None:
     """One sandbox is killed in every way, since each start takes seconds."""
     supervisor = Supervisor(tmp_path / "sandbox", deployments=[HERE / "tiny.yaml"], search=[HERE])
@@ -127,6 +128,7 @@ def test_a_whole_life(tmp_path: Path) -> None:
     processes.stop([stranger], patience=1.0)
 
 
+@pytest.mark.slow
 def test_a_component_that_dies_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
     broken = tmp_path / "prefect.yaml"
     broken.write_text("name: broken\ndeployments: [{name: a}]\n")

@@ -95,7 +95,9 @@ def test_an_answer_lost_anywhere_doubles_nothing(
 
 
 @pytest.mark.parametrize("when", ["request", "response"])
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize(
+    "number", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_a_process_killed_at_any_request_doubles_nothing(
     facility: RunningFacility, tmp_path: Path, ledger: Ledger, when: str, number: int
 ) -> None:
