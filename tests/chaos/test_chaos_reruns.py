@@ -57,19 +57,36 @@ def test_a_copy_that_somebody_removed_is_carried_again(room: Room) -> None:
     assert room.file("nersc832", file_path).read_bytes() == room.file("spot832", file_path).read_bytes()
 
 
-def test_a_result_that_another_reconstruction_wrote_over_is_made_again(room: Room) -> None:
+def report_at(room: Room, endpoint: str, file_path: str) -> Path:
+    copies = room.overview(file_path).copies
+    copy = next(one for one in copies if (one.dataset, one.endpoint) == ("rec.report", endpoint))
+    return room.world.settings().endpoint(endpoint).local_path(copy.path)
+
+
+def test_a_result_that_was_written_over_wherever_it_was_is_made_again(room: Room) -> None:
     file_path = room.moved_scan()
     assert room.run(LOCAL, file_path=file_path).completed
-    scratch = room.world.settings().endpoint("local832_scratch")
-    copy = next(one for one in room.overview(file_path).copies if one.dataset == "rec.report")
-    report = scratch.local_path(copy.path)
-    report.write_text(json.dumps({"parameters": {"center": 30.0}, "versions": {}}))
+    reports = [report_at(room, endpoint, file_path) for endpoint in ("local832_scratch", "data832_scratch")]
+    for report in reports:
+        report.write_text(json.dumps({"parameters": {"center": 30.0}, "versions": {}}))
     assert room.run(LOCAL, file_path=file_path).completed
     seen = room.overview(file_path)
     assert [result.receipt.parameters for result in seen.results] == [{"center": 8.0}]
-    assert {one.generation for one in seen.copies if one.dataset == "rec.report"} == {2}
-    checksum = f"sha256:{hashlib.sha256(report.read_bytes()).hexdigest()}"
-    assert {one.manifest[0].checksum for one in seen.copies if one.dataset == "rec.report"} == {checksum}
+    checksums = {f"sha256:{hashlib.sha256(report.read_bytes()).hexdigest()}" for report in reports}
+    assert {one.manifest[0].checksum for one in seen.copies if one.dataset == "rec.report"} == checksums
+    assert len(checksums) == 1
+
+
+def test_a_result_that_was_written_over_at_its_site_alone_is_not_made_again(room: Room) -> None:
+    file_path = room.moved_scan()
+    assert room.run(LOCAL, file_path=file_path).completed
+    kept = report_at(room, "data832_scratch", file_path)
+    before = kept.read_bytes()
+    report_at(room, "local832_scratch", file_path).write_text("another")
+    assert room.run(LOCAL, file_path=file_path).completed
+    assert kept.read_bytes() == before
+    jobs = [one for one in room.overview(file_path).operations if one.step == "reconstruct at local"]
+    assert [job.attempt for job in jobs] == [1]
 
 
 def test_a_parameter_cannot_say_where_a_reconstruction_writes(room: Room, tmp_path: Path) -> None:

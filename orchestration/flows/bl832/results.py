@@ -68,6 +68,7 @@ def bring_back(
             work, scan, reconstruction.datasets, source=source, destination=home, version=made.version
         )
     if not at_site:
+        _warn_of_others(work, scan, here, reconstruction)
         return found
     same = all(as_written(copied.manifest, made.written(copied.path)) for copied in found)
     if not same or not _at_site(work, here, reconstruction, made):
@@ -109,6 +110,17 @@ def _kept(
         if len(copies) == len(found):
             kept[home.name] = copies
     return kept
+
+
+def _warn_of_others(work: Work, scan: Scan, here: Endpoint, reconstruction: Reconstruction) -> None:
+    """What is at the site ought to be the results, and is something else. Those that are kept are as they were."""
+    present = [
+        each.path
+        for each in work.ledger.copies.of_scan(scan.id)
+        if (each.endpoint, each.state) == (here.name, CopyState.PRESENT)
+    ]
+    if reconstruction.report in present:
+        work.logger.warning("what lies at %s:%s is not what was made there", here.name, reconstruction.base)
 
 
 def _at_site(work: Work, at: Endpoint, reconstruction: Reconstruction, made: Made) -> bool:

@@ -84,10 +84,10 @@ class Audit:
             sites = _sites(ledger, scan, flows)
             expected = Counter(self._expected(scan, flows, sites))
             found = self._found(scan)
-            if sites.left:
+            if sites.moved:
                 self._forgive(sites, self._below_raw(scan), expected, found)
             complaints = [*_compared(expected, found, repeated=repeated)]
-            untruths = self._untruths(ledger, scan, flows, moved=bool(sites.left), repeated=repeated)
+            untruths = self._untruths(ledger, scan, flows, moved=sites.moved, repeated=repeated)
             return complaints + [Complaint(Fault.UNTRUTH, text) for text in untruths]
 
     # ----- what was done --------------------------------------------------------------------------------------------
@@ -120,20 +120,20 @@ class Audit:
         yield from self._record(scan.path.stem, "zarr")
 
     def _forgive(self, sites: _Sites, raw: RelativePath, expected: Counter[str], found: Counter[str]) -> None:
-        """What a piece of work that was taken back may have left: the raw file at each site that it was to be done at,
-        from wherever it was carried, and the plan to delete it there. Each site that it was done at must have it.
+        """What work that was taken back may have left: for each time that it was given to a site, the raw file there,
+        from wherever it was carried, and the plan to delete it. A site that it was done at must have both.
         """
-        places = {self._settings.site(site).raw_endpoint for site in (*sites.used, *sites.left)}
-        for counted in (expected, found):
-            for place in places:
-                arrival = f" > {self._full((place, raw))}"
-                for what in [each for each in counted if each.startswith("transfer ") and each.endswith(arrival)]:
-                    counted[f"raw file at {place}"] += counted.pop(what)
         needed = {self._settings.site(site).raw_endpoint for site in sites.used}
-        for place in places:
+        given = Counter(self._settings.site(site).raw_endpoint for site in sites.decided)
+        for place in {*needed, *given}:
+            arrival = f" > {self._full((place, raw))}"
             carried, planned = f"raw file at {place}", f"schedule prune_{place} {raw}"
-            expected[carried] = found[carried] if place not in needed or found[carried] else 1
-            expected[planned] = min(found[planned], 1) if place not in needed else 1
+            for counted in (expected, found):
+                for what in [each for each in counted if each.startswith("transfer ") and each.endswith(arrival)]:
+                    counted[carried] += counted.pop(what)
+            for what, most in ((carried, given[place]), (planned, 1)):
+                least = int(place in needed)
+                expected[what] = min(max(found[what], least), max(most, least))
 
     def _below_raw(self, scan: Scan) -> RelativePath:
         beamline = self._settings.beamline(BEAMLINE)
@@ -227,20 +227,22 @@ class Audit:
 
 @dataclass(frozen=True)
 class _Sites:
-    """Where a scan was reconstructed, as the ledger tells, and where else it was to be."""
+    """Where a scan was reconstructed, as the ledger tells, and where it was to be, as often as that was decided."""
 
     used: Sequence[str]
-    left: frozenset[str]
+    decided: Sequence[str]
+
+    @property
+    def moved(self) -> bool:
+        return bool({*self.decided} - {*self.used})
 
 
 def _sites(ledger: Ledger, scan: Scan, flows: Sequence[str]) -> _Sites:
-    decided: dict[str, list[str]] = {}
-    for decision in ledger.decisions.of_scan(scan.id):
-        decided.setdefault(decision.subject, []).append(decision.site)
+    decisions = ledger.decisions.of_scan(scan.id)
     used = [SITES[flow] for flow in flows if flow in SITES]
     if ANY_FLOW in flows:
-        used += [sites[-1] for sites in decided.values()]
-    return _Sites(used, frozenset(site for sites in decided.values() for site in sites) - {*used})
+        used += {decision.subject: decision.site for decision in decisions}.values()  # the newest of each
+    return _Sites(used, [decision.site for decision in decisions])
 
 
 def _compared(expected: Counter[str], found: Counter[str], *, repeated: bool) -> Iterator[Complaint]:
