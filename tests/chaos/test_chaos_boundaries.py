@@ -57,6 +57,7 @@ def killed_all_the_way(room: Room, flow: str) -> tuple[int, list[str]]:
     return len(spared) - 1, [str(complaint) for complaint in room.complaints(file_path, *flows_of(flow))]
 
 
+@pytest.mark.slow
 def test_a_new_file_survives_one_kill_at_each_kind_of_boundary(room: Room) -> None:
     kills = kinds(undisturbed(room, NEW_FILE_FLOW))
     assert len(kills) > 15
@@ -95,4 +96,5 @@ def test_a_run_takes_over_from_another_that_dies_beside_it(room: Room) -> None:
     children = [room.start(TARGETS[NEW_FILE_FLOW], file_path=file_path, kill=kill) for kill in (doomed, None)]
     ends = [child.wait() for child in children]
     assert ends[1].completed, ends
+    assert room.run(TARGETS[NEW_FILE_FLOW], file_path=file_path).completed  # and finds all done
     assert room.complaints(file_path, NEW_FILE_FLOW) == []

@@ -69,6 +69,7 @@ def reconciled(hall: Hall, run: str, file_path: str) -> None:
     once(hall, file_path)
 
 
+@pytest.mark.slow
 def test_runs_of_a_worker_that_was_told_to_stop_are_carried_on(hall: Hall) -> None:
     file_path = hall.scan("worker_stopped.h5")
     run = hall.start_slowly(NEW_FILE, file_path)
@@ -157,6 +158,7 @@ def test_a_scan_is_cancelled_although_the_server_is_away(hall: Hall) -> None:
     assert "copied" not in hall.effects(file_path)
 
 
+@pytest.mark.slow
 def test_a_dispatcher_fails_when_a_branch_does(hall: Hall) -> None:
     run = hall.start(DISPATCHER, file_path="/global/raw/hall/never_taken.h5")
     wait_for(lambda: hall.state(run) not in {"SCHEDULED", "PENDING", "RUNNING"})
@@ -177,6 +179,7 @@ def test_a_dispatcher_lets_nothing_of_a_controlled_scan_out(hall: Hall) -> None:
     assert list((hall.supervisor.layout.endpoints / "nersc832").rglob("*controlled*")) == []
 
 
+@pytest.mark.slow
 def test_a_scan_that_is_dispatched_again_gets_back_what_it_has_lost(hall: Hall) -> None:
     file_path = hall.scan("dispatched_again.h5")
     first = hall.start(DISPATCHER, file_path=file_path)

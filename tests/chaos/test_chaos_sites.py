@@ -27,6 +27,7 @@ def test_two_runs_at_one_site_at_once_are_one_job(room: Room) -> None:
     assert room.complaints(file_path, NEW_FILE_FLOW, NERSC_FLOW) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flow", [NERSC_FLOW, pytest.param(ALCF_FLOW, marks=pytest.mark.slow)])
 def test_a_job_survives_kills_around_its_submission(room: Room, flow: str) -> None:
     site = {NERSC_FLOW: "nersc", ALCF_FLOW: "alcf"}[flow]
