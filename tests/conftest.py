@@ -36,6 +36,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[VARIABLE] = str(kept)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One folder after the other, in whatever order the tests of each come: what they share is made once."""
+    items.sort(key=lambda item: item.path.parent)
+
+
 _shared: dict[Path, tuple[ExitStack, dict[Hashable, Any]]] = {}
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import closing
 
+import pytest
 from trial_room import NERSC, Room
 
 from orchestration.ledger.operation import OperationRecord, OperationState
@@ -44,6 +45,7 @@ def change(room: Room, statement: str, *values: object) -> None:
         database.execute(statement, values)
 
 
+@pytest.mark.slow
 def test_a_job_of_a_dead_run_is_adopted_when_it_has_ended(room: Room) -> None:
     file_path = room.moved_scan()
     assert room.run(NERSC, file_path=file_path, kill=SUBMITTED).killed
@@ -95,6 +97,7 @@ def test_the_folders_of_a_job_are_removed_a_month_after_its_end(room: Room) -> N
     assert job(room, gone).attempt == 1
 
 
+@pytest.mark.slow
 def test_the_folders_of_a_job_stay_for_as_long_as_its_site_does_not_answer(room: Room) -> None:
     file_path = room.moved_scan()
     assert room.run(NERSC, file_path=file_path).completed

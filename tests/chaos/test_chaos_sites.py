@@ -10,6 +10,7 @@ from orchestration.sandbox.trials.audit import ALCF_FLOW, LOCAL_FLOW, NERSC_FLOW
 from orchestration.sandbox.trials.kills import each, kinds
 
 
+@pytest.mark.slow
 def test_reconstructions_at_three_sites_at_once_do_not_meet(room: Room) -> None:
     file_path = room.moved_scan()
     children = [room.start(target, file_path=file_path) for target in (LOCAL, NERSC, ALCF)]

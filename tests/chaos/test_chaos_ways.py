@@ -121,6 +121,7 @@ def test_results_that_one_home_lost_come_back_from_the_other(room: Room) -> None
     assert jobs(room, file_path) == 1
 
 
+@pytest.mark.slow
 def test_what_is_nowhere_any_more_is_made_again(room: Room) -> None:
     file_path = room.moved_scan()
     assert room.run(ALCF, file_path=file_path).completed

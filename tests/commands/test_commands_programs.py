@@ -25,6 +25,7 @@ FLOWS = {
 }
 
 
+@pytest.mark.slow
 def test_the_notebook_takes_a_scan_that_says_nothing_of_itself_to_its_pictures(
     sandbox: Supervisor, command: CommandLine, tmp_path: Path
 ) -> None:
