@@ -92,7 +92,9 @@ def restart_prefect(room: Room, _: str) -> None:
     room.world.start("prefect")
 
 
-@pytest.mark.parametrize("disturb", [expire_tokens, go_offline, restart, restart_prefect])
+@pytest.mark.parametrize(
+    "disturb", [expire_tokens, go_offline, restart, pytest.param(restart_prefect, marks=pytest.mark.slow)]
+)
 def test_a_new_file_arrives_although_something_goes_away_during_its_transfer(
     room: Room, disturb: Callable[[Room, str], None]
 ) -> None:

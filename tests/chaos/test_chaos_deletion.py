@@ -91,6 +91,7 @@ def test_what_this_service_did_not_put_there_is_left_alone(room: Room) -> None:
     assert room.file("spot832", file_path).exists()
 
 
+@pytest.mark.slow
 def test_a_deletion_that_is_killed_at_every_kind_of_boundary_happens_once(room: Room) -> None:
     file_path = due_scan(room)
     spared: list[str] = []

@@ -77,6 +77,7 @@ def job_folders(room: Room) -> list[str]:
     return sorted(path.name for path in room.world.root("nersc832_alsdev_pscratch_raw").parent.glob("jobs/*"))
 
 
+@pytest.mark.slow
 def test_the_folders_of_a_job_are_removed_a_month_after_its_end(room: Room) -> None:
     kept, gone = room.moved_scan(), room.moved_scan()
     for file_path in (kept, gone):

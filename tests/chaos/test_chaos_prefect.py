@@ -22,6 +22,8 @@ from orchestration.sandbox.client import SandboxClient
 from orchestration.sandbox.testing_supervisor import running_sandbox
 from orchestration.sandbox.trials.world import write_project
 
+pytestmark = pytest.mark.slow
+
 NEW_FILE = "new_832_file_flow/new_file_832"
 FLOW = "new_832_file_flow"
 DISPATCHER = "dispatcher/run_832_dispatcher"
@@ -69,7 +71,6 @@ def reconciled(hall: Hall, run: str, file_path: str) -> None:
     once(hall, file_path)
 
 
-@pytest.mark.slow
 def test_runs_of_a_worker_that_was_told_to_stop_are_carried_on(hall: Hall) -> None:
     file_path = hall.scan("worker_stopped.h5")
     run = hall.start_slowly(NEW_FILE, file_path)
@@ -79,7 +80,6 @@ def test_runs_of_a_worker_that_was_told_to_stop_are_carried_on(hall: Hall) -> No
     reconciled(hall, run, file_path)
 
 
-@pytest.mark.slow
 def test_runs_of_a_machine_that_died_are_carried_on(hall: Hall) -> None:
     file_path = hall.scan("machine_died.h5")
     run = hall.start_slowly(NEW_FILE, file_path)
@@ -91,7 +91,6 @@ def test_runs_of_a_machine_that_died_are_carried_on(hall: Hall) -> None:
     reconciled(hall, run, file_path)
 
 
-@pytest.mark.slow
 def test_a_branch_whose_process_died_is_started_again_by_its_dispatcher(hall: Hall) -> None:
     file_path = hall.scan("branch_died.h5")
     run = hall.start_slowly(DISPATCHER, file_path)
@@ -105,7 +104,6 @@ def test_a_branch_whose_process_died_is_started_again_by_its_dispatcher(hall: Ha
     assert all(one.state is OperationState.SUCCEEDED for one in hall.overview(file_path).operations)
 
 
-@pytest.mark.slow
 def test_a_run_outlives_the_death_of_the_server(hall: Hall) -> None:
     file_path = hall.scan("server_died.h5")
     run = hall.start_slowly(NEW_FILE, file_path)
@@ -131,7 +129,6 @@ def test_cancelling_a_run_cancels_its_transfer(hall: Hall) -> None:
     assert not (hall.supervisor.layout.endpoints / "data832" / "data" / "raw" / "hall" / "cancelled.h5").exists()
 
 
-@pytest.mark.slow
 def test_a_scan_is_cancelled_although_the_server_is_away(hall: Hall) -> None:
     file_path = hall.scan("cancelled_in_the_dark.h5")
     run = hall.start_slowly(NEW_FILE, file_path)
@@ -158,7 +155,6 @@ def test_a_scan_is_cancelled_although_the_server_is_away(hall: Hall) -> None:
     assert "copied" not in hall.effects(file_path)
 
 
-@pytest.mark.slow
 def test_a_dispatcher_fails_when_a_branch_does(hall: Hall) -> None:
     run = hall.start(DISPATCHER, file_path="/global/raw/hall/never_taken.h5")
     wait_for(lambda: hall.state(run) not in {"SCHEDULED", "PENDING", "RUNNING"})
@@ -167,7 +163,6 @@ def test_a_dispatcher_fails_when_a_branch_does(hall: Hall) -> None:
     assert "Next: " in hall.message(run)
 
 
-@pytest.mark.slow
 def test_a_dispatcher_lets_nothing_of_a_controlled_scan_out(hall: Hall) -> None:
     file_path = hall.scan("controlled.h5")
     run = hall.start(DISPATCHER, file_path=file_path, is_export_control=True)
@@ -179,7 +174,6 @@ def test_a_dispatcher_lets_nothing_of_a_controlled_scan_out(hall: Hall) -> None:
     assert list((hall.supervisor.layout.endpoints / "nersc832").rglob("*controlled*")) == []
 
 
-@pytest.mark.slow
 def test_a_scan_that_is_dispatched_again_gets_back_what_it_has_lost(hall: Hall) -> None:
     file_path = hall.scan("dispatched_again.h5")
     first = hall.start(DISPATCHER, file_path=file_path)

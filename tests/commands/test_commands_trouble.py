@@ -99,6 +99,7 @@ def test_a_fault_must_be_named(command: CommandLine) -> None:
     assert "no endpoint was named" in command.result("sandbox", "fault", "--full").stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_why_and_carries_on_once_it_is_mended(command: CommandLine, tmp_path: Path) -> None:
     file = data_exchange(tmp_path / "refused.h5")
     assert command("sandbox", "fault", "nersc832", "--read-only") == "nersc832 is read-only\n"

@@ -118,6 +118,7 @@ def boundaries(tmp_path_factory: pytest.TempPathFactory) -> int:
     return seen
 
 
+@pytest.mark.slow
 def test_killed_at_every_boundary_and_started_again_each_thing_happens_once(
     boundaries: int, empty_ledger: Path, tmp_path: Path
 ) -> None:

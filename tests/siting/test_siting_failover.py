@@ -14,6 +14,8 @@ from siting_world import Place, wait_for
 from orchestration.sandbox.faults import FaultKind
 from orchestration.sandbox.superfacility.scheduler import EndState
 
+pytestmark = pytest.mark.slow
+
 NERSC = "/nersc/api/v1.2/"
 """Of the Superfacility API: its status, and everything else."""
 
@@ -41,7 +43,6 @@ def released(place: Place) -> None:
     wait_for(lambda: all(job.over for job in facility.superfacility.jobs()))
 
 
-@pytest.mark.slow
 def test_a_scan_goes_to_the_preferred_site_and_asked_for_again_is_not_done_again(place: Place) -> None:
     scan = place.scan()
     assert place.run(scan).completed
@@ -61,7 +62,6 @@ def test_down_before_the_choice(place: Place) -> None:
     assert place.said(scan, "nersc").startswith("nersc: passed over: down")
 
 
-@pytest.mark.slow
 def test_down_between_the_choice_and_the_copy(place: Place) -> None:
     scan = place.scan()
     place.world.facility.faults.add("GET .*/submission_id", times=0)
@@ -74,7 +74,6 @@ def test_down_between_the_choice_and_the_copy(place: Place) -> None:
     assert place.said(scan, "nersc").startswith("nersc: left: nersc went down")
 
 
-@pytest.mark.slow
 def test_down_during_the_copy(place: Place) -> None:
     scan = place.scan()
     place.world.facility.collections.set(place.collection("nersc832_alsdev_pscratch_raw"), bandwidth=500.0)
@@ -86,7 +85,6 @@ def test_down_during_the_copy(place: Place) -> None:
     assert "before the data was there" in place.said(scan, "nersc")
 
 
-@pytest.mark.slow
 def test_down_when_the_job_is_submitted(place: Place) -> None:
     scan = place.scan()
     place.world.facility.faults.add(f"POST {NERSC}compute/jobs", FaultKind.DROP, times=0)
@@ -133,7 +131,6 @@ def test_down_while_the_job_is_queued_and_its_cancellation_is_confirmed(place: P
     assert place.began(scan) == 1
 
 
-@pytest.mark.slow
 def test_silent_while_the_job_is_queued(place: Place) -> None:
     scan = place.scan()
     held(place)
@@ -146,7 +143,6 @@ def test_silent_while_the_job_is_queued(place: Place) -> None:
     assert place.began(scan) == 1
 
 
-@pytest.mark.slow
 def test_without_a_proof_the_job_stays_where_it_is_until_the_site_answers(place: Place) -> None:
     """Neither NERSC nor its collection answers: nothing is certain, and nothing is begun a second time."""
     scan = place.scan()
@@ -163,7 +159,6 @@ def test_without_a_proof_the_job_stays_where_it_is_until_the_site_answers(place:
     done_once_at(place, scan, *place.chosen(scan))
 
 
-@pytest.mark.slow
 def test_a_pinned_run_waits_for_its_site(place: Place) -> None:
     scan = place.scan()
     held(place)
@@ -179,7 +174,6 @@ def test_a_pinned_run_waits_for_its_site(place: Place) -> None:
     assert place.said(scan, "local") == "local: passed over: the run is pinned to nersc"
 
 
-@pytest.mark.slow
 def test_two_runs_of_one_reconstruction_go_to_one_site_even_if_it_goes_down(place: Place) -> None:
     scan = place.scan()
     held(place)
@@ -193,7 +187,6 @@ def test_two_runs_of_one_reconstruction_go_to_one_site_even_if_it_goes_down(plac
     assert place.began(scan) == 1
 
 
-@pytest.mark.slow
 def test_no_site_at_all_is_an_answer_that_names_each(place: Place) -> None:
     scan = place.scan()
     place.prefer("nersc")
@@ -205,7 +198,6 @@ def test_no_site_at_all_is_an_answer_that_names_each(place: Place) -> None:
     assert place.began(scan) == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "offline", [["compute"], ["compute", "non_compute"]], ids=["its login endpoint cancels it", "its folder proves it"]
 )
@@ -225,7 +217,6 @@ def test_an_endpoint_of_globus_compute_goes_offline_while_the_job_is_queued(plac
     assert place.began(scan) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("silent", [False, True], ids=["it says that it is down", "it says nothing"])
 def test_a_facility_with_the_iri_api_goes_down_while_the_job_is_queued(place: Place, *, silent: bool) -> None:
     place.prefer("iri", "local")
@@ -245,7 +236,6 @@ def test_a_facility_with_the_iri_api_goes_down_while_the_job_is_queued(place: Pl
     assert place.began(scan) == 1
 
 
-@pytest.mark.slow
 def test_planned_maintenance_and_used_up_hours_are_reasons_to_go_elsewhere(place: Place) -> None:
     place.prefer("nersc", "iri", "local")
     soon = datetime.now(UTC) + timedelta(minutes=5)
@@ -259,7 +249,6 @@ def test_planned_maintenance_and_used_up_hours_are_reasons_to_go_elsewhere(place
     place.world.facility.superfacility.turn(hours_left={})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("state", "attempts"), [(EndState.PREEMPTED, 4), (EndState.NODE_FAIL, 3)])
 def test_a_job_that_its_site_keeps_losing_is_submitted_there_again_as_often_as_is_set_and_then_moves(
     place: Place, state: EndState, attempts: int
@@ -281,7 +270,6 @@ def test_a_job_that_its_site_keeps_losing_is_submitted_there_again_as_often_as_i
     assert place.began(scan) == 1
 
 
-@pytest.mark.slow
 def test_a_controlled_scan_goes_to_no_facility(place: Place) -> None:
     place.prefer("nersc", "alcf", "local")
     scan = place.scan(controlled=True)
@@ -293,7 +281,6 @@ def test_a_controlled_scan_goes_to_no_facility(place: Place) -> None:
     assert place.began(scan) == 1
 
 
-@pytest.mark.slow
 def test_both_facilities_down_means_this_machine(place: Place) -> None:
     place.prefer("nersc", "alcf", "local")
     scan = place.scan()
@@ -304,7 +291,6 @@ def test_both_facilities_down_means_this_machine(place: Place) -> None:
     assert "its Globus Compute endpoint is offline" in place.said(scan, "alcf")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("moment", range(8))
 def test_whenever_the_run_that_moves_it_dies_it_is_done_once(place: Place, moment: int) -> None:
     scan = place.scan()
