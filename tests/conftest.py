@@ -36,9 +36,17 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[VARIABLE] = str(kept)
 
 
+_SHARING = ("chaos", "commands", "prefect", "siting")
+"""Folders whose tests share servers that take long to start: each is tested by one process, one file after another."""
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One folder after the other, in whatever order the tests of each come: what they share is made once."""
-    items.sort(key=lambda item: item.path.parent)
+    """For `--dist loadgroup`: the tests of all other files are tested together file by file."""
+    for item in items:
+        folder = item.path.parent.name
+        together = folder if folder in _SHARING else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(together))
 
 
 _shared: dict[Path, tuple[ExitStack, dict[Hashable, Any]]] = {}

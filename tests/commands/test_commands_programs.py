@@ -45,6 +45,7 @@ def test_the_notebook_takes_a_scan_that_says_nothing_of_itself_to_its_pictures(
     assert page["pictures"]
 
 
+@pytest.mark.slow
 def test_each_flow_runs_as_a_program(summary: dict[str, Any], command: CommandLine) -> None:
     path = f"/global/{command.json('show', summary['scan'])['path']}"
     arguments = {
