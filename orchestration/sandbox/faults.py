@@ -175,6 +175,7 @@ class FaultMiddleware:
                 await self._app(scope, receive, _nowhere)
                 await connections.close(scope, receive)
             case FaultKind.DROP:
+                await _whole(receive)  # unread, it may turn the close into a reset
                 await connections.close(scope, receive)
             case FaultKind.REPEAT:
                 body = await _whole(receive)
