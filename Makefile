@@ -20,10 +20,10 @@ demo: $(VENV)/.demo
 	@$(BIN)/beamline demo $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not postgresql and not slow and not slurm and not compute_endpoint and not gpu" $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 -m "not postgresql and not slow and not slurm and not compute_endpoint and not gpu" $(ARGS)
 
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "(postgresql or slow or slurm or compute_endpoint) and not gpu" $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 -m "(postgresql or slow or slurm or compute_endpoint) and not gpu" $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from orchestration.sandbox.migrated import VARIABLE
 
@@ -31,7 +32,7 @@ os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 
 def pytest_configure(config: pytest.Config) -> None:
     """Servers of Prefect are started often."""
-    if config.cache is not None:
+    if getattr(config, "cache", None) is not None:  # which "-p no:cacheprovider" takes away
         kept = config.cache.mkdir("prefect") / f"{version('prefect')}.db"
         os.environ[VARIABLE] = str(kept)
 
@@ -40,13 +41,18 @@ _SHARING = ("chaos", "commands", "prefect", "siting")
 """Folders whose tests share servers that take long to start: each is tested by one process, one file after another."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `--dist loadgroup`: the tests of all other files are tested together file by file."""
-    for item in items:
-        folder = item.path.parent.name
-        together = folder if folder in _SHARING else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(together))
+class _ByFolder(LoadScopeScheduling):  # type: ignore[misc]
+    """The tests of all other files are tested together file by file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        folder = Path(path).parent
+        return str(folder) if folder.name in _SHARING else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return _ByFolder(config, log)
 
 
 _shared: dict[Path, tuple[ExitStack, dict[Hashable, Any]]] = {}
