@@ -10,14 +10,17 @@ from orchestration.ledger.service import Json
 from orchestration.nersc.states import ENDINGS, split_state
 from orchestration.remote import Times
 
+_UNNAMED = "allocation"
+"""What sacct calls a job until accounting has heard of its beginning; its owner is then wrong as well."""
+
 _NO_NODES = ("", "None", "None assigned", "(null)", "n/a", "N/A")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One job. `owner` and `by`, who cancelled it, are numbers of users. `exit_code` is Slurm's ``code:signal``.
+    """One job. `owner` and `by`, who cancelled it, are numbers of users, empty where that is not known.
 
-    The times are naive: see `_time`.
+    `exit_code` is Slurm's ``code:signal``. The times are naive: see `_time`.
     """
 
     id: str
@@ -55,11 +58,12 @@ def rows(output: Json, *, machine: str) -> list[Row]:
 def _row(words: dict[str, str]) -> Row:
     state, by = split_state(words.get("state", ""))
     nodes = words.get("nodelist") or words.get("exec_host") or ""
+    name = words.get("jobname") or words.get("name") or ""
     return Row(
         id=words.get("jobid", ""),
-        name=words.get("jobname") or words.get("name") or "",
+        name=name,
         state=state,
-        owner=words.get("uid", ""),
+        owner="" if name == _UNNAMED else words.get("uid", ""),
         by=by,
         reason=words.get("reason", ""),
         exit_code=words.get("exitcode", ""),

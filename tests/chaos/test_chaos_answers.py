@@ -104,12 +104,13 @@ def test_a_new_file_arrives_although_something_goes_away_during_its_transfer(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kind", ["lost_answer", "drop"])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("kind", "first"), [("lost_answer", 0), ("drop", 2)])
 @pytest.mark.parametrize("flow", [NEW_FILE_FLOW, LOCAL_FLOW])
-def test_a_flow_completes_although_any_one_request_fails(room: Room, flow: str, kind: str) -> None:
+def test_a_flow_completes_although_one_request_fails(room: Room, flow: str, kind: str, first: int) -> None:
+    """Every fourth of them, each in a run of its own."""
     scans = {}
-    for number in range(REQUESTS):
+    for number in range(first, REQUESTS, 4):
         file_path = room.scan() if flow == NEW_FILE_FLOW else room.moved_scan()
         rule = room.world.facility.faults.add(r".*", kind, skip=number)
         ended = room.run(TARGETS[flow], file_path=file_path)

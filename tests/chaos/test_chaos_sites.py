@@ -7,7 +7,7 @@ from test_chaos_boundaries import killed_all_the_way, killed_once_each, undistur
 from trial_room import ALCF, LOCAL, NERSC, Room
 
 from orchestration.sandbox.trials.audit import ALCF_FLOW, LOCAL_FLOW, NERSC_FLOW, NEW_FILE_FLOW
-from orchestration.sandbox.trials.kills import each, kinds
+from orchestration.sandbox.trials.kills import kinds
 
 
 @pytest.mark.slow
@@ -44,13 +44,3 @@ def test_runs_at_a_facility_killed_at_every_kind_of_boundary_complete(room: Room
     kills, bad = killed_all_the_way(room, flow)
     assert kills > 30
     assert bad == []
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_a_flow_at_a_facility_survives_one_kill_at_every_boundary_of_its_way_there_and_back(room: Room) -> None:
-    """What it does besides, it does as on this machine: `test_chaos_boundaries` kills it there."""
-    boundaries = each(undisturbed(room, NERSC_FLOW))
-    kills = [kill for kill in boundaries if "reconstruct at" in kill.at or "copy r" in kill.at]
-    assert len(kills) > 15
-    assert killed_once_each(room, NERSC_FLOW, kills) == []

@@ -123,6 +123,12 @@ def test_whose_job_it_is_squeue_knows_better_than_sacct() -> None:
     assert [each.ending.error if each.ending else None for each in (found, seen)] == [Cancelled, JobFailed]
 
 
+def test_whose_job_it_is_accounting_does_not_know_before_its_name() -> None:
+    found = remains(row(jobname="allocation", state="CANCELLED by 1001", uid="0"))
+    assert found.ending is not None
+    assert found.ending.error is Cancelled
+
+
 @pytest.mark.parametrize(
     ("state", "code", "report", "error"),
     [
