@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -155,9 +156,10 @@ class Chaos:
 
     def reconcile(self) -> list[str]:
         """What is wrong with the world after the flow of that name has run."""
+        began = datetime.now(UTC)
         ended = self._nursery.run(RECONCILE, {})
         failed = [] if ended.completed else [f"reconcile: {ended.error or ended.error_type}"]
-        return [*failed, *untruths(self._world)]
+        return [*failed, *untruths(self._world, reconciled_at=began)]
 
     def run(self, trial: Trial) -> None:
         """Carry the scan to its end, disturbed now and then."""
@@ -313,7 +315,11 @@ def carry_out(directory: Path, numbers: Sequence[int], seed: int, tell: Callable
             trials.append(Trial(number=number, random=chance, steps=chance.choice(CHAINS)))
             chaos.run(trials[-1])
             if len(trials) % BATCH == 0 or number == numbers[-1]:
-                judge(world, trials[-(len(trials) % BATCH or BATCH) :], chaos)
+                batch = trials[-(len(trials) % BATCH or BATCH) :]
+                judge(world, batch, chaos)
+                for trial in batch:
+                    if trial.complaints:
+                        tell(f"trial {trial.number}: {'; '.join(text for _, text in trial.complaints)}")
                 bad = sum(1 for trial in trials if trial.complaints)
                 tell(f"{len(trials)} trials, {bad} bad, {time.monotonic() - began:.0f} s")
         return report(trials, time.monotonic() - began)

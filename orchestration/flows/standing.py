@@ -70,6 +70,6 @@ def _close_deleted(ledger: Ledger, run: RunRecord) -> None:
         logger.warning("%s", error)
 
 
-def young(state: State) -> bool:
-    """Whether a run that was started may not have come to the ledger yet."""
-    return datetime.now(UTC) - state.timestamp < BEGINNING
+def young(state: State, *, at: datetime | None = None) -> bool:
+    """Whether a run that was started may not have come to the ledger yet, now or at another time."""
+    return (at or datetime.now(UTC)) - state.timestamp < BEGINNING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,15 +61,15 @@ def do(api: httpx.Client, version: int, name: str, **args: Any) -> Any:
 def test_the_stand_in_has_exactly_the_operations_that_are_described(
     ground: Ground, contract: Contract, version: int
 ) -> None:
-    store = Store(ground.folder / "facility.sqlite")
-    iri = Iri(Settings(state=ground.folder), store=store, effects=Effects(store), tokens=Tokens(store, lifetime=1))
-    mine = {(each.name, each.method, each.path, each.public) for each in iri.operations(VERSIONS[version - 1])}
+    with closing(Store(ground.folder / "facility.sqlite")) as store:
+        iri = Iri(Settings(state=ground.folder), store=store, effects=Effects(store), tokens=Tokens(store, lifetime=1))
+        mine = {(each.name, each.method, each.path, each.public) for each in iri.operations(VERSIONS[version - 1])}
+        iri.close()
     theirs = {
         (row["operationId"], method.upper(), path.removeprefix(f"/api/v{version}"), not row.get("security"))
         for path, rows in contract.document["paths"].items()
         for method, row in rows.items()
     }
-    iri.close()
     assert mine == theirs
 
 

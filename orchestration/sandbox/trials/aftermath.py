@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -31,11 +32,14 @@ _JOB = "run_job"
 """The function of Globus Compute that is a job; others look after jobs."""
 
 
-def untruths(world: World) -> Iterator[str]:
-    """Everything that still goes on somewhere, and everything that one tells otherwise than another."""
+def untruths(world: World, *, reconciled_at: datetime) -> Iterator[str]:
+    """Everything that still goes on somewhere, and everything that one tells otherwise than another.
+
+    What was too young for `reconcile` when that began, it leaves to the next.
+    """
     with world.ledger() as ledger:
         runs = [run for state in RunState for run in ledger.runs.in_state(state)]
-        yield from _runs(runs, dict(_prefect(world.prefect_url)))
+        yield from _runs(runs, dict(_prefect(world.prefect_url, reconciled_at)))
         for operation in ledger.operations.open():
             yield f"{operation.step} ({operation.key}) is {operation.state} in the ledger"
     yield from _strangers(world)
@@ -94,8 +98,8 @@ def _runs_program(pid: int, folder: Path) -> bool:
     return str(folder).encode() in command  # another may have its number by now
 
 
-def _prefect(api: str) -> Iterator[tuple[str, str]]:
-    """The state of each run that has begun, but of those that may not have come to the ledger yet."""
+def _prefect(api: str, at: datetime) -> Iterator[tuple[str, str]]:
+    """The state of each run that has begun, but of those that might not have come to the ledger at that time."""
     offset = 0
     with httpx.Client(base_url=api, timeout=60.0, trust_env=False, verify=False) as client:  # noqa: S501 -- no TLS
         while True:
@@ -103,7 +107,7 @@ def _prefect(api: str) -> Iterator[tuple[str, str]]:
             runs = client.post("/flow_runs/filter", json=asked).raise_for_status().json()
             for run in runs:
                 state = State.model_validate(run["state"])
-                if run["state_type"] in _ENDED or (run["state_type"] != "SCHEDULED" and not young(state)):
+                if run["state_type"] in _ENDED or (run["state_type"] != "SCHEDULED" and not young(state, at=at)):
                     yield run["id"], run["state_type"]
             if len(runs) < _PAGE:
                 return
