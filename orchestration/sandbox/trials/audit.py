@@ -85,7 +85,7 @@ class Audit:
             expected = Counter(self._expected(scan, flows, sites))
             found = self._found(scan)
             if sites.moved:
-                self._forgive(sites, self._below_raw(scan), expected, found)
+                self._forgive(sites, scan, expected, found)
             complaints = [*_compared(expected, found, repeated=repeated)]
             untruths = self._untruths(ledger, scan, flows, moved=sites.moved, repeated=repeated)
             return complaints + [Complaint(Fault.UNTRUTH, text) for text in untruths]
@@ -94,8 +94,7 @@ class Audit:
 
     def _expected(self, scan: Scan, flows: Sequence[str], sites: _Sites) -> Iterator[str]:
         if NEW_FILE_FLOW in flows:
-            yield self._transfer("spot832", "data832", scan)
-            yield self._transfer("data832", "nersc832", scan)
+            yield from self._moves(scan)
             yield from (f"schedule prune_{name} {scan.path}" for name in ("spot832", "data832"))
         yield from self._record(scan.path.stem, "raw")
         for site in sites.used:
@@ -119,17 +118,19 @@ class Audit:
         yield from self._record(scan.path.stem, "tiff")
         yield from self._record(scan.path.stem, "zarr")
 
-    def _forgive(self, sites: _Sites, raw: RelativePath, expected: Counter[str], found: Counter[str]) -> None:
+    def _forgive(self, sites: _Sites, scan: Scan, expected: Counter[str], found: Counter[str]) -> None:
         """What work that was taken back may have left: for each time that it was given to a site, the raw file there,
         from wherever it was carried, and the plan to delete it. A site that it was done at must have both.
         """
+        raw, moves = self._below_raw(scan), {*self._moves(scan)}  # to a path that may be that of another place as well
         needed = {self._settings.site(site).raw_endpoint for site in sites.used}
         given = Counter(self._settings.site(site).raw_endpoint for site in sites.decided)
         for place in {*needed, *given}:
             arrival = f" > {self._full((place, raw))}"
             carried, planned = f"raw file at {place}", f"schedule prune_{place} {raw}"
             for counted in (expected, found):
-                for what in [each for each in counted if each.startswith("transfer ") and each.endswith(arrival)]:
+                arrived = [each for each in counted if each.startswith("transfer ") and each.endswith(arrival)]
+                for what in {*arrived} - moves:
                     counted[carried] += counted.pop(what)
             for what, most in ((carried, given[place]), (planned, 1)):
                 least = int(place in needed)
@@ -140,8 +141,9 @@ class Audit:
         on_server = self._settings.endpoint(beamline.server).full_path(scan.path)
         return self._settings.endpoint(beamline.raw).relative(on_server)
 
-    def _transfer(self, source: str, destination: str, scan: Scan) -> str:
-        return self._carried([(source, scan.path)], [(destination, scan.path)])
+    def _moves(self, scan: Scan) -> Iterator[str]:
+        yield self._carried([("spot832", scan.path)], [("data832", scan.path)])
+        yield self._carried([("data832", scan.path)], [("nersc832", scan.path)])
 
     def _carried(self, sources: Sequence[Place], destinations: Sequence[Place]) -> str:
         """One transfer, of each source to its destination."""
