@@ -45,6 +45,8 @@ class FacilityServer(uvicorn.Server):
             access_log=False,
             log_level="warning",
             timeout_graceful_shutdown=2,
+            # Longer than clients keep an idle connection (httpx: 5 s), or it is closed while one asks on it.
+            timeout_keep_alive=60,
         )
         super().__init__(config)
         self._on_ready = on_ready
