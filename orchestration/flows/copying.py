@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestration.config import Endpoint
 from orchestration.errors import ConfigError, SourceMissing
 from orchestration.flows.work import Work
 from orchestration.ledger.copies import COMPARED, CopyRecord, FileEvidence, Role
-from orchestration.ledger.operation import Operation
+from orchestration.ledger.operation import Operation, OperationRecord
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Json, Service
@@ -65,7 +65,7 @@ def copy(
     what = datasets[0].name if len(datasets) == 1 else "results"
     operation = Operation(
         scan=scan,
-        step=f"copy {what} from {source.name} to {destination.name}{f' [{version}]' if version else ''}",
+        step=_step(what, source, destination) + (f" [{version}]" if version else ""),
         request=request,
         destination=destination.place,
         deadline=_deadline(work, datasets, source),
@@ -80,6 +80,30 @@ def copy(
         _record(work, scan, part, item, outcome, destination, version)
         for part, item in zip(datasets, items, strict=True)
     ]
+
+
+def record_arrived(work: Work, scan: Scan, record: OperationRecord, *, at: Collection[str]) -> Sequence[CopyRecord]:
+    """What a transfer of the raw file has brought to one of these endpoints, if its run did not write it down.
+
+    Nothing if it was a transfer of something else, or of another version of the file.
+    """
+    request = work.services.request_of(record)
+    if not isinstance(request, TransferRequest) or request.destination.name not in at:
+        return []
+    place, raw = request.destination, _step(RAW, request.source, request.destination)
+    same = Operation(scan=scan, step=raw, request=request, destination=place.place, deadline=0.0)
+    if same.key != record.key:
+        return []
+    outcome = Outcome(record=record, evidence=record.evidence or {}, already_done=True)
+    return [
+        _record(work, scan, Dataset(name=RAW, path=item.source), item, outcome, place, "")
+        for item in request.items
+        if not work.ledger.copies.at(place.name, item.destination)
+    ]
+
+
+def _step(what: str, source: Endpoint, destination: Endpoint) -> str:
+    return f"copy {what} from {source.name} to {destination.name}"
 
 
 def _stands(work: Work, outcome: Outcome, item: TransferItem, destination: Endpoint) -> bool:

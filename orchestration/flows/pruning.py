@@ -16,7 +16,7 @@ from orchestration.flows.starting import deployment_of
 from orchestration.flows.variables import retention_days
 from orchestration.flows.work import Work, working
 from orchestration.ledger.copies import CopyRecord, CopyState, Role
-from orchestration.ledger.operation import Operation, OperationRecord
+from orchestration.ledger.operation import Operation, OperationRecord, OperationState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Service
 from orchestration.paths import RelativePath
@@ -39,8 +39,13 @@ _HARMLESS = ("prefect.run", "prefect.schedule", "globus.delete", "local.delete")
 """Open operations that do not read the copy: runs, whose own operations count; schedules; and the deletion itself."""
 
 
-def schedule_pruning(work: Work, scan: Scan, copy: CopyRecord) -> OperationRecord | None:
-    """Put the deletion of a copy into Prefect's calendar, if a rule allows it to be deleted at all."""
+def schedule_pruning(
+    work: Work, scan: Scan, copy: CopyRecord, *, within: float = SCHEDULE_DEADLINE_SECONDS
+) -> OperationRecord | None:
+    """Put the deletion of a copy into Prefect's calendar, if a rule allows it to be deleted at all.
+
+    `within` so many seconds, or it stays open: whoever comes next carries on.
+    """
     rule = work.settings.retention_rule(copy.endpoint)
     if rule is None:
         work.logger.info("%s keeps its copy of %s: no retention rule", copy.endpoint, copy.path)
@@ -53,6 +58,17 @@ def schedule_pruning(work: Work, scan: Scan, copy: CopyRecord) -> OperationRecor
         return None
     if copy.delete_after is None:
         copy = work.ledger.copies.schedule(copy, copy.verified_at + retention_days(work.settings, rule) * DAY)
+    return work.perform(_entry(scan, copy, within=within), work.services.prefect_schedule).record
+
+
+def in_calendar(work: Work, scan: Scan, copy: CopyRecord) -> bool:
+    """Whether its deletion is planned, for the time that was set."""
+    known = [] if copy.delete_after is None else work.ledger.operations.among([_entry(scan, copy).key])
+    return any(each.state is OperationState.SUCCEEDED for each in known)
+
+
+def _entry(scan: Scan, copy: CopyRecord, *, within: float = SCHEDULE_DEADLINE_SECONDS) -> Operation[RunRequest]:
+    """Of the calendar."""
     deployment, named = deletion_at(scan.beamline, copy.endpoint)
     request = RunRequest(
         deployment=deployment,
@@ -61,14 +77,13 @@ def schedule_pruning(work: Work, scan: Scan, copy: CopyRecord) -> OperationRecor
         flow_run_name=f"prune {copy.endpoint}: {copy.path.name}"[:200],
         tags=(scan.beamline, "prune"),
     )
-    operation = Operation(
+    return Operation(
         scan=scan,
         step=f"schedule deletion of {copy.dataset} at {copy.endpoint}{_again(copy)}",
         request=request,
         destination=request.place,
-        deadline=SCHEDULE_DEADLINE_SECONDS,
+        deadline=within,
     )
-    return work.perform(operation, work.services.prefect_schedule).record
 
 
 def deletion_at(beamline: str, endpoint: str) -> tuple[str, Document]:

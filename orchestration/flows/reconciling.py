@@ -24,6 +24,7 @@ from orchestration.errors import OrchestrationError, RunFailed
 from orchestration.flows.agreeing import hear_unheard, tell_ends
 from orchestration.flows.cancelling import bury
 from orchestration.flows.orphans import look_after_orphans
+from orchestration.flows.remains import plan_deletions, withdraw_plans
 from orchestration.flows.server import insist, prefect_server
 from orchestration.flows.standing import hear_cancelled
 from orchestration.flows.suspending import CANCELLED, SuspendedRuns
@@ -66,7 +67,8 @@ def reconcile() -> Document:
         findings = [_find_out(work, run) for run in dead]
         told: list[Json] = _asked(work, "Prefect has runs as running that have ended", tell_ends, [])
         resumed = _watch_once(work)
-        orphans = look_after_orphans(work)
+        orphans = [*look_after_orphans(work), *withdraw_plans(work)]
+        planned = plan_deletions(work)
         swept = sweep(work)
         _clean(work)
         cleared = clear_folders(work)
@@ -80,6 +82,7 @@ def reconcile() -> Document:
             "told_to_prefect": told,
             "resumed_runs": resumed,
             "orphans": orphans,
+            "planned_deletions": planned,
             "swept_jobs": swept,
             "cleared_jobs": cleared,
         }
@@ -156,11 +159,7 @@ def _resume(work: Work, client: SyncPrefectClient, run: RunRecord, known: FlowRu
     operations = work.ledger.operations
     if any(each.handle == run.id for each in (operations.of_scan(run.scan_id) if run.scan_id else operations.open())):
         return "closed: the run that started it carries on"
-    later = [
-        other
-        for other in (work.ledger.runs.of_scan(run.scan_id) if run.scan_id else ())
-        if other.started_at > run.started_at and (other.flow, other.parameters) == (run.flow, run.parameters)
-    ]
+    later = work.ledger.runs.successors(run)
     if later:
         return f"closed: run {later[-1].id} carries on"
     if known is None or known.deployment_id is None:

@@ -50,6 +50,24 @@ def adopt(ledger: Ledger, record: OperationRecord, service: Service[R], request:
             ledger.operations.release(record.key, owner)
 
 
+def withdraw(ledger: Ledger, record: OperationRecord) -> Fate:
+    """Close an operation that nobody will come back to, if nothing was ever asked of its service: it has no token."""
+    owner = Owner.here()
+    claimed = ledger.operations.claim(record.key, owner, redo=False)
+    if claimed is None:
+        return Fate.HELD
+    if claimed.token is not None:
+        ledger.operations.release(record.key, owner)
+        return Fate.HELD
+    reason = Cancelled(
+        "its run ended before anything was asked for",
+        where=record.step,
+        next_step="nothing: whoever needs it asks for it again",
+    )
+    ledger.operations.cancelled(record.key, owner, reason, {"cancel": "nothing had been submitted"})
+    return Fate.CANCELLED
+
+
 def _settle(ledger: Ledger, record: OperationRecord, owner: Owner, service: Service[R], request: R) -> Fate:
     handle = record.handle
     if handle is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping, select, update
@@ -200,6 +200,15 @@ class Runs:
     def of_scan(self, scan_id: str) -> Sequence[RunRecord]:
         return self._select(runs.c.scan_id == scan_id)
 
+    def successors(self, run: RunRecord) -> Sequence[RunRecord]:
+        """Those that began later with the same flow and parameters on the same scan."""
+        same = [] if run.scan_id is None else self.of_scan(run.scan_id)
+        return [
+            other
+            for other in same
+            if other.started_at > run.started_at and (other.flow, other.parameters) == (run.flow, run.parameters)
+        ]
+
     def dead(self) -> Sequence[RunRecord]:
         """Those that nobody runs any more although they never ended."""
         now = self._database.now()
@@ -207,6 +216,10 @@ class Runs:
 
     def in_state(self, state: RunState) -> Sequence[RunRecord]:
         return self._select(runs.c.state == state)
+
+    def ended(self, states: Collection[RunState], *, since: float) -> Sequence[RunRecord]:
+        """Those that ended so after that time."""
+        return self._select(runs.c.state.in_(states) & (runs.c.finished_at > since))
 
     def waiting(self) -> Sequence[RunRecord]:
         """Those that are suspended, or resumed and not yet taken up by a process."""

@@ -188,7 +188,8 @@ class Audit:
             if state is not RunState.COMPLETED:
                 yield f"the last run of {flow} is {state}"
         for operation in ledger.operations.of_scan(scan.id):
-            if moved and isinstance(operation.error, _TAKEN_BACK):
+            never_asked = operation.state is OperationState.CANCELLED and operation.token is None
+            if moved and (isinstance(operation.error, _TAKEN_BACK) or never_asked):
                 continue  # that nothing was done of it is seen from what was done
             yield from self._untrue_operation(operation, repeated=repeated)
         copies = ledger.copies.of_scan(scan.id)
