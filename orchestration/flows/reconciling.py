@@ -26,7 +26,7 @@ from orchestration.flows.cancelling import bury
 from orchestration.flows.orphans import look_after_orphans
 from orchestration.flows.remains import plan_deletions, withdraw_plans
 from orchestration.flows.server import insist, prefect_server
-from orchestration.flows.standing import hear_cancelled
+from orchestration.flows.standing import RECONCILE, hear_cancelled
 from orchestration.flows.suspending import CANCELLED, SuspendedRuns
 from orchestration.flows.sweeping import clear_folders, sweep
 from orchestration.flows.watching import Watcher
@@ -57,10 +57,10 @@ class Finding:
         return {"run": self.run.id, "flow": self.run.flow, "action": self.action}
 
 
-@flow(name="reconcile", flow_run_name="reconcile")
+@flow(name=RECONCILE, flow_run_name=RECONCILE)
 def reconcile() -> Document:
     """Close the rows of dead runs, and start them again so that their scans complete; end what nobody wants."""
-    with working("reconcile", {}) as work:
+    with working(RECONCILE, {}) as work:
         _asked(work, "somebody has cancelled runs in Prefect", _hear_cancelled, None)
         _asked(work, "runs have begun in Prefect, and died at once", hear_unheard, None)
         dead = [run for run in work.ledger.runs.dead() if run.id != work.run_id]
@@ -129,7 +129,10 @@ def _find_out(work: Work, run: RunRecord) -> Finding:
         return Finding(run, f"not settled: {gone.what}", gone)
 
 
-def _settle(work: Work, run: RunRecord) -> str:
+def _settle(work: Work, found: RunRecord) -> str:
+    run = work.ledger.runs.get(found.id)
+    if run is None or not run.dead(work.ledger.now()):
+        return "taken up by another meanwhile"
     if run.state is RunState.CANCELLING:
         return _bury(work, run)
     with prefect_server() as client:

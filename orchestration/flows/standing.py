@@ -12,12 +12,15 @@ from orchestration.errors import RunFailed
 from orchestration.flows.cancelling import going_on
 from orchestration.flows.suspending import ASLEEP, CANCELLED, SuspendedRuns
 from orchestration.ledger import Ledger
-from orchestration.ledger.runs import RunRecord
+from orchestration.ledger.runs import RunRecord, RunState
 
 logger = logging.getLogger(__name__)
 
 BEGINNING = timedelta(seconds=180)
 """In which a process that was started for a run has told the ledger so, or is dead."""
+
+RECONCILE = "reconcile"
+"""The flow that finds what has died."""
 
 _STARTING = {StateType.PENDING, StateType.RUNNING}
 
@@ -58,6 +61,22 @@ def look_at_runs(ledger: Ledger, prefect: SuspendedRuns, runs: Sequence[RunRecor
         elif state.type not in {*ASLEEP, *CANCELLED} and not (state.type in _STARTING and young(state)):
             logger.warning("%s %s is %s in Prefect, and has no process", run.flow, run.id, state.name)
             ledger.runs.lost(run.id)  # from here on like any other run that died: `reconcile`
+
+
+def free_reconcile(ledger: Ledger, prefect: SuspendedRuns) -> None:
+    """Close runs of `reconcile` that have died: its queue lets one run at a time, and no other would ever find them.
+
+    Raises:
+        ServiceUnavailable: if Prefect does not answer.
+    """
+    for run_id, state in prefect.begun(RECONCILE).items():
+        run = ledger.runs.get(run_id)
+        if young(state) if run is None else not run.dead(ledger.now()):
+            continue
+        logger.warning("%s %s is %s in Prefect, and has no process", RECONCILE, run_id, state.name)
+        prefect.crashed(run_id)
+        if run is not None:
+            ledger.runs.finish(run_id, RunState.DEAD)
 
 
 def _close_deleted(ledger: Ledger, run: RunRecord) -> None:

@@ -12,10 +12,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound, Pause
-from prefect.states import Suspended
+from prefect.states import Crashed, Suspended
 
 from orchestration.errors import OrchestrationError
 from orchestration.flows.runs import RUNS_AT_ONCE, read_runs
@@ -41,6 +48,8 @@ SETTLING_SECONDS = 5.0
 
 ASLEEP = frozenset({StateType.PAUSED, StateType.SCHEDULED})
 """Of a run without a process: suspended, or resumed and not yet taken up by a worker."""
+
+_BEGUN = (StateType.PENDING, StateType.RUNNING)
 
 CANCELLED = frozenset({StateType.CANCELLING, StateType.CANCELLED})
 
@@ -151,6 +160,27 @@ class SuspendedRuns:
             ServiceUnavailable: if Prefect does not answer.
         """
         return self._among(run_ids, CANCELLED).keys()
+
+    def begun(self, flow: str) -> Mapping[str, State]:
+        """The runs of a flow that Prefect takes to have a process.
+
+        Raises:
+            ServiceUnavailable: if Prefect does not answer.
+        """
+        named = FlowFilter(name=FlowFilterName(any_=[flow]))
+        begun = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[*_BEGUN])))
+        with prefect_server() as client:
+            runs = client.read_flow_runs(flow_filter=named, flow_run_filter=begun)
+        return {str(run.id): run.state for run in runs if run.state is not None}
+
+    def crashed(self, run_id: str) -> None:
+        """Tell Prefect that a run has died.
+
+        Raises:
+            ServiceUnavailable: if Prefect does not answer.
+        """
+        with prefect_server() as client:
+            client.set_flow_run_state(UUID(run_id), Crashed(message="Its process is gone without a word"), force=True)
 
     def _among(self, run_ids: Sequence[str], states: Collection[StateType]) -> Mapping[str, State | None]:
         with prefect_server() as client:

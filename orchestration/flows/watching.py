@@ -19,7 +19,7 @@ from orchestration.flows.cancelling import bury
 from orchestration.flows.looking import Watch
 from orchestration.flows.polling import PACE, Subject, poll
 from orchestration.flows.services import Services
-from orchestration.flows.standing import hear_cancelled, look_at_runs
+from orchestration.flows.standing import RECONCILE, free_reconcile, hear_cancelled, look_at_runs
 from orchestration.flows.suspending import SuspendedRuns
 from orchestration.flows.threads import Pools, guarded
 from orchestration.ledger import Ledger
@@ -39,6 +39,9 @@ LOOK_SECONDS = 5.0
 
 LOOK_WELL_SECONDS = 120.0
 """Between two looks that see what was deleted, too."""
+
+FREE_SECONDS = 60.0
+"""Between two looks for runs of `reconcile` that have died."""
 
 CONFIRM_SECONDS = 15.0
 """Between two cancellations of what a service has not confirmed."""
@@ -144,6 +147,7 @@ class Watcher:
     _cancelled_at: dict[str, float] = field(default_factory=dict)
     _looked_at: float = float("-inf")
     _looked_well_at: float = float("-inf")
+    _freed_at: float = float("-inf")
     _beat_at: float = float("-inf")
     _mine: frozenset[str] = frozenset()
     _shared: frozenset[str] = frozenset()
@@ -313,6 +317,9 @@ class Watcher:
         if now - self._looked_at >= LOOK_SECONDS and prefect.open():
             self._looked_at = now
             self._do(pools.asking, RUNS, partial(self._look_now, picture), prefect)
+        if now - self._freed_at >= FREE_SECONDS and prefect.open():
+            self._freed_at = now
+            self._do(pools.asking, RECONCILE, partial(free_reconcile, self.ledger, self.prefect), prefect)
 
     def _look_now(self, picture: Picture) -> None:
         working = self.ledger.runs.in_state(RunState.RUNNING)

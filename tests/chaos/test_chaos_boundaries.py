@@ -61,9 +61,9 @@ def killed_all_the_way(room: Room, flow: str) -> tuple[int, list[str]]:
 
 
 @pytest.mark.slow
-def test_a_new_file_survives_one_kill_at_each_kind_of_boundary(room: Room) -> None:
-    kills = kinds(undisturbed(room, NEW_FILE_FLOW))
-    assert len(kills) > 15
+def test_a_new_file_survives_one_kill_at_every_second_kind_of_boundary(room: Room) -> None:
+    kills = kinds(undisturbed(room, NEW_FILE_FLOW))[::2]
+    assert len(kills) > 7
     assert killed_once_each(room, NEW_FILE_FLOW, kills) == []
 
 

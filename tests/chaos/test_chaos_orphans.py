@@ -8,9 +8,14 @@ import time
 from contextlib import closing
 
 import pytest
+from prefect.client.schemas.objects import StateType
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from trial_room import NERSC, Room
 
+from orchestration.flows.standing import free_reconcile
+from orchestration.flows.suspending import SuspendedRuns
 from orchestration.ledger.operation import OperationRecord, OperationState
+from orchestration.ledger.runs import RunState
 from orchestration.sandbox.trials.kills import Kill
 
 RECONCILE = "orchestration.flows.bl832.reconcile:reconcile"
@@ -125,3 +130,16 @@ def test_a_job_that_lives_although_the_ledger_has_closed_it_is_cancelled(room: R
         assert going_on(room) == []
     finally:
         room.world.facility.superfacility.turn(held=False)
+
+
+def test_a_run_of_reconcile_that_died_does_not_keep_its_queue(room: Room) -> None:
+    assert room.run(RECONCILE, kill=Kill(at="after-write of runs, after the beginning")).killed
+    with room.world.ledger() as ledger, temporary_settings({PREFECT_API_URL: room.world.prefect_url}):
+        dead = [run.id for run in ledger.runs.in_state(RunState.RUNNING) if run.flow == "reconcile"]
+        assert dead
+        prefect = SuspendedRuns()
+        assert prefect.begun("reconcile").keys() >= {*dead}
+        free_reconcile(ledger, prefect)
+        assert not prefect.begun("reconcile").keys() & {*dead}
+        assert {run.id for run in ledger.runs.in_state(RunState.DEAD)} >= {*dead}
+        assert {state.type for state in prefect.states(dead).values() if state} == {StateType.CRASHED}

@@ -411,3 +411,19 @@ def test_a_resumed_run_keeps_its_beginning_and_knows_what_it_had_waited_for(
     assert (after.state, after.started_at) == (RunState.RUNNING, before.started_at)
     ledger.runs.finish("r", RunState.FAILED)
     assert ledger.runs.begin(run_id="r", flow="f", parameters={}, owner=Owner.here()) == frozenset()
+
+
+def test_the_queue_of_reconcile_is_free_again_when_its_run_has_died(ledger: Ledger) -> None:
+    """It lets one run at a time: nobody else would ever find that one."""
+    prefect = RememberedRuns()
+    long_ago = datetime.now(UTC) - timedelta(seconds=200)
+    dead = Owner(host=Owner.here().host, pid=2**22 - 1, started="0", nonce="n")
+    for run_id, owner in (("dead reconcile", dead), ("live reconcile", Owner.here())):
+        ledger.runs.begin(run_id=run_id, flow="reconcile", parameters={}, owner=owner)
+        prefect.known[run_id] = RunningState()
+    prefect.known["unheard reconcile"] = RunningState(timestamp=long_ago)
+    prefect.known["young reconcile"] = RunningState()
+    Watcher(ledger, SitesOnly(prefect=prefect), prefect).once()
+    crashed = [run_id for run_id, state in prefect.known.items() if state.is_crashed()]
+    assert crashed == ["dead reconcile", "unheard reconcile"]
+    assert [run.id for run in ledger.runs.in_state(RunState.DEAD)] == ["dead reconcile"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled as CancelledState
-from prefect.states import Scheduled, Suspended
+from prefect.states import Crashed, Scheduled, Suspended
 
 from orchestration.conditions import SiteCondition, SiteState
 from orchestration.config import Settings, SitingPolicy
@@ -159,6 +159,14 @@ class RememberedRuns(SuspendedRuns):
 
     def cancelled(self, run_ids: Sequence[str]) -> Collection[str]:
         return [run_id for run_id, state in self.states(run_ids).items() if state and state.type in CANCELLED]
+
+    def begun(self, flow: str) -> Mapping[str, State]:
+        self._speak()
+        return {run_id: state for run_id, state in self.known.items() if flow in run_id and not state.is_final()}
+
+    def crashed(self, run_id: str) -> None:
+        self._speak()
+        self.known[run_id] = Crashed()
 
     def cancel(self, run_id: str) -> None:
         """As a person does it in the pages."""
