@@ -134,6 +134,16 @@ def _give_up(ledger: Ledger, scan_id: str, why: str) -> list[str]:
     return [each.key for each in lost] + [run.id for run in runs]
 
 
+_FOUND = {
+    "resumed_runs": "run {run} goes on: what it waited for has ended",
+    "dead_runs": "{flow} {run}: {action}",
+    "orphans": "{step}, which no run waits for: {fate}",
+    "planned_deletions": "{endpoint}:{path}, which its run had left there, has a date of deletion now",
+    "swept_jobs": "{step}: job {job} lived on without it: {answer}",
+}
+"""What `reconcile` reports, as people read it."""
+
+
 @click.command(short_help="Start runs again whose process died.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def reconcile(*, as_json: bool) -> None:
@@ -146,22 +156,12 @@ def reconcile(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report))
         return
-    dead, resumed = report["dead_runs"], report["resumed_runs"]
-    if not dead:
+    if not report["dead_runs"]:
         click.echo("No run has died.")
-    for run_id in resumed if isinstance(resumed, list) else ():
-        click.echo(f"run {run_id} goes on: what it waited for has ended")
-    for each in dead if isinstance(dead, list) else ():
-        if isinstance(each, dict):
-            click.echo(f"{each['flow']} {each['run']}: {each['action']}")
-    orphans = report["orphans"]
-    for each in orphans if isinstance(orphans, list) else ():
-        if isinstance(each, dict):
-            click.echo(f"{each['step']}, which no run waits for: {each['fate']}")
-    swept = report["swept_jobs"]
-    for each in swept if isinstance(swept, list) else ():
-        if isinstance(each, dict):
-            click.echo(f"{each['step']}: job {each['job']} lived on without it: {each['answer']}")
+    for name, line in _FOUND.items():
+        found = report[name]
+        for each in found if isinstance(found, list) else ():
+            click.echo(line.format(**(each if isinstance(each, dict) else {"run": each})))
 
 
 def finish(
