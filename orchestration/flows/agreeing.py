@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from orchestration.flows import catalogue
 from orchestration.flows.server import prefect_server
-from orchestration.flows.standing import young
+from orchestration.flows.standing import ended, over, young
 from orchestration.flows.work import Work
-from orchestration.ledger.owner import Owner
-from orchestration.ledger.runs import LEASE_SECONDS, RunRecord, RunState
 from orchestration.ledger.service import Json
 
 _PAGE = 200
-_STATES = {
-    RunState.COMPLETED: Completed,
-    RunState.FAILED: Failed,
-    RunState.CANCELLED: Cancelled,
-    RunState.DEAD: Crashed,
-}
 
 
 def hear_unheard(work: Work) -> None:
@@ -56,21 +46,12 @@ def tell_ends(work: Work) -> list[Json]:
     with prefect_server() as client:
         for known in list(_in(client, StateType.RUNNING)):
             record = work.ledger.runs.get(str(known.id))
-            if record is None or known.state is None or not _over(record, known.state, work.ledger.now()):
+            if record is None or known.state is None or not over(record, known.state, work.ledger.now()):
                 continue
-            message = f"{record.error.what if record.error else 'It has ended'}; its process could not tell this itself"
-            client.set_flow_run_state(known.id, _STATES[record.state](message=message), force=True)
+            client.set_flow_run_state(known.id, ended(record), force=True)
             work.logger.warning("%s %s is %s, and Prefect is told so now", record.flow, record.id, record.state)
             told.append(record.id)
     return told
-
-
-def _over(record: RunRecord, state: State, now: float) -> bool:
-    """Whether it has ended for good: somebody may have Prefect start the same run again, and that has begun since."""
-    if record.finished_at is None or record.state not in _STATES:
-        return False
-    gone = Owner.parse(record.owner).certainly_dead() or now - record.finished_at > LEASE_SECONDS
-    return gone and state.timestamp <= datetime.fromtimestamp(record.finished_at, UTC)
 
 
 def _ours() -> frozenset[str]:

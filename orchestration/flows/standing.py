@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from prefect.client.schemas.objects import State, StateType
+from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from orchestration.errors import RunFailed
 from orchestration.flows.cancelling import going_on
 from orchestration.flows.suspending import ASLEEP, CANCELLED, SuspendedRuns
 from orchestration.ledger import Ledger
-from orchestration.ledger.runs import RunRecord, RunState
+from orchestration.ledger.owner import Owner
+from orchestration.ledger.runs import LEASE_SECONDS, RunRecord, RunState
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +23,13 @@ BEGINNING = timedelta(seconds=180)
 
 RECONCILE = "reconcile"
 """The flow that finds what has died."""
+
+_ENDS = {
+    RunState.COMPLETED: Completed,
+    RunState.FAILED: Failed,
+    RunState.CANCELLED: Cancelled,
+    RunState.DEAD: Crashed,
+}
 
 _STARTING = {StateType.PENDING, StateType.RUNNING}
 
@@ -71,12 +80,32 @@ def free_reconcile(ledger: Ledger, prefect: SuspendedRuns) -> None:
     """
     for run_id, state in prefect.begun(RECONCILE).items():
         run = ledger.runs.get(run_id)
-        if young(state) if run is None else not run.dead(ledger.now()):
-            continue
-        logger.warning("%s %s is %s in Prefect, and has no process", RECONCILE, run_id, state.name)
-        prefect.crashed(run_id)
-        if run is not None:
+        if run is None and not young(state):
+            prefect.tell(run_id, Crashed(message="It began, and nothing was heard of it since"))
+        elif run is not None and over(run, state, ledger.now()):
+            prefect.tell(run_id, ended(run))
+        elif run is not None and run.dead(ledger.now()):
+            prefect.tell(run_id, Crashed(message="Its process is gone without a word"))
             ledger.runs.finish(run_id, RunState.DEAD)
+        else:
+            continue
+        logger.warning("%s %s was %s in Prefect, and has no process", RECONCILE, run_id, state.name)
+
+
+def over(run: RunRecord, state: State, now: float) -> bool:
+    """Whether a run that Prefect has in this state has ended for good: somebody may have Prefect start the same run
+    again, and that has begun since.
+    """
+    if run.finished_at is None or run.state not in _ENDS:
+        return False
+    gone = Owner.parse(run.owner).certainly_dead() or now - run.finished_at > LEASE_SECONDS
+    return gone and state.timestamp <= datetime.fromtimestamp(run.finished_at, UTC)
+
+
+def ended(run: RunRecord) -> State:
+    """What Prefect is told of a run that has ended, and could not say so."""
+    message = f"{run.error.what if run.error else 'It has ended'}; its process could not tell this itself"
+    return _ENDS[run.state](message=message)
 
 
 def _close_deleted(ledger: Ledger, run: RunRecord) -> None:

@@ -22,7 +22,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound, Pause
-from prefect.states import Crashed, Suspended
+from prefect.states import Suspended
 
 from orchestration.errors import OrchestrationError
 from orchestration.flows.runs import RUNS_AT_ONCE, read_runs
@@ -173,14 +173,14 @@ class SuspendedRuns:
             runs = client.read_flow_runs(flow_filter=named, flow_run_filter=begun)
         return {str(run.id): run.state for run in runs if run.state is not None}
 
-    def crashed(self, run_id: str) -> None:
-        """Tell Prefect that a run has died.
+    def tell(self, run_id: str, state: State) -> None:
+        """How a run stands that cannot tell this itself.
 
         Raises:
             ServiceUnavailable: if Prefect does not answer.
         """
         with prefect_server() as client:
-            client.set_flow_run_state(UUID(run_id), Crashed(message="Its process is gone without a word"), force=True)
+            client.set_flow_run_state(UUID(run_id), state, force=True)
 
     def _among(self, run_ids: Sequence[str], states: Collection[StateType]) -> Mapping[str, State | None]:
         with prefect_server() as client:

@@ -52,7 +52,10 @@ def nothing_is_open(place: Place, scan: str) -> None:
     assert [each.step for each in place.overview(scan).operations if each.state.open] == []
 
 
-@pytest.mark.parametrize("kill", [f"before-reserve of {SCHEDULE}", f"before-submit of {SCHEDULE}"])
+@pytest.mark.parametrize(
+    "kill",
+    [f"before-reserve of {SCHEDULE}", pytest.param(f"before-submit of {SCHEDULE}", marks=pytest.mark.slow)],
+)
 def test_a_deletion_that_was_only_planned_comes_into_the_calendar(place: Place, kill: str) -> None:
     scan = killed_then_done_elsewhere(place, kill)
     assert deletions(place, scan) == []

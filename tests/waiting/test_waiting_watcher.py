@@ -418,12 +418,15 @@ def test_the_queue_of_reconcile_is_free_again_when_its_run_has_died(ledger: Ledg
     prefect = RememberedRuns()
     long_ago = datetime.now(UTC) - timedelta(seconds=200)
     dead = Owner(host=Owner.here().host, pid=2**22 - 1, started="0", nonce="n")
-    for run_id, owner in (("dead reconcile", dead), ("live reconcile", Owner.here())):
+    owners = {"dead reconcile": dead, "live reconcile": Owner.here(), "ended reconcile": dead}
+    for run_id, owner in owners.items():
         ledger.runs.begin(run_id=run_id, flow="reconcile", parameters={}, owner=owner)
         prefect.known[run_id] = RunningState()
     prefect.known["unheard reconcile"] = RunningState(timestamp=long_ago)
     prefect.known["young reconcile"] = RunningState()
+    ledger.runs.finish("ended reconcile", RunState.COMPLETED)
     Watcher(ledger, SitesOnly(prefect=prefect), prefect).once()
-    crashed = [run_id for run_id, state in prefect.known.items() if state.is_crashed()]
-    assert crashed == ["dead reconcile", "unheard reconcile"]
+    known = {run_id.partition(" ")[0]: state.name for run_id, state in prefect.known.items()}
+    crashed = dict.fromkeys(("dead", "unheard"), "Crashed")
+    assert known == {**crashed, "ended": "Completed", "live": "Running", "young": "Running"}
     assert [run.id for run in ledger.runs.in_state(RunState.DEAD)] == ["dead reconcile"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled as CancelledState
-from prefect.states import Crashed, Scheduled, Suspended
+from prefect.states import Scheduled, Suspended
 
 from orchestration.conditions import SiteCondition, SiteState
 from orchestration.config import Settings, SitingPolicy
@@ -164,9 +164,9 @@ class RememberedRuns(SuspendedRuns):
         self._speak()
         return {run_id: state for run_id, state in self.known.items() if flow in run_id and not state.is_final()}
 
-    def crashed(self, run_id: str) -> None:
+    def tell(self, run_id: str, state: State) -> None:
         self._speak()
-        self.known[run_id] = Crashed()
+        self.known[run_id] = state
 
     def cancel(self, run_id: str) -> None:
         """As a person does it in the pages."""
