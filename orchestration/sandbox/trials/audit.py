@@ -120,10 +120,12 @@ class Audit:
 
     def _forgive(self, sites: _Sites, scan: Scan, expected: Counter[str], found: Counter[str]) -> None:
         """What work that was taken back may have left: for each time that it was given to a site, the raw file there,
-        from wherever it was carried, and the plan to delete it. A site that it was done at must have both.
+        from wherever it was carried, and the plan to delete it. A site that it was done at must have both; to this
+        machine the facility carries nothing.
         """
         raw, moves = self._below_raw(scan), {*self._moves(scan)}  # to a path that may be that of another place as well
         needed = {self._settings.site(site).raw_endpoint for site in sites.used}
+        reached = {self._settings.site(site).raw_endpoint for site in sites.used if site != "local"}
         given = Counter(self._settings.site(site).raw_endpoint for site in sites.decided)
         for place in {*needed, *given}:
             arrival = f" > {self._full((place, raw))}"
@@ -132,8 +134,7 @@ class Audit:
                 arrived = [each for each in counted if each.startswith("transfer ") and each.endswith(arrival)]
                 for what in {*arrived} - moves:
                     counted[carried] += counted.pop(what)
-            for what, most in ((carried, given[place]), (planned, 1)):
-                least = int(place in needed)
+            for what, least, most in ((carried, place in reached, given[place]), (planned, place in needed, 1)):
                 expected[what] = min(max(found[what], least), max(most, least))
 
     def _below_raw(self, scan: Scan) -> RelativePath:
