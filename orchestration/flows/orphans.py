@@ -9,6 +9,7 @@ from orchestration.errors import OrchestrationError, ServiceUnavailable
 from orchestration.flows.cancelling import Answered, cancel_operations
 from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec
+from orchestration.ledger import Ledger
 from orchestration.ledger.adopt import Fate, adopt
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.operations import held
@@ -81,17 +82,15 @@ def _line(step: str, key: str, fate: Fate, why: str = "") -> Document:
     return {"step": step, "key": key, "fate": fate.value, **({"why": why} if why else {})}
 
 
+def adrift(ledger: Ledger) -> list[OperationRecord]:
+    """The open operations that no live run holds, and no suspended run waits for."""
+    now = ledger.now()
+    awaited = {key for run in ledger.runs.waiting() for key in run.awaits}
+    return [record for record in ledger.operations.open() if record.key not in awaited and not held(record, now)]
+
+
 def _unattended(work: Work) -> list[OperationRecord]:
-    now = work.ledger.now()
-    awaited = {key for run in work.ledger.runs.waiting() for key in run.awaits}
-    return [
-        record
-        for record in work.ledger.operations.open()
-        if record.key not in awaited
-        and not held(record, now)
-        and record.token is not None
-        and not _has_a_run(work, record)
-    ]
+    return [record for record in adrift(work.ledger) if record.token is not None and not _has_a_run(work, record)]
 
 
 def _has_a_run(work: Work, record: OperationRecord) -> bool:

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from orchestration.config import RemoteSite
 from orchestration.errors import OrchestrationError
 from orchestration.flows.copying import RAW, record_arrived
+from orchestration.flows.orphans import adrift
 from orchestration.flows.pruning import in_calendar, schedule_pruning
 from orchestration.flows.work import Work
 from orchestration.ledger.adopt import Fate, withdraw
 from orchestration.ledger.copies import CopyRecord, CopyState
 from orchestration.ledger.operation import OperationRecord, OperationState
-from orchestration.ledger.operations import held
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Json
@@ -89,16 +89,10 @@ def withdraw_plans(work: Work) -> list[Json]:
 
 
 def _abandoned(work: Work) -> list[OperationRecord]:
-    now = work.ledger.now()
-    awaited = {key for run in work.ledger.runs.waiting() for key in run.awaits}
     return [
         record
-        for record in work.ledger.operations.open()
-        if record.token is None
-        and record.key not in awaited
-        and not held(record, now)
-        and not _carried_now(work, record.scan_id)
-        and not _comes_back(work, record)
+        for record in adrift(work.ledger)
+        if record.token is None and not _carried_now(work, record.scan_id) and not _comes_back(work, record)
     ]
 
 
