@@ -43,6 +43,7 @@ class Subject:
     _asked_at: dict[str, float] = field(default_factory=dict)
     _not_before: float = float("-inf")
     _delays: Iterator[float] = field(default_factory=backoff)
+    _unanswered: bool = False
 
     def due(self, records: Sequence[OperationRecord], now: float) -> Sequence[OperationRecord]:
         """Those to ask about now, by one question; `now` is the time of the ledger.
@@ -74,10 +75,16 @@ class Subject:
 
     def answered(self) -> None:
         self._delays = backoff()
+        self._unanswered = False
 
     def silent(self, doubt: ServiceUnavailable) -> None:
         """It gave no answer: it is left alone for a while, longer each time."""
         self._not_before = time.monotonic() + asked_again_in(doubt, next(self._delays))
+        self._unanswered = True
+
+    def asked_again_in(self) -> float | None:
+        """Seconds until it may be asked what it has not answered; None if it owes no answer."""
+        return max(0.0, self._not_before - time.monotonic()) if self._unanswered else None
 
     def failed(self) -> None:
         self._not_before = time.monotonic() + UNEXPECTED_SECONDS

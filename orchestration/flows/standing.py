@@ -73,7 +73,8 @@ def look_at_runs(ledger: Ledger, prefect: SuspendedRuns, runs: Sequence[RunRecor
 
 
 def free_reconcile(ledger: Ledger, prefect: SuspendedRuns) -> None:
-    """Close runs of `reconcile` that have died: its queue lets one run at a time, and no other would ever find them.
+    """Close runs of `reconcile` that have died: each keeps a place of its queue, and once they have all, no other one
+    would ever find them.
 
     Raises:
         ServiceUnavailable: if Prefect does not answer.

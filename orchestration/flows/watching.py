@@ -40,6 +40,9 @@ LOOK_SECONDS = 5.0
 LOOK_WELL_SECONDS = 120.0
 """Between two looks that see what was deleted, too."""
 
+ONCE_SECONDS = 60.0
+"""For so long who looks only once asks again where there is no answer."""
+
 FREE_SECONDS = 60.0
 """Between two looks for runs of `reconcile` that have died."""
 
@@ -170,13 +173,22 @@ class Watcher:
             finally:
                 self.ledger.watchers.leave(self.owner)
 
-    def once(self) -> None:
-        """Look at everything one time, without becoming one of those that live: for when none does."""
+    def once(self, *, seconds: float = ONCE_SECONDS) -> None:
+        """Look at everything one time, without becoming one of those that live: for when none does.
+
+        Whoever does not answer is asked again for so long: the next look may be minutes away.
+        """
+        until = time.monotonic() + seconds
         with Pools() as pools:
             self._alone = True
-            for _ in ("ask", "act on the answers"):
-                self._turn(pools)
-                wait(self._busy.values())
+            while True:
+                for _ in ("ask", "act on the answers"):
+                    self._turn(pools)
+                    wait(self._busy.values())
+                again = [pause for each in self._subjects.values() if (pause := each.asked_again_in()) is not None]
+                if not again or time.monotonic() + min(again) >= until:
+                    return
+                threading.Event().wait(min(again))
 
     # ----- one turn -------------------------------------------------------------------------------------------------
 

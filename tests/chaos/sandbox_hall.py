@@ -83,6 +83,17 @@ class Hall:
     def state(self, run: str) -> str:
         return str(self._ask("GET", f"/flow_runs/{run}")["state"]["type"])
 
+    def reaches(self, run: str, state: str, *, seconds: float) -> None:
+        """The run comes to this state in time; if not, it is told how all runs stand that have not ended."""
+        try:
+            wait_for(lambda: self.state(run) == state, seconds=seconds)
+        except AssertionError as late:
+            late.add_note(f"{run} is {self.state(run)}: {self.message(run)}")
+            body = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]}}}}
+            for one in self.prefect.post("/flow_runs/filter", json=body).raise_for_status().json():
+                late.add_note(f"{one['state']['name']} since {one['state']['timestamp']}: {one['name']} {one['id']}")
+            raise
+
     def message(self, run: str) -> str:
         return str(self._ask("GET", f"/flow_runs/{run}")["state"]["message"])
 

@@ -115,8 +115,8 @@ def kill(hall: Hall, name: str) -> None:
 def test_parent_and_child_wait_without_a_process_and_go_on(hall: Hall) -> None:
     file_path, parent, child = suspended_dispatcher(hall, "parent_and_child.h5")
     hall.bandwidth(0.0)
-    wait_for(lambda: hall.state(child) == "COMPLETED", seconds=120.0)
-    wait_for(lambda: hall.state(parent) == "COMPLETED", seconds=150.0)
+    hall.reaches(child, "COMPLETED", seconds=120.0)
+    hall.reaches(parent, "COMPLETED", seconds=150.0)
     assert hall.record(parent).state is RunState.COMPLETED
     carried_once(hall, file_path)
 
@@ -197,8 +197,21 @@ def test_reconcile_looks_after_suspended_runs_while_no_watcher_lives(hall: Hall)
     threading.Event().wait(5.0)
     assert hall.state(run) == "PAUSED"
     wait_for(lambda: hall.start(RECONCILE), seconds=60.0)
-    wait_for(lambda: hall.state(run) == "COMPLETED", seconds=120.0)
+    hall.reaches(run, "COMPLETED", seconds=120.0)
     carried_once(hall, file_path)
+
+
+def test_a_run_of_reconcile_that_died_as_it_began_keeps_no_other_from_running(hall: Hall) -> None:
+    """And no watcher lives that would notice."""
+    kill(hall, "watcher")
+    died = hall.start(RECONCILE)
+    wait_for(lambda: hall.state(died) in {"PENDING", "RUNNING"}, seconds=60.0)
+    kill(hall, "worker")
+    hall.supervisor.up()
+    kill(hall, "watcher")
+    assert hall.state(died) in {"PENDING", "RUNNING"}
+    after = hall.start(RECONCILE)
+    hall.reaches(after, "COMPLETED", seconds=120.0)
 
 
 def test_without_a_watcher_runs_keep_their_process(hall: Hall) -> None:
@@ -209,7 +222,7 @@ def test_without_a_watcher_runs_keep_their_process(hall: Hall) -> None:
     assert hall.state(run) == "RUNNING"
     assert running(hall.process_of(run))
     hall.bandwidth(0.0)
-    wait_for(lambda: hall.state(run) == "COMPLETED", seconds=120.0)
+    hall.reaches(run, "COMPLETED", seconds=120.0)
     carried_once(hall, file_path)
 
 
@@ -230,7 +243,7 @@ def test_a_run_that_died_while_it_was_being_suspended_is_resumed(hall: Hall) -> 
     hall.supervisor.up()
     hall.start(RECONCILE)
     # A run of `reconcile` that was to begin when the worker was killed keeps the queue, until that is noticed.
-    wait_for(lambda: hall.state(run) == "COMPLETED", seconds=150.0 + BEGINNING.total_seconds() + FREE_SECONDS)
+    hall.reaches(run, "COMPLETED", seconds=150.0 + BEGINNING.total_seconds() + FREE_SECONDS)
     carried_once(hall, file_path)
 
 
@@ -242,5 +255,5 @@ def test_a_suspended_run_goes_on_after_the_servers_death(hall: Hall) -> None:
     with Ledger(hall.supervisor.layout.ledger_url) as ledger:
         assert ledger.watchers.alive()
     hall.start_server()
-    wait_for(lambda: hall.state(run) == "COMPLETED", seconds=120.0)
+    hall.reaches(run, "COMPLETED", seconds=120.0)
     carried_once(hall, file_path)

@@ -389,6 +389,34 @@ def test_looking_once_resumes_and_cancels_and_leaves_no_watcher_behind(ledger: L
     assert not ledger.watchers.alive()
 
 
+def test_looking_once_asks_again_where_there_is_no_answer(ledger: Ledger, scan: Scan) -> None:
+    site, prefect = BulkSite(), RememberedRuns()
+    handle = waiting_run(ledger, prefect, scan, site, "ended")
+    site.silent = True
+    prefect.away.set()
+    thread = threading.Thread(target=Watcher(ledger, SitesOnly(site, prefect=prefect), prefect).once)
+    thread.start()
+    try:
+        wait_until(lambda: len(site.asked) > 2)
+        site.silent = False
+        site.end(handle)
+        asked = len(site.asked)
+        wait_until(lambda: len(site.asked) > asked)
+        prefect.away.clear()
+    finally:
+        thread.join()
+    assert prefect.resumed == ["ended"]
+
+
+def test_looking_once_ends_although_nobody_answers(ledger: Ledger, scan: Scan) -> None:
+    site, prefect = BulkSite(), RememberedRuns()
+    waiting_run(ledger, prefect, scan, site, "r")
+    site.silent = True
+    Watcher(ledger, SitesOnly(site, prefect=prefect), prefect).once(seconds=0.5)
+    assert len(site.asked) > 1
+    assert prefect.resumed == []
+
+
 def test_a_service_that_cannot_be_asked_any_more_hands_its_operations_back_to_their_runs(
     ledger: Ledger, scan: Scan
 ) -> None:
@@ -414,7 +442,7 @@ def test_a_resumed_run_keeps_its_beginning_and_knows_what_it_had_waited_for(
 
 
 def test_the_queue_of_reconcile_is_free_again_when_its_run_has_died(ledger: Ledger) -> None:
-    """It lets one run at a time: nobody else would ever find that one."""
+    """Once dead ones have all its places, no other one would ever find them."""
     prefect = RememberedRuns()
     long_ago = datetime.now(UTC) - timedelta(seconds=200)
     dead = Owner(host=Owner.here().host, pid=2**22 - 1, started="0", nonce="n")
