@@ -196,7 +196,7 @@ def test_the_work_of_a_suspended_run_is_elsewhere_within_two_minutes(ledger: Led
     quiet_until = clock.now + 120.0
     while not prefect.resumed:
         outage.once(clock.now > quiet_until)
-        watcher.once()
+        watcher.once(seconds=0.0)
         clock.wait(10 * TURN_SECONDS)
     clock.wait(START_SECONDS)
     assert yard.run("run") == "b"
