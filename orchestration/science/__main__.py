@@ -22,4 +22,9 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 from orchestration.science.cli import main  # noqa: E402 - see above
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code:
+        # HDF5 would try once more to write what did not fit a full disk, and may crash in that.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -14,18 +15,32 @@ from types import FrameType
 import click
 
 from orchestration.science.errors import Interrupted, OutputFailed, ParametersInvalid, ScienceError
-from orchestration.science.tomography.cli import tomography
 
 ERROR_FILE = "ORCHESTRATION_ERROR_FILE"
 """Environment variable that names a file for the error, as JSON, when a command fails."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+TECHNIQUES = ("tomography", "xpcs")
+"""Each has a package here, whose module `cli` has a group of commands of the same name."""
+
+
+class _Techniques(click.Group):
+    """A technique is imported when it is asked for: some of what they need takes a second to import."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(TECHNIQUES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in TECHNIQUES:
+            return None
+        module = importlib.import_module(f"orchestration.science.{cmd_name}.cli")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+@click.group(cls=_Techniques, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 def science() -> None:
     """Computes results from scan files."""
-
-
-science.add_command(tomography)
 
 
 def main(arguments: list[str] | None = None) -> int:

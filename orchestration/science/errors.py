@@ -14,11 +14,16 @@
     │   ├── FlatsMissing
     │   ├── AnglesMissing
     │   ├── ShapeMismatch
-    │   └── FramesNotFinite     NaN or infinite values
+    │   ├── FramesNotFinite     NaN or infinite values
+    │   ├── FormatUnknown       of none of the formats that can be read
+    │   ├── EventsInvalid       photon events that no detector can have sent
+    │   └── MetadataMissing     the file that describes the measurement
+    ├── QmapInvalid             the maps of q-bins break a rule, or do not fit the detector
     ├── CenterNotFound
     ├── DeviceMissing           a GPU was asked for and there is none that works
     ├── OutputFailed            the result cannot be written there
     │   └── NameTooLong
+    ├── ResultInvalid           a result that was computed is not what it must be
     └── Interrupted
 
 Each says what happened, where, and what to do next, in one sentence (``str(error)``), and keeps the three apart.
@@ -127,6 +132,30 @@ class FramesNotFinite(ScanUnreadable):
     next_step_default = "repair or cut out the named frames"
 
 
+class FormatUnknown(ScanUnreadable):
+    """Raised when a file is of none of the formats that can be read."""
+
+    next_step_default = "give a raw file of Rigaku (.bin, .bin.000), IMM or NeXus"
+
+
+class EventsInvalid(ScanUnreadable):
+    """Raised when photon events lie outside the detector, or are not in the order of their frames."""
+
+    next_step_default = "copy the file again from the detector; if it stays so, the detector's program wrote it wrongly"
+
+
+class MetadataMissing(ScanUnreadable):
+    """Raised when the file that describes the measurement is not beside the raw file, or is not readable."""
+
+    next_step_default = "put the <name>_metadata.hdf of the acquisition beside the raw file"
+
+
+class QmapInvalid(ScienceError):
+    """Raised when the maps of q-bins break a rule on which the correlation relies, or do not fit the detector."""
+
+    next_step_default = "make the qmap again with its mask applied, for this detector"
+
+
 class CenterNotFound(ScienceError):
     """Raised when the centre of rotation cannot be found in the data."""
 
@@ -149,6 +178,12 @@ class NameTooLong(OutputFailed):
     """Raised when the name of a result would be longer than file systems allow."""
 
     next_step_default = "rename the scan"
+
+
+class ResultInvalid(ScienceError):
+    """Raised when a result that was computed is not what it must be; it is not put in place."""
+
+    next_step_default = "check the raw data and the qmap named above; the log has the figures"
 
 
 class Interrupted(ScienceError):

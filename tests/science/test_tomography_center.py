@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from orchestration.science.arrays import CPU
 from orchestration.science.errors import CenterNotFound
-from orchestration.science.tomography.arrays import CPU
 from orchestration.science.tomography.center import find_center, opposite_pairs, rows_to_use
 from orchestration.science.tomography.correct import Normaliser
 from orchestration.science.tomography.simulate import ScanDescription, frames

@@ -5,9 +5,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
+from orchestration.science.arrays import CPU, choose_device
 from orchestration.science.errors import DeviceMissing
 from orchestration.science.tomography import phantom
-from orchestration.science.tomography.arrays import CPU, choose_device
 from orchestration.science.tomography.kernel import Backprojector, Filter, Geometry, Tables, Window, angular_weights
 from orchestration.science.tomography.pipeline import circle
 

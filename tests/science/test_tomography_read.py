@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from orchestration.science import errors
-from orchestration.science.tomography.arrays import CPU
+from orchestration.science.arrays import CPU
 from orchestration.science.tomography.correct import Normaliser, remove_zingers
 from orchestration.science.tomography.read import Fallbacks, open_scan
 from orchestration.science.tomography.rings import DB5, RingRemoval, smooth

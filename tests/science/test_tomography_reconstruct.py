@@ -21,12 +21,12 @@ import zarr
 from PIL import Image
 
 from orchestration.science import errors
+from orchestration.science.staging import staging
 from orchestration.science.tomography.compare import compare
 from orchestration.science.tomography.parameters import Parameters, load
 from orchestration.science.tomography.plan import GIB, Workload, make_plan
 from orchestration.science.tomography.reconstruct import reconstruct
 from orchestration.science.tomography.simulate import ScanDescription, write_scan
-from orchestration.science.tomography.staging import staging
 from orchestration.science.tomography.volume import VolumeShape, VolumeWriter
 
 ROOT = Path(__file__).parents[2]

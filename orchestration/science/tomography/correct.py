@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestration.science.tomography.arrays import Array, Device
+from orchestration.science.arrays import Array, Device
 
 Float32 = NDArray[np.float32]
 

@@ -20,7 +20,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from orchestration.science.tomography.arrays import CPU, Array, Device
+from orchestration.science.arrays import CPU, Array, Device
 
 Complex64 = NDArray[np.complex64]
 Float32 = NDArray[np.float32]

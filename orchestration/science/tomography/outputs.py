@@ -10,16 +10,31 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from orchestration.science.errors import ParametersInvalid
+from orchestration.science.errors import NameTooLong, ParametersInvalid
+from orchestration.science.staging import publish
 from orchestration.science.tomography.parameters import Parameters
 from orchestration.science.tomography.pipeline import circle
 from orchestration.science.tomography.preview import Picture, write_png
-from orchestration.science.tomography.staging import check_name, fits, publish
 from orchestration.science.tomography.volume import VolumeShape, VolumeWriter
 
 Float32 = NDArray[np.float32]
 
 DIGITS = 5
+
+MAX_NAME_BYTES = 255
+
+
+def fits(stem: str) -> bool:
+    """Whether the longest name that is made of it fits a file system."""
+    return len(f"{stem}_00000.tiff".encode()) <= MAX_NAME_BYTES
+
+
+def check_name(stem: str) -> None:
+    """Raise `NameTooLong` when the longest name made of a scan's stem would not fit a file system."""
+    longest = f"{stem}_00000.tiff"
+    if not fits(stem):
+        what = f"the results' name {longest[:40]!r}... has {len(longest.encode())} bytes, over {MAX_NAME_BYTES}"
+        raise NameTooLong(what, where=stem[:60])
 
 
 @dataclass(frozen=True, kw_only=True)

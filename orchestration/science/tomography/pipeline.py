@@ -12,14 +12,14 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestration.science.tomography.arrays import Array, Device
+from orchestration.science.arrays import Array, Device
+from orchestration.science.timing import Stopwatch
 from orchestration.science.tomography.correct import Normaliser
 from orchestration.science.tomography.kernel import Backprojector, Filter, Geometry, Tables
 from orchestration.science.tomography.parameters import Parameters
 from orchestration.science.tomography.plan import Plan
 from orchestration.science.tomography.read import Frames, Scan
 from orchestration.science.tomography.rings import RingRemoval
-from orchestration.science.tomography.timing import Stopwatch
 
 Float32 = NDArray[np.float32]
 

@@ -12,20 +12,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestration.science import filters, hdf5
 from orchestration.science.errors import (
     AnglesMissing,
     FlatsMissing,
     FramesNotFinite,
-    NotHdf5,
     ProjectionsMissing,
-    ScanEmpty,
-    ScanMissing,
-    ScanStillOpen,
-    ScanTruncated,
-    ScanUnreadable,
     ShapeMismatch,
 )
-from orchestration.science.tomography import filters
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.floating]
@@ -83,7 +77,7 @@ class Scan:
             ScanTruncated: when the file's own structure holds but its data cannot be read.
             FramesNotFinite: on NaN or infinite values, naming the first bad frame.
         """
-        with _reading(self.path):
+        with hdf5.reading(self.path):
             counts: Frames = self.data[projections, rows, :]
         if counts.dtype.kind == "f":
             _check_finite(counts, path=self.path, name="/exchange/data", first=projections.start or 0)
@@ -98,7 +92,7 @@ class Scan:
         frame = np.empty((self.rows, self.width), dtype=np.float32)
         step = max(1, 2**26 // (source.shape[0] * self.width * 8))
         for row in range(0, self.rows, step):
-            with _reading(self.path):
+            with hdf5.reading(self.path):
                 frames = source[:, row : row + step, :].astype(np.float32)
             _check_finite(frames, path=self.path, name=str(source.name), first=0)
             frame[row : row + step] = combine(frames, axis=0)
@@ -112,57 +106,12 @@ def open_scan(path: Path, *, fallbacks: Fallbacks = Fallbacks()) -> Iterator[Sca
     Raises:
         ScanUnreadable: or one of its kinds, each naming what is wrong with the file.
     """
-    with _open_file(path) as file:
+    with hdf5.open_file(path) as file:
         yield _describe(file, path=path, fallbacks=fallbacks)
 
 
-@contextmanager
-def _open_file(path: Path) -> Iterator[h5py.File]:
-    _check_bytes(path)
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise _open_error(error, path) from error
-    with file:
-        yield file
-
-
-def _check_bytes(path: Path) -> None:
-    """Refuse what HDF5's own messages would not explain."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            head = stream.read(12)
-    except OSError as error:
-        raise ScanMissing(f"the scan cannot be read: {error.strerror}", where=str(path)) from error
-    if size == 0:
-        raise ScanEmpty("the scan has zero bytes", where=str(path))
-    if not head.startswith(b"\x89HDF\r\n\x1a\n"):
-        raise NotHdf5("the scan is not an HDF5 file", where=str(path))
-    # Superblock 3: bit 0 of the consistency flags says open for writing, bit 2 for SWMR writing.
-    if len(head) == 12 and head[8] >= 3 and head[11] & 0b101:
-        raise ScanStillOpen("the scan is still open for writing", where=str(path))
-
-
-def _open_error(error: OSError, path: Path) -> ScanUnreadable:
-    text = str(error)
-    if "truncated" in text or "eof" in text:
-        return ScanTruncated("the scan is truncated", where=str(path))
-    if "lock" in text or "already open for write" in text:
-        return ScanStillOpen("the scan is still open for writing", where=str(path))
-    return ScanUnreadable(f"the scan cannot be opened: {text}", where=str(path))
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ScanTruncated(f"data of the scan cannot be read: {error}", where=str(path)) from error
-
-
 def _describe(file: h5py.File, *, path: Path, fallbacks: Fallbacks) -> Scan:
-    with _reading(path):
+    with hdf5.reading(path):
         data = _dataset(file, "/exchange/data")
         if data is None:
             raise ProjectionsMissing("the scan has no projections: /exchange/data is missing", where=str(path))

@@ -15,8 +15,11 @@ from platform import python_version
 
 import numpy as np
 
+from orchestration.science.arrays import CPU, choose_device
 from orchestration.science.errors import CenterNotFound, OutputFailed, ParametersInvalid
-from orchestration.science.tomography.arrays import CPU, choose_device
+from orchestration.science.progress import Reporter, Style
+from orchestration.science.staging import publish, staging
+from orchestration.science.timing import Stopwatch, peak_memory
 from orchestration.science.tomography.center import Center, binned, columns_to_bin, find_center, rows_to_use
 from orchestration.science.tomography.correct import Normaliser
 from orchestration.science.tomography.outputs import Names, Outputs
@@ -24,10 +27,7 @@ from orchestration.science.tomography.parameters import Parameters
 from orchestration.science.tomography.pipeline import Recipe, normaliser, stream, thread_count
 from orchestration.science.tomography.plan import Plan, Workload, make_plan
 from orchestration.science.tomography.preview import Picture, write_png
-from orchestration.science.tomography.progress import Reporter, Style
 from orchestration.science.tomography.read import Fallbacks, Scan, open_scan
-from orchestration.science.tomography.staging import publish, staging
-from orchestration.science.tomography.timing import Stopwatch, peak_memory
 from orchestration.science.tomography.volume import VolumeShape
 
 _LIBRARIES = ("beamline-orchestration", "numpy", "scipy", "finufft", "h5py", "tifffile", "zarr", "cupy", "cufinufft")

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestration.science.tomography.arrays import Array, Device
+from orchestration.science.arrays import Array, Device
 
 Method = Literal["none", "median", "fw", "sorting"]
 

@@ -17,27 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from orchestration.science.errors import NameTooLong, OutputFailed
+from orchestration.science.errors import OutputFailed
 
-MAX_NAME_BYTES = 255
 _PREFIX = ".reconstructing-"
 _STARTING = ".starting-"
 _LOCK = "lock"
 _EXCHANGE = 2
 _HERE = -100
-
-
-def fits(stem: str) -> bool:
-    """Whether the longest name that is made of it fits a file system."""
-    return len(f"{stem}_00000.tiff".encode()) <= MAX_NAME_BYTES
-
-
-def check_name(stem: str) -> None:
-    """Raise `NameTooLong` when the longest name made of a scan's stem would not fit a file system."""
-    longest = f"{stem}_00000.tiff"
-    if not fits(stem):
-        what = f"the results' name {longest[:40]!r}... has {len(longest.encode())} bytes, over {MAX_NAME_BYTES}"
-        raise NameTooLong(what, where=stem[:60])
 
 
 @contextmanager

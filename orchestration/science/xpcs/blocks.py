@@ -1,0 +1,221 @@
+"""Blocks of frames, whole or as events, whichever way the file has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestration.science.errors import EventsInvalid
+from orchestration.science.xpcs.frames import Counts, DenseRaw, Events, FrameRange, Raw, SparseRaw
+from orchestration.science.xpcs.threads import in_threads
+
+BLOCK_BYTES = 2**26
+"""Of frames that are in memory at a time; as much again is read meanwhile."""
+
+_LONGEST = 256
+"""Frames of a block: with more, what is computed from one of them does not fit the caches."""
+
+EVENTS_AT_ONCE = 2**19
+
+_KEPT_EVENTS = 2**24
+"""So many events at the most are kept for a second look, where they had to be found in whole frames."""
+
+_SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some frames, (count * average, pixels); the first is the first part of (averaged) frame `first`."""
+
+    first: int
+    frames: Counts
+
+
+def occupancy(raw: Raw, chosen: FrameRange, pixels: NDArray[np.int64]) -> float:
+    """About how many of these pixels have a count in a frame, as a share; from a few places of the file."""
+    starts = np.linspace(chosen.first, chosen.stop, _SAMPLES, endpoint=False).astype(int)
+    if isinstance(raw, SparseRaw):
+        inside = np.zeros(raw.rows * raw.columns, dtype=np.bool_)
+        inside[pixels] = True
+        found = [next(raw.events(int(at), chosen.stop, size=_KEPT_EVENTS >> 8), None) for at in starts]
+        batches = [
+            (int(at), each) for at, each in zip(starts, found, strict=True) if each is not None and len(each.frame)
+        ]
+        frames = sum(int(each.frame[-1]) - at + 1 for at, each in batches)
+        hits = sum(int(np.count_nonzero(inside[each.pixel])) for _, each in batches)
+        return hits / (frames * len(pixels)) if frames else 0.0
+    if not isinstance(raw, DenseRaw):
+        raise TypeError(f"{type(raw).__name__} gives neither frames nor events")
+    buffer = np.empty((1, raw.rows, raw.columns), dtype=raw.dtype)
+    shares = []
+    for at in starts:
+        raw.read(slice(int(at), int(at) + 1, 1), buffer)
+        shares.append(np.count_nonzero(buffer.reshape(-1)[pixels]) / len(pixels))
+    return float(np.mean(shares))
+
+
+def blocks(raw: DenseRaw, chosen: FrameRange) -> Iterator[Block]:
+    """All frames chosen; the next block is read while one is looked at.
+
+    A block holds what it says until the next one is asked for.
+    """
+    pixels = raw.rows * raw.columns
+    group = chosen.average
+    count = int(min(_LONGEST, chosen.count, max(1, BLOCK_BYTES // (pixels * raw.dtype.itemsize * group))))
+    buffers = [np.empty((count * group, raw.rows, raw.columns), dtype=raw.dtype) for _ in range(2)]
+
+    def read(number: int) -> Block:
+        first = number * count
+        size = (min(first + count, chosen.count) - first) * group
+        start = chosen.first + first * group * chosen.stride
+        out = buffers[number % 2][:size]
+        raw.read(slice(start, start + size * chosen.stride, chosen.stride), out)
+        return Block(first, out.reshape(size, pixels))
+
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
+        coming = reader.submit(read, 0)
+        for number in range(-(-chosen.count // count)):
+            block = coming.result()
+            if (number + 1) * count < chosen.count:
+                coming = reader.submit(read, number + 1)
+            yield block
+
+
+def times(events: Events, chosen: FrameRange) -> NDArray[np.int64]:
+    """The (averaged) frame of each event; -1 if it is none of those chosen."""
+    since = events.frame.astype(np.int64) - chosen.first
+    out = since // (chosen.stride * chosen.average)
+    out[(since < 0) | (events.frame >= chosen.stop) | (since % chosen.stride != 0)] = -1
+    return out
+
+
+@dataclass(frozen=True)
+class AsFrames:
+    """Events as whole frames, for data with photons nearly everywhere."""
+
+    raw: SparseRaw
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint16)
+
+    @property
+    def path(self) -> Path:
+        return self.raw.path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.raw.files
+
+    @property
+    def frames(self) -> int:
+        return self.raw.frames
+
+    @property
+    def rows(self) -> int:
+        return self.raw.rows
+
+    @property
+    def columns(self) -> int:
+        return self.raw.columns
+
+    def read(self, frames: slice, out: Counts) -> None:
+        out[:] = 0
+        flat = out.reshape(len(out), -1)
+        for events in self.raw.events(frames.start, frames.stop, size=EVENTS_AT_ONCE):
+            place = events.frame.astype(np.int64) - frames.start
+            wanted = place % frames.step == 0
+            flat[place[wanted] // frames.step, events.pixel[wanted]] = events.count[wanted]
+
+
+class AsEvents:
+    """Whole frames as events of the wanted pixels, for data with photons nearly nowhere."""
+
+    def __init__(self, raw: DenseRaw, wanted: NDArray[np.bool_]) -> None:
+        self._raw = raw
+        self._wanted = wanted
+        self._kept: list[Events] = []
+        self._keeps: tuple[int, int] | None = None
+
+    @property
+    def path(self) -> Path:
+        return self._raw.path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self._raw.files
+
+    @property
+    def frames(self) -> int:
+        return self._raw.frames
+
+    @property
+    def rows(self) -> int:
+        return self._raw.rows
+
+    @property
+    def columns(self) -> int:
+        return self._raw.columns
+
+    def events(self, first: int, stop: int, *, size: int) -> Iterator[Events]:
+        """Of all frames from `first` to `stop`, some tens of them at a time, whatever the `size`."""
+        if self._keeps == (first, stop):
+            yield from self._kept
+            return
+        self._keeps, self._kept, room = None, [], _KEPT_EVENTS
+        for block in blocks(self._raw, FrameRange(first=first, stop=stop)):
+            events = self._found(block, first)
+            room -= len(events.frame)
+            if room >= 0:
+                self._kept.append(events)
+            yield events
+        if room >= 0:
+            self._keeps = (first, stop)
+        else:
+            self._kept = []
+
+    def _found(self, block: Block, first: int) -> Events:
+        sizes = np.zeros(len(block.frames), dtype=np.int64)
+        in_threads(len(sizes), lambda low, high: _held(block.frames[low:high], self._wanted, sizes[low:high]))
+        start = np.cumsum(sizes) - sizes
+        pixel, value = np.empty(sizes.sum(), np.uint32), np.empty(sizes.sum(), block.frames.dtype)
+
+        def find(low: int, high: int) -> None:
+            _find(block.frames[low:high], self._wanted, pixel[start[low] :], value[start[low] :])
+
+        in_threads(len(sizes), find)
+        if value.size and not (value.min() >= 0 and value.max() <= np.iinfo(np.uint16).max):
+            what = f"counts from {value.min()} to {value.max()} are not those of single photons"
+            raise EventsInvalid(what, where=str(self.path), next_step="correlate whole frames: --method dense")
+        frame = np.repeat(np.arange(len(sizes), dtype=np.uint32) + np.uint32(first + block.first), sizes)
+        return Events(frame, pixel, value.astype(np.uint16))
+
+
+@numba.njit(cache=True, nogil=True)
+def _held(frames, wanted, sizes):  # type: ignore[no-untyped-def]
+    """How many of the wanted pixels of each frame have a count."""
+    for t in range(len(frames)):
+        row = frames[t]
+        found = 0
+        for p in range(len(row)):
+            found += (row[p] != 0) & wanted[p]
+        sizes[t] = found
+
+
+@numba.njit(cache=True, nogil=True)
+def _find(frames, wanted, pixel, value):  # type: ignore[no-untyped-def]
+    at = 0
+    for t in range(len(frames)):
+        row = frames[t]
+        for p in range(len(row)):
+            if row[p] != 0 and wanted[p]:
+                pixel[at] = p
+                value[at] = row[p]
+                at += 1

@@ -1,0 +1,321 @@
+"""One pass over the frames, or two over the events: all that has to be known of the raw data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestration.science.timing import Stopwatch
+from orchestration.science.xpcs import dense, sparse, twotime
+from orchestration.science.xpcs.blocks import EVENTS_AT_ONCE, Block, blocks, times
+from orchestration.science.xpcs.frames import DenseRaw, SparseRaw
+from orchestration.science.xpcs.panels import Panels
+from orchestration.science.xpcs.plan import Plan
+from orchestration.science.xpcs.survey import Survey, scales
+
+_BYTES_PER_EVENT = 6
+
+_UNIT = 256
+"""Pixels of a unit of those that are in no bin."""
+
+_AGES = 10
+"""Segments of the mean scattering where only two-time functions are made."""
+
+T = TypeVar("T")
+
+Index = NDArray[np.int64]
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    survey: Survey
+    segments: NDArray[np.float64]
+    """(segments, static bins), in the unit of the kind of correlation: see `segments_of`."""
+    sums: NDArray[np.float64] | None
+    """(units, lags, 5), for multi-tau."""
+    pixels: Callable[[int], NDArray[np.float32]] | None
+    """G2, IP and IF at one lag, (3, rows * columns), where they are wanted."""
+    twotime: Callable[[Index], twotime.Bin] | None
+    """The normalised frames of the pixels of one of the selected bins."""
+
+
+def measure(plan: Plan, *, folder: Path, watch: Stopwatch, advance: Advance) -> Measured:
+    """Look at all the frames of the plan; `advance` is told how many more were. Large arrays may go to `folder`.
+
+    Raises:
+        ScanUnreadable: or one of its kinds, if the raw data is not what it should be.
+    """
+    if isinstance(plan.raw, SparseRaw):
+        return _Events(plan, plan.raw, folder, watch, advance).measured()
+    return _Frames(plan, plan.raw, folder, watch, advance).measured()
+
+
+def _by_static(plan: Plan, segments: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Means over static bins of (segments, units) of sums, as a share of all frames: as boost_corr has it."""
+    bins = plan.bins
+    size = np.bincount(bins.unit_static, weights=bins.unit_size)
+    sums = np.zeros((len(segments), len(size)))
+    np.add.at(sums.T, bins.unit_static, segments.T)
+    return sums / size / plan.chosen.count
+
+
+class _Ages:
+    """Mean frames of each tenth of the time, over static bins: boost_corr's unit with two-time functions alone."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._count = min(_AGES, plan.chosen.count)
+        self._length = plan.chosen.count // self._count
+        self._average = plan.chosen.average
+        self._place = np.full(plan.pixels, -1, dtype=np.int64)
+        bins = plan.bins
+        static = np.empty(len(bins.pixel), dtype=np.int64)
+        static[bins.order] = np.repeat(bins.unit_static, bins.unit_size)
+        self._place[bins.pixel] = static
+        self._size = np.bincount(static)
+        self._sums = np.zeros((self._count, len(self._size)))
+
+    def add(self, block: Block) -> None:
+        first = block.first
+        stop = first + len(block.frames) // self._average
+        inside = self._place >= 0
+        for age in range(first // self._length, min(self._count, -(-stop // self._length))):
+            low, high = max(first, age * self._length), min(stop, (age + 1) * self._length)
+            some = block.frames[(low - first) * self._average : (high - first) * self._average]
+            sums = some.sum(axis=0, dtype=np.float64)
+            self._sums[age] += np.bincount(self._place[inside], weights=sums[inside], minlength=len(self._size))
+
+    def count(self, pixel: NDArray[np.uint32], value: NDArray[np.generic], time: Index) -> None:
+        age, place = time // self._length, self._place[pixel]
+        inside = (time >= 0) & (age < self._count) & (place >= 0)
+        cells = age[inside] * len(self._size) + place[inside]
+        found = np.bincount(cells, weights=value[inside], minlength=self._sums.size)
+        self._sums += found.reshape(self._sums.shape)
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        means: NDArray[np.float64] = self._sums / self._size / (self._length * self._average)
+        return means
+
+
+class _Frames:
+    def __init__(self, plan: Plan, raw: DenseRaw, folder: Path, watch: Stopwatch, advance: Advance) -> None:
+        self._plan, self._raw, self._watch, self._advance = plan, raw, watch, advance
+        self._survey = Survey.of(plan.processed, plan.chosen.count)
+        self._wanted = np.sort(np.concatenate([plan.bins.pixel, plan.others]))
+        self._series: dense.Series | None = None
+        self._ages: _Ages | None = None
+        self._spool: NDArray[np.generic] | None = None
+        if plan.parameters.multitau:
+            panels = Panels.of(self._wanted, pixels=plan.pixels)
+            self._series = dense.Series.of(panels, plan.lags, segment_level=plan.segment_level)
+        else:
+            self._ages = _Ages(plan)
+        if plan.parameters.twotime:
+            self._columns = np.concatenate([pixel for _, pixel in plan.selected])
+            kind = np.dtype(np.float32) if plan.chosen.average > 1 else raw.dtype
+            shape = (plan.chosen.count, len(self._columns))
+            self._spool = _spool(folder / "frames", shape, kind, limit=plan.parameters.memory_bytes // 2)
+
+    def measured(self) -> Measured:
+        for block in _timed(blocks(self._raw, self._plan.chosen), self._watch, "read"):
+            self._add(block)
+            self._advance(len(block.frames) // self._plan.chosen.average)
+        plan, series = self._plan, self._series
+        sums, segments = None, None
+        if series is not None:
+            with self._watch.stage("g2"):
+                order = np.searchsorted(self._wanted, plan.bins.pixel)[plan.bins.order]
+                sums = series.sums(order, plan.bins.start)
+                units = np.add.reduceat(
+                    series.segment_sums()[:, order].astype(np.float64), plan.bins.start[:-1], axis=1
+                )
+                segments = _by_static(plan, units)
+        elif self._ages is not None:
+            segments = self._ages.means
+        return Measured(
+            survey=self._survey,
+            segments=np.empty((0, 0)) if segments is None else segments,
+            sums=sums,
+            pixels=self._pixels if series is not None and plan.parameters.save_G2 else None,
+            twotime=self._bin if self._spool is not None else None,
+        )
+
+    def _add(self, block: Block) -> None:
+        average = self._plan.chosen.average
+        with self._watch.stage("survey"):
+            means = self._survey.add(block.frames, block.first, average=average, path=self._raw.path)
+            if self._ages is not None:
+                self._ages.add(block)
+        if self._series is not None:
+            with self._watch.stage("multitau"):
+                normalise = self._plan.parameters.normalize_frame
+                self._series.add(block.frames, scales(means, average=average, normalise=normalise))
+        if self._spool is not None:
+            with self._watch.stage("spool"):
+                values = block.frames[:, self._columns]
+                if average > 1:
+                    values = values.reshape(-1, average, len(self._columns)).mean(axis=1, dtype=np.float32)
+                self._spool[block.first : block.first + len(values)] = values
+
+    def _pixels(self, lag: int) -> NDArray[np.float32]:
+        out = np.zeros((3, self._plan.pixels), dtype=np.float32)
+        if self._series is not None:
+            out[:, self._wanted] = self._series.pixels(lag)
+        return out
+
+    def _bin(self, pixel: Index) -> twotime.Bin:
+        if self._spool is None:
+            raise ValueError("no two-time functions were planned")
+        first = int(np.flatnonzero(self._columns == pixel[0])[0])
+        return twotime.WholeFrames.of(self._spool[:, first : first + len(pixel)], self._plan.parts(pixel))
+
+
+class _Events:
+    def __init__(self, plan: Plan, raw: SparseRaw, folder: Path, watch: Stopwatch, advance: Advance) -> None:
+        self._plan, self._raw, self._folder, self._watch, self._advance = plan, raw, folder, watch, advance
+        self._survey = Survey.of(plan.processed, plan.chosen.count)
+        self._held = np.zeros(plan.pixels, dtype=np.int64)
+        self._ages = None if plan.parameters.multitau else _Ages(plan)
+        self._store: NDArray[np.generic] | None = None
+        self._kept: list[tuple[Index, NDArray[np.uint32], NDArray[np.uint16]]] = []
+        # Units first, then the pixels that are in none.
+        self._order = np.concatenate([plan.bins.pixel[plan.bins.order], plan.others])
+        extra = np.arange(len(plan.bins.order) + _UNIT, len(self._order) + _UNIT, _UNIT)
+        self._start = np.concatenate([plan.bins.start, np.minimum(extra, len(self._order))])
+
+    def measured(self) -> Measured:
+        plan = self._plan
+        self._look()
+        sums, segments = None, None if self._ages is None else self._ages.means
+        if plan.parameters.multitau:
+            sums, segments = self._correlate()
+        return Measured(
+            survey=self._survey,
+            segments=np.empty((0, 0)) if segments is None else segments,
+            sums=sums,
+            pixels=self._pixels if self._store is not None else None,
+            twotime=self._bin if plan.parameters.twotime else None,
+        )
+
+    def _look(self) -> None:
+        """The first look: how bright frames and pixels are, and the events of two-time functions."""
+        plan, chosen = self._plan, self._plan.chosen
+        selected = np.zeros(plan.pixels, dtype=np.bool_)
+        for _, pixel in plan.selected if plan.parameters.twotime else ():
+            selected[pixel] = True
+        done = 0
+        for events in _timed(self._raw.events(chosen.first, chosen.stop, size=EVENTS_AT_ONCE), self._watch, "read"):
+            with self._watch.stage("survey"):
+                time = times(events, chosen)
+                self._survey.count(events, time, average=chosen.average)
+                self._held += np.bincount(events.pixel[time >= 0], minlength=plan.pixels)
+                if self._ages is not None:
+                    self._ages.count(events.pixel, events.count, time)
+            if plan.parameters.twotime:
+                inside = selected[events.pixel] & (time >= 0)
+                self._kept.append((time[inside], events.pixel[inside], events.count[inside]))
+            if len(events.frame):
+                seen = (int(events.frame[-1]) + 1 - chosen.first) * chosen.count // (chosen.stop - chosen.first)
+                self._advance(seen - done)
+                done = seen
+        self._advance(chosen.count - done)
+
+    def _correlate(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Band by band of pixels, so many at a time that their events fit the memory."""
+        plan = self._plan
+        scale = scales(self._survey.means, average=plan.chosen.average, normalise=plan.parameters.normalize_frame)
+        if plan.parameters.save_G2:
+            shape = (len(plan.lags), 3, len(self._order))
+            self._store = _spool(
+                self._folder / "pixels", shape, np.dtype(np.float32), limit=plan.parameters.memory_bytes // 4
+            )
+        sums = np.zeros((len(self._start) - 1, len(plan.lags), 5))
+        segments = np.zeros((plan.chosen.count >> plan.segment_level, len(self._start) - 1))
+        for low, high in self._bands():
+            first, last = int(self._start[low]), int(self._start[high])
+            train = self._train(first, last)
+            with self._watch.stage("multitau"):
+                found = sparse.correlate(
+                    train,
+                    scale,
+                    self._start[low : high + 1] - first,
+                    plan.lags,
+                    segment_level=plan.segment_level,
+                    keep_pixels=self._store is not None,
+                )
+            sums[low:high], segments[:, low:high] = found.sums, found.segments
+            if self._store is not None and found.pixels is not None:
+                self._store[..., first:last] = found.pixels
+        units = plan.bins.units
+        return sums[:units], _by_static(plan, segments[:, :units])
+
+    def _bands(self) -> Iterator[tuple[int, int]]:
+        """Ranges of units."""
+        size = _BYTES_PER_EVENT + (12 * len(self._plan.lags) if self._store is not None else 0)
+        events = np.add.reduceat(self._held[self._order], self._start[:-1])
+        filled = np.cumsum(events * size) // max(1, self._plan.parameters.memory_bytes // 2)
+        edges = np.flatnonzero(np.diff(filled)) + 1
+        bounds = [0, *edges.tolist(), len(events)]
+        yield from pairwise(bounds)
+
+    def _train(self, first: int, last: int) -> sparse.Train:
+        chosen, pixel = self._plan.chosen, self._order[first:last]
+        rank = np.full(self._plan.pixels, -1, dtype=np.int32)
+        rank[pixel] = np.arange(len(pixel), dtype=np.int32)
+        train = sparse.Train.of(self._held[pixel])
+        for events in _timed(self._raw.events(chosen.first, chosen.stop, size=EVENTS_AT_ONCE), self._watch, "read"):
+            with self._watch.stage("sort"):
+                train.add(events.pixel, events.count, times(events, chosen), rank)
+        return train
+
+    def _pixels(self, lag: int) -> NDArray[np.float32]:
+        out = np.zeros((3, self._plan.pixels), dtype=np.float32)
+        if self._store is not None:
+            out[:, self._order] = self._store[lag]
+        return out
+
+    def _bin(self, pixel: Index) -> twotime.Bin:
+        plan = self._plan
+        place = np.full(plan.pixels, -1, dtype=np.int64)
+        place[pixel] = np.arange(len(pixel))
+        nothing = (np.empty(0, np.int64), np.empty(0, np.uint32), np.empty(0, np.uint16))
+        time, where, count = (np.concatenate(parts) for parts in zip(nothing, *self._kept, strict=True))
+        inside = place[where] >= 0
+        cells, counts = _joined(time[inside] * len(pixel) + place[where[inside]], count[inside] / plan.chosen.average)
+        time, local = np.divmod(cells, len(pixel))
+        frames, part = plan.chosen.count, plan.parts(pixel)
+        if twotime.pairs(local) * twotime.PAIR_COST < twotime.frames_cost(frames, len(pixel)):
+            return twotime.PhotonEvents.of(frames, time, local, counts, part)
+        whole = np.zeros((frames, len(pixel)), dtype=np.float32)
+        whole[time, local] = counts
+        return twotime.WholeFrames.of(whole, part)
+
+
+def _joined(cells: Index, counts: NDArray[np.float64]) -> tuple[Index, NDArray[np.float32]]:
+    """Cells in order, each once, with the sum of its counts: averaged frames may hold a pixel several times."""
+    found, place = np.unique(cells, return_inverse=True)
+    return found, np.bincount(place, weights=counts, minlength=len(found)).astype(np.float32)
+
+
+def _spool(path: Path, shape: tuple[int, ...], kind: np.dtype[np.generic], *, limit: int) -> NDArray[np.generic]:
+    """An array in memory, or in a file if it is too large for that."""
+    if int(np.prod(shape)) * kind.itemsize <= limit:
+        return np.zeros(shape, dtype=kind)
+    return np.memmap(path, dtype=kind, mode="w+", shape=shape)
+
+
+def _timed(items: Iterator[T], watch: Stopwatch, stage: str) -> Iterator[T]:
+    """The same items; the time until each is there counts as that stage."""
+    while True:
+        with watch.stage(stage):
+            item = next(items, None)
+        if item is None:
+            return
+        yield item

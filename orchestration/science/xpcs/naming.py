@@ -1,0 +1,113 @@
+"""Where the description of a measurement lies, and what its result is called."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+
+from orchestration.science.errors import MetadataMissing, OutputFailed, ParametersInvalid
+
+_ENDING = "_metadata"
+_MARK = "/entry/schema_version"
+
+
+def find_metadata(raw: Path) -> Path:
+    """The ``*_metadata.hdf`` beside a raw file that describes its measurement.
+
+    Raises:
+        MetadataMissing: if there is none, or several of which none is called like the raw file.
+    """
+    found = [path for path in sorted(raw.parent.glob(f"*{_ENDING}.hdf")) if path.is_file()]
+    named = [path for path in found if base(path) and raw.name.startswith(base(path))]
+    several = sorted(named, key=lambda path: len(path.name))[-1:] or found
+    if len(several) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        what = f"not one {_ENDING[1:]} file belongs to {raw.name}: there are {names}"
+        raise MetadataMissing(what, where=str(raw.parent))
+    _demand_readable(several[0])
+    return several[0]
+
+
+def _demand_readable(path: Path) -> None:
+    try:
+        with h5py.File(path, "r") as file:
+            marked = _MARK in file
+    except OSError as error:
+        raise MetadataMissing(f"the metadata cannot be read: {error}", where=str(path)) from error
+    if not marked:
+        raise MetadataMissing(f"the metadata has no {_MARK}", where=str(path))
+
+
+def base(metadata: Path) -> str:
+    return metadata.stem.removesuffix(_ENDING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """``[<prefix>_]<base>[_<suffix>]_results.hdf`` in a folder, with the receipt beside it."""
+
+    folder: Path
+    name: str
+    """Without the ending, nor the number that tells later results from earlier ones."""
+
+    @classmethod
+    def of(cls, metadata: Path, folder: Path, *, prefix: str = "", suffix: str = "") -> Names:
+        """Raises ParametersInvalid if prefix or suffix cannot be part of a file's name."""
+        for part in (prefix, suffix):
+            if part and part != Path(part).name:
+                raise ParametersInvalid(f"{part!r} cannot be part of a file's name", where="parameters")
+        parts = [part for part in (prefix, base(metadata), suffix, "results") if part]
+        return cls(folder=folder, name="_".join(parts))
+
+    def result(self, number: int = 0) -> Path:
+        return self.folder / f"{self.name}{f'_{number}' if number else ''}.hdf"
+
+    @staticmethod
+    def receipt(result: Path) -> Path:
+        return result.with_suffix(".json")
+
+    def put(self, staged: Path, receipt: Path, *, overwrite: bool) -> Path:
+        """Put a result and its receipt in place; its path.
+
+        Without `overwrite`, under the first number that is free. The receipt comes last: where it is, all is of one
+        run.
+
+        Raises:
+            OutputFailed: if the file system does not let us.
+        """
+        try:
+            if overwrite:
+                result = self.result()
+                self.receipt(result).unlink(missing_ok=True)
+                staged.replace(result)
+            else:
+                result = self._linked(staged)
+            receipt.replace(self.receipt(result))
+        except OSError as error:
+            raise OutputFailed(
+                f"the result cannot be put in place: {error.strerror}", where=str(self.folder)
+            ) from error
+        return result
+
+    def _linked(self, staged: Path) -> Path:
+        """Another run may take a name at the same time: a link is made only where nothing is."""
+        number = 0
+        while True:
+            result = self.result(number)
+            try:
+                os.link(staged, result)
+            except FileExistsError:
+                number += 1
+            except OSError as error:
+                if error.errno not in {errno.EPERM, errno.ENOTSUP}:
+                    raise
+                # This file system has no links: the name is taken first.
+                result.touch(exist_ok=False)
+                return staged.replace(result)
+            else:
+                staged.unlink()
+                return result

@@ -1,0 +1,237 @@
+"""Multi-tau correlation of photon events, pixel by pixel: nothing is done where no photon was.
+
+The events of a pixel are a short list of times. Products at all lags of a level come from one walk over that list:
+few events have another one within eight frames. From level to level pairs of frames are joined and the list gets
+denser; at levels where many frames hold something, it is written out for the products.
+
+One pixel after another adds to the sums of its unit, so that nothing of the size of pixels times lags is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestration.science.xpcs.dense import HISTORY
+from orchestration.science.xpcs.lags import Lags
+from orchestration.science.xpcs.threads import in_threads
+
+_FAST = {"reassoc", "contract", "nsz", "arcp"}
+
+_DENSE = 0.2
+"""Events to a frame from which the list is written out."""
+
+_SHORT = 64
+"""Frames of a level up to which the list is always walked."""
+
+Index = NDArray[np.int64]
+
+
+@dataclass
+class Train:
+    """The events of some pixels, in the order of the pixels, then of time."""
+
+    start: Index
+    """(pixels + 1,): of each pixel's events."""
+    time: NDArray[np.uint32]
+    """Of each event, in (averaged) frames; ascending within a pixel, and equal where frames are averaged."""
+    count: NDArray[np.uint16]
+    """Of each event."""
+    filled: Index
+    """(pixels,): how far."""
+
+    @classmethod
+    def of(cls, sizes: Index) -> Train:
+        """With room for so many events of each pixel."""
+        start = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
+        return cls(start, np.empty(start[-1], np.uint32), np.empty(start[-1], np.uint16), start[:-1].copy())
+
+    def add(self, pixel: NDArray[np.uint32], count: NDArray[np.generic], time: Index, rank: NDArray[np.int32]) -> None:
+        """Take the next events; those of a pixel whose `rank` is negative, or of a negative `time`, are not wanted."""
+        _scatter(pixel, count, time, rank, self.time, self.count, self.filled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correlated:
+    """What the pixels of a train give."""
+
+    sums: NDArray[np.float64]
+    """(units, lags, 5): of G2, IP, IF, g2 - 1 and (g2 - 1)^2."""
+    segments: NDArray[np.float64]
+    """(segments, units): the frames of each segment, and the pixels of each unit, summed."""
+    pixels: NDArray[np.float32] | None
+    """(lags, 3, pixels): G2, IP and IF of each pixel, where they were asked for."""
+
+
+def correlate(
+    train: Train, scale: NDArray[np.float32], start: Index, lags: Lags, *, segment_level: int, keep_pixels: bool
+) -> Correlated:
+    """The correlation of the pixels of a train, which unit by unit begin at `start`; `scale` is that of each frame."""
+    units = len(start) - 1
+    sums = np.zeros((units, len(lags), 6), dtype=np.float64)
+    segments = np.zeros((units, lags.frames >> segment_level), dtype=np.float64)
+    pixels = np.zeros((len(lags), 3, len(train.filled) if keep_pixels else 0), dtype=np.float32)
+    events, places = (train.start, train.time, train.count), (lags.frames, lags.level, lags.distance)
+
+    def work(low: int, high: int) -> None:
+        _correlate(low, high, events, scale, start, places, segment_level, sums, segments, pixels)
+
+    in_threads(units, work)
+    return Correlated(sums=sums[:, :, :5], segments=segments.T, pixels=pixels if keep_pixels else None)
+
+
+@numba.njit(cache=True, nogil=True)
+def _scatter(pixel, count, time, rank, times, counts, filled):  # type: ignore[no-untyped-def]
+    for i in range(len(pixel)):
+        place = rank[pixel[i]]
+        if place >= 0 and time[i] >= 0:
+            at = filled[place]
+            times[at] = time[i]
+            counts[at] = count[i]
+            filled[place] = at + 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _correlate(low, high, train, scale, start, lags, segment_level, sums, segments, pixels):  # type: ignore[no-untyped-def]
+    for unit in range(low, high):
+        first, last = start[unit], start[unit + 1]
+        _correlate_unit(first, last, train, scale, lags, segment_level, sums[unit], segments[unit], pixels)
+
+
+@numba.njit(cache=True, nogil=True)
+def _correlate_unit(low, high, train, scale, lags, segment_level, sums, segments, pixels):  # type: ignore[no-untyped-def]
+    first = train[0]
+    longest = 0
+    for p in range(low, high):
+        longest = max(longest, first[p + 1] - first[p])
+    time, value = np.empty(longest, np.int64), np.empty(longest, np.float32)
+    series = np.empty(lags[0] + HISTORY if longest > 0 else 0, np.float32)
+    for p in range(low, high):
+        left = _load(train, p, scale, time, value)
+        _pixel(p, time, value, left, series, lags, segment_level, sums, segments, pixels)
+    for lag in range(len(sums)):
+        # Where a pixel saw no pair, its g2 - 1 is -1.
+        dark = high - low - sums[lag, 5]
+        sums[lag, 3] -= dark
+        sums[lag, 4] += dark
+
+
+@numba.njit(cache=True, nogil=True)
+def _load(train, p, scale, time, value):  # type: ignore[no-untyped-def]
+    """The events of one pixel, those of one (averaged) frame as one; how many."""
+    first, times, counts = train
+    left = 0
+    for i in range(first[p], first[p + 1]):
+        t = np.int64(times[i])
+        if left > 0 and time[left - 1] == t:
+            value[left - 1] += counts[i] * scale[t]
+        else:
+            time[left] = t
+            value[left] = counts[i] * scale[t]
+            left += 1
+    return left
+
+
+@numba.njit(cache=True, nogil=True)
+def _pixel(p, time, value, left, series, lags, segment_level, sums, segments, pixels):  # type: ignore[no-untyped-def]
+    frames, levels, distances = lags
+    both, head, tail = np.empty(HISTORY + 1), np.empty(HISTORY + 1), np.empty(HISTORY + 1)
+    lag, level = 0, 0
+    while left > 0 and (lag < len(levels) or level <= segment_level):
+        size = frames >> level
+        while left > 0 and time[left - 1] >= size:  # it found no pair
+            left -= 1
+        if level == segment_level:
+            for i in range(left):
+                segments[time[i]] += value[i]
+        whole = _ends(time, value, left, size, head, tail)
+        if size > _SHORT and left > _DENSE * size:
+            _products(time, value, left, size, series, 1 if level == 0 else 5, both)
+        else:
+            _walk(time, value, left, both)
+        while lag < len(levels) and levels[lag] == level:
+            far, width = distances[lag], float(1 << level)
+            terms = size - far
+            earlier, later = (whole - tail[far]) / (terms * width), (whole - head[far]) / (terms * width)
+            product = both[far] / (terms * width * width)
+            sums[lag, 1] += earlier
+            sums[lag, 2] += later
+            if product != 0.0:
+                own = product / (earlier * later) - 1.0
+                sums[lag, 0] += product
+                sums[lag, 3] += own
+                sums[lag, 4] += own * own
+                sums[lag, 5] += 1.0
+            if pixels.shape[2] > 0:
+                pixels[lag, 0, p], pixels[lag, 1, p], pixels[lag, 2, p] = product, earlier, later
+            lag += 1
+        left = _halve(time, value, left)
+        level += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _ends(time, value, left, size, head, tail):  # type: ignore[no-untyped-def]
+    """The sum of a level; `head` and `tail` are filled with those of its first and last 1 to 8 frames."""
+    whole = 0.0
+    for i in range(left):
+        whole += value[i]
+    for far in range(HISTORY + 1):
+        head[far] = tail[far] = 0.0
+    i = 0
+    while i < left and time[i] < HISTORY:
+        for far in range(time[i] + 1, HISTORY + 1):
+            head[far] += value[i]
+        i += 1
+    i = left - 1
+    while i >= 0 and time[i] >= size - HISTORY:
+        for far in range(size - time[i], HISTORY + 1):
+            tail[far] += value[i]
+        i -= 1
+    return whole
+
+
+@numba.njit(cache=True, nogil=True)
+def _walk(time, value, left, both):  # type: ignore[no-untyped-def]
+    """Products at distances 1 to 8: each event with those that follow soon."""
+    for far in range(HISTORY + 1):
+        both[far] = 0.0
+    for i in range(left):
+        now, here = time[i], np.float64(value[i])
+        j = i + 1
+        while j < left and time[j] - now <= HISTORY:
+            both[time[j] - now] += here * value[j]
+            j += 1
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+def _products(time, value, left, size, series, nearest, both):  # type: ignore[no-untyped-def]
+    """The same, of a list that is written out as a series."""
+    for t in range(size + HISTORY):
+        series[t] = 0.0
+    for i in range(left):
+        series[HISTORY + time[i]] = value[i]
+    later = series[HISTORY : HISTORY + size]
+    for far in range(nearest, HISTORY + 1):
+        earlier = series[HISTORY - far : HISTORY - far + size]
+        part = 0.0
+        for t in range(size):
+            part += np.float64(later[t] * earlier[t])
+        both[far] = part
+
+
+@numba.njit(cache=True, nogil=True)
+def _halve(time, value, left):  # type: ignore[no-untyped-def]
+    """Join pairs of frames; how many events there are then."""
+    made = 0
+    for i in range(left):
+        t = time[i] >> 1
+        if made > 0 and time[made - 1] == t:
+            value[made - 1] += value[i]
+        else:
+            time[made] = t
+            value[made] = value[i]
+            made += 1
+    return made

@@ -1,0 +1,112 @@
+"""Sums over frames and over pixels: the mean scattering, and how bright each frame was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestration.science.errors import FramesNotFinite
+from orchestration.science.xpcs.frames import Events
+from orchestration.science.xpcs.threads import in_threads
+
+_BLOCK = 4096
+"""Pixels that one thread looks at at a time: their sums fit the fastest cache."""
+
+
+@dataclass
+class Survey:
+    """What was counted in the frames so far."""
+
+    wanted: NDArray[np.bool_]
+    """(pixels,): those over which the mean of a frame is taken."""
+    total: NDArray[np.float64]
+    """(pixels,): counts of all frames, whether wanted or not."""
+    means: NDArray[np.float64]
+    """(N,): the mean count of the wanted pixels in each (averaged) frame; those to come are 0."""
+
+    @classmethod
+    def of(cls, wanted: NDArray[np.bool_], frames: int) -> Survey:
+        return cls(wanted, np.zeros(len(wanted), dtype=np.float64), np.zeros(frames, dtype=np.float64))
+
+    def add(self, frames: NDArray[np.generic], first: int, *, average: int, path: Path) -> NDArray[np.float64]:
+        """Take frames, (count * average, pixels), of which the first is a part of frame `first`; their means.
+
+        Raises:
+            FramesNotFinite: if a value is not.
+        """
+        kind = np.zeros(1, dtype=_sum_type(frames.dtype))
+        sums = self._sums(frames, kind)
+        if not np.isfinite(sums).all():
+            where = f"{path}, about frame {first * average + int(np.argmin(np.isfinite(sums)))} of those selected"
+            raise FramesNotFinite("frames hold values that are not finite", where=where)
+        means: NDArray[np.float64] = sums.reshape(-1, average).sum(axis=1) / (average * np.count_nonzero(self.wanted))
+        self.means[first : first + len(means)] = means
+        return means
+
+    def _sums(self, frames: NDArray[np.generic], kind: NDArray[np.generic]) -> NDArray[np.float64]:
+        """The sum of each frame over the wanted pixels; adds all frames to the total."""
+        count, pixels = frames.shape
+        parts = np.zeros((-(-pixels // _BLOCK), count), dtype=np.float64)
+        wanted = self.wanted.astype(kind.dtype)
+
+        def add(low: int, high: int) -> None:
+            for block in range(low, high):
+                _sum_block(block * _BLOCK, frames, wanted, self.total, kind, parts[block])
+
+        in_threads(len(parts), add)
+        sums: NDArray[np.float64] = parts.sum(axis=0)
+        return sums
+
+    def count(self, events: Events, time: NDArray[np.int64], *, average: int) -> None:
+        """Take events; `time` is the (averaged) frame of each, or -1 if that is not selected."""
+        size = average * np.count_nonzero(self.wanted)
+        _count(events.pixel, events.count, time, self.wanted, self.total, self.means, 1.0 / size)
+
+
+def scales(means: NDArray[np.float64], *, average: int, normalise: bool) -> NDArray[np.float32]:
+    """What the sum of `average` frames is multiplied by, so that each frame has the mean 1 (or is a mean of them).
+
+    A frame without any count stays as it is.
+    """
+    factors = np.full(len(means), 1.0 / average)
+    if normalise:
+        np.divide(factors, means, out=factors, where=means > 0)
+    return factors.astype(np.float32)
+
+
+def _sum_type(kind: np.dtype[Any]) -> type[np.generic]:
+    """For sums of a few thousand values: the narrower, the more are summed at a time."""
+    if kind.kind == "f":
+        return np.float64
+    return np.int32 if kind.itemsize <= 2 else np.int64
+
+
+@numba.njit(cache=True, nogil=True)
+def _sum_block(low, frames, wanted, total, kind, parts):  # type: ignore[no-untyped-def]
+    count, pixels = frames.shape
+    size = min(pixels - low, _BLOCK)
+    here = np.zeros(size, dtype=kind.dtype)
+    flags = wanted[low : low + size]
+    for t in range(count):
+        row = frames[t, low : low + size]
+        part = kind[0]
+        for p in range(size):
+            here[p] += row[p]
+            part += row[p] * flags[p]
+        parts[t] = part
+    for p in range(size):
+        total[low + p] += here[p]
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(pixel, count, time, wanted, total, means, factor):  # type: ignore[no-untyped-def]
+    for i in range(len(pixel)):
+        if time[i] >= 0:
+            total[pixel[i]] += count[i]
+            if wanted[pixel[i]]:
+                means[time[i]] += count[i] * factor

@@ -1,0 +1,30 @@
+"""Compiled code on all processors: it lets go of the interpreter's lock, so that threads of Python will do.
+
+numba's own parallel loops take several times as long to compile, and one of their ways to run does not bear being used
+from two threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+_SHARES = 4
+"""Pieces for each processor, so that none waits long for another that had more to do."""
+
+
+def processors() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def in_threads(count: int, work: Callable[[int, int], None]) -> None:
+    """Do the work from 0 to `count` in pieces, each from its first to before its last."""
+    threads = processors()
+    pieces = min(count, _SHARES * threads) if threads > 1 else min(count, 1)
+    edges = [count * piece // max(1, pieces) for piece in range(pieces + 1)]
+    with ThreadPoolExecutor(threads, thread_name_prefix="xpcs") as pool:
+        for done in [pool.submit(work, low, high) for low, high in pairwise(edges)]:
+            done.result()
