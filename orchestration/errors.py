@@ -30,7 +30,7 @@
     │   │   ├── OutOfMemory
     │   │   ├── NodeFailed          the computer it ran on failed
     │   │   └── OutputMissing       exit code 0, but a declared output is absent or not valid
-    │   ├── CatalogueRefused        SciCat does not accept the record
+    │   ├── CatalogueRefused        SciCat, or the search index, does not accept the record
     │   ├── SiteUnavailable         no compute site can take the work now
     │   ├── RunFailed               a Prefect run that this one waits for did not complete
     │   ├── DeletionUnproven        no proof of another verified copy: nothing was deleted
@@ -233,7 +233,7 @@ class OutputMissing(JobFailed):
 
 
 class CatalogueRefused(OperationFailed):
-    """Raised when the catalogue does not accept a record."""
+    """Raised when the catalogue, or a search index, does not accept a record."""
 
 
 class SiteUnavailable(OperationFailed):

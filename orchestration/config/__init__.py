@@ -30,6 +30,7 @@ from orchestration.config.policies import (
     state_directory,
 )
 from orchestration.config.schema import settings_schema
+from orchestration.config.search import PUBLIC, SearchIndex, SearchSettings, is_principal
 from orchestration.config.sites import (
     REPORT_SECONDS,
     Attempts,
@@ -46,6 +47,7 @@ from orchestration.config.sites import (
 from orchestration.config.variables import Bl832Settings, DecisionSettings, PrefectSettings, PruningConfig
 
 __all__ = [
+    "PUBLIC",
     "REPORT_SECONDS",
     "Attempts",
     "Beamline",
@@ -72,6 +74,8 @@ __all__ = [
     "RemoteSite",
     "RetentionRule",
     "ScicatSettings",
+    "SearchIndex",
+    "SearchSettings",
     "Settings",
     "SitingPolicy",
     "Streaming",
@@ -82,6 +86,7 @@ __all__ = [
     "credentials",
     "environment_file",
     "inspect",
+    "is_principal",
     "load",
     "load_environment",
     "locate",

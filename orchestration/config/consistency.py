@@ -24,6 +24,7 @@ def faults(settings: Settings, document: Document) -> Iterator[Fault]:
     yield from _worthless_proofs(settings)
     yield from _too_few_storages(settings)
     yield from _too_long_jobs(settings)
+    yield from _unserved(settings)
 
 
 def notes(settings: Settings) -> Iterator[str]:
@@ -145,3 +146,19 @@ def _too_long_jobs(settings: Settings) -> Iterator[Fault]:
     for identifier, site in settings.compute_sites.items():
         if isinstance(site, GlobusComputeSite) and (excess := site.excess(site.walltime.maximum_seconds)):
             yield ("compute_sites", identifier, "walltime", "maximum_seconds"), excess
+
+
+def _unserved(settings: Settings) -> Iterator[Fault]:
+    """Search indexes whose files are nowhere that a reader could get them from."""
+    for identifier, index in settings.search.indexes.items():
+        key: Key = ("search", "indexes", identifier)
+        if index.endpoint is None:
+            if index.https_host is not None:
+                yield (*key, "https_host"), "serves no files: add `endpoint`, the endpoint on the collection there"
+            continue
+        endpoint = settings.endpoints.get(index.endpoint)
+        if endpoint is None:
+            message = f"there is no endpoint `{index.endpoint}`: {suggestion(index.endpoint, settings.endpoints)}"
+            yield (*key, "endpoint"), message
+        elif endpoint.uuid is None:
+            yield (*key, "endpoint"), f"`{index.endpoint}` is not on a Globus collection: name one with a `uuid`"

@@ -17,6 +17,7 @@ from orchestration.config.policies import (
     TransferPolicy,
     WaitingPolicy,
 )
+from orchestration.config.search import SearchSettings
 from orchestration.config.sites import ComputeSite
 from orchestration.config.variables import PrefectSettings
 
@@ -56,6 +57,7 @@ class Settings(Section):
     )
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     scicat: ScicatSettings = Field(default_factory=ScicatSettings)
+    search: SearchSettings = Field(default_factory=SearchSettings)
     transfer: TransferPolicy = Field(default_factory=TransferPolicy)
     waiting: WaitingPolicy = Field(default_factory=WaitingPolicy)
     siting: SitingPolicy = Field(default_factory=SitingPolicy)

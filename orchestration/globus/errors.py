@@ -127,12 +127,12 @@ def translate(error: globus_sdk.GlobusError, *, where: str) -> OrchestrationErro
 
 
 def _refused(error: globus_sdk.GlobusAPIError, where: str) -> OrchestrationError:
-    code, said = error.code or "", _first_line(error)
+    code, said = error.code or "", first_line(error)
     certain = _by_code(code, said, where)
     if certain:
         return certain
-    if error.http_status in _AGAIN or error.http_status >= 500:
-        return ServiceUnavailable(f"Globus cannot serve now: {said}", where=where, retry_after=_retry_after(error))
+    if temporary(error):
+        return ServiceUnavailable(f"Globus cannot serve now: {said}", where=where, retry_after=retry_after(error))
     if isinstance(error, globus_sdk.AuthAPIError) or error.http_status == 401:
         return ConfigError(
             f"Globus does not accept this service's credentials: {said}",
@@ -141,7 +141,7 @@ def _refused(error: globus_sdk.GlobusAPIError, where: str) -> OrchestrationError
         )
     if not code:
         # The page of something on the way there: all refusals of Globus itself have a code.
-        return ServiceUnavailable(f"Globus was not reached: {said}", where=where, retry_after=_retry_after(error))
+        return ServiceUnavailable(f"Globus was not reached: {said}", where=where, retry_after=retry_after(error))
     if error.http_status == 403:
         return AccessDenied(said, where=where)
     return EndpointRefused(said, where=where, next_step="correct what was asked for, then start the flow again")
@@ -165,11 +165,18 @@ def _by_code(code: str, said: str, where: str) -> OrchestrationError | None:
     return None
 
 
-def _first_line(error: globus_sdk.GlobusAPIError) -> str:
+def temporary(error: globus_sdk.GlobusAPIError) -> bool:
+    """Whether asking again later can help."""
+    return error.http_status in _AGAIN or error.http_status >= 500
+
+
+def first_line(error: globus_sdk.GlobusAPIError) -> str:
+    """What the service says, or else the status."""
     lines = (error.message or "").splitlines()
     return lines[0].rstrip(". ") if lines else f"HTTP status {error.http_status}"
 
 
-def _retry_after(error: globus_sdk.GlobusAPIError) -> float | None:
+def retry_after(error: globus_sdk.GlobusAPIError) -> float | None:
+    """Seconds that the service asked for."""
     text = str(error.headers.get("Retry-After", ""))
     return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else None

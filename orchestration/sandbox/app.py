@@ -28,6 +28,9 @@ from orchestration.sandbox.scicat.answers import CatalogueError
 from orchestration.sandbox.scicat.catalogue import Catalogue
 from orchestration.sandbox.scicat.pages import Pages
 from orchestration.sandbox.scicat.routes import Backend
+from orchestration.sandbox.search import answers as search_answers
+from orchestration.sandbox.search.answers import SearchError
+from orchestration.sandbox.search.facility import Search
 from orchestration.sandbox.settings import Settings
 from orchestration.sandbox.store import Store
 from orchestration.sandbox.superfacility import answers as superfacility_answers
@@ -54,17 +57,20 @@ class Facility:
             roots=[collection.root for collection in settings.collections],
         )
         self.iri = Iri(settings, store=self.store, effects=self.effects, tokens=self.globus.tokens)
+        self.search = Search(settings.search, self.store, self.effects, self.globus.tokens)
 
     def reset(self) -> None:
         """Forget everything but the files of the collections."""
         self.globus.engine.stop()
         self.superfacility.reset()
         self.iri.stop()
+        self.search.close()
         self.store.clear_all()
         self.superfacility.clients.reset()
         self.faults.clear()
         self.globus.reset()
         self.iri.reset()
+        self.search.reset()
         self.compute.service.reset()
         self.catalogue.health.alive = True
 
@@ -75,8 +81,10 @@ class Facility:
         await self.compute.service.start()
         await run_in_threadpool(self.superfacility.open)
         await run_in_threadpool(self.iri.open)
+        await run_in_threadpool(self.search.open)
         yield
         await self.superfacility.close()
+        await run_in_threadpool(self.search.close)
         await run_in_threadpool(self.iri.close)
         await self.compute.service.stop()
         await run_in_threadpool(self.globus.engine.stop)
@@ -100,13 +108,14 @@ class Facility:
             *self.superfacility.routes(),
             *self.iri.control(),
             *self.iri.routes(),
+            *self.search.routes(),
             scicat,
             *Pages(self.catalogue).routes(),
         ]
 
 
 def build(settings: Settings) -> Starlette:
-    """A facility, its services mounted at ``/auth``, ``/transfer``, ``/scicat``, ``/catalogue`` and ``/_sandbox``."""
+    """A facility, its services mounted at ``/auth``, ``/transfer``, ``/search``, ``/scicat``, ... and ``/_sandbox``."""
     facility = Facility(settings)
     app = Starlette(
         routes=facility.routes(),
@@ -116,6 +125,7 @@ def build(settings: Settings) -> Starlette:
             NotADocument: _not_a_document,
             FlowsError: flows.error_answer,
             Refusal: superfacility_answers.error_answer,
+            SearchError: search_answers.error_answer,
             404: _no_such_route,
         },
         lifespan=facility.lifespan,

@@ -70,6 +70,7 @@ def write(layout: Layout, project_file: Path | None = None) -> None:
         "collections": rows,
         "superfacility": _superfacility(settings, layout),
         "iri": _iri(settings, layout),
+        **_search(settings),
     }
     _write(layout.facility_file, yaml.safe_dump(facility, sort_keys=False))
     _write(layout.config_file, _moved(source, mounts, sites))
@@ -193,6 +194,12 @@ def _iri(settings: config.Settings, layout: Layout) -> Document:
     names = dict.fromkeys(name for site in sites for name in (site.account, site.project) if name)
     sources = str(Path(__file__).resolve().parents[2])
     return {"accounts": [*names], "roots": [str(layout.endpoints)], "environment": {"PYTHONPATH": sources}}
+
+
+def _search(settings: config.Settings) -> Document:
+    """The indexes of the settings; where there are none, the facility has one of its own."""
+    rows: list[Json] = [{"name": one.name, "id": str(one.uuid)} for one in settings.search.indexes.values()]
+    return {"search": {"indexes": rows}} if rows else {}
 
 
 def _moved(source: Path, mounts: Mapping[str, Path], sites: Mapping[str, Mapping[str, str]]) -> str:

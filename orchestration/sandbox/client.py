@@ -11,6 +11,7 @@ from orchestration.sandbox import documents
 from orchestration.sandbox.effects import Effect
 from orchestration.sandbox.faults import CONTROL, FaultKind, FaultRule
 from orchestration.sandbox.iri.client import IriClient
+from orchestration.sandbox.search.client import SearchControlClient
 from orchestration.sandbox.superfacility.client import SuperfacilityClient
 
 
@@ -126,6 +127,7 @@ class SandboxClient:
         self.compute = ComputeClient(self._http)
         self.superfacility = SuperfacilityClient(self._http)
         self.iri = IriClient(self._http)
+        self.search = SearchControlClient(self._http)
 
     def __enter__(self) -> Self:
         return self

@@ -247,5 +247,7 @@ def _refusal(rule: FaultRule, path: str) -> JSONResponse:
     if path.startswith("/iri/"):  # whose refusals are problem documents
         body |= {"type": "about:blank", "title": "Injected", "status": rule.status, "instance": path}
         body |= {"detail": "injected by the sandbox"}
+    if path.startswith("/search/"):  # whose refusals are GError documents
+        body |= {"@datatype": "GError", "@version": "2017-09-01", "status": rule.status}
     headers = {} if rule.retry_after is None else {"Retry-After": str(rule.retry_after)}
     return JSONResponse(body, status_code=rule.status, headers=headers)

@@ -16,6 +16,8 @@ from orchestration.sandbox.compute import settings as compute_settings
 from orchestration.sandbox.compute.settings import ComputeSettings
 from orchestration.sandbox.iri import settings as iri_settings
 from orchestration.sandbox.iri.settings import IriSettings
+from orchestration.sandbox.search import settings as search_settings
+from orchestration.sandbox.search.settings import SearchSettings
 from orchestration.sandbox.superfacility import settings as superfacility_settings
 from orchestration.sandbox.superfacility.settings import SuperfacilitySettings
 
@@ -102,6 +104,7 @@ class Settings:
     superfacility: SuperfacilitySettings = field(default_factory=SuperfacilitySettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
     iri: IriSettings = field(default_factory=IriSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
 
 
 def load(path: Path, *, state: Path) -> Settings:
@@ -131,6 +134,7 @@ def load(path: Path, *, state: Path) -> Settings:
         ),
         compute=compute_settings.parse(documents.object_at(parsed, "compute"), where=path),
         iri=iri_settings.parse(documents.object_at(parsed, "iri"), state=state),
+        search=search_settings.parse(documents.object_at(parsed, "search"), where=path),
     )
 
 

@@ -60,6 +60,7 @@ def environment(url: str) -> dict[str, str]:
         "GLOBUS_SDK_SERVICE_URL_AUTH": f"{url}/auth",
         "GLOBUS_SDK_SERVICE_URL_TRANSFER": f"{url}/transfer",
         "GLOBUS_SDK_SERVICE_URL_FLOWS": f"{url}/flows",
+        "GLOBUS_SDK_SERVICE_URL_SEARCH": f"{url}/search",
         "GLOBUS_CLIENT_ID": CLIENT_ID,
         "GLOBUS_CLIENT_SECRET": CLIENT_SECRET,
         "GLOBUS_COMPUTE_SERVICE_URL": f"{url}/compute",

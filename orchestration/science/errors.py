@@ -22,7 +22,8 @@
     ├── CenterNotFound
     ├── DeviceMissing           a GPU was asked for and there is none that works
     ├── OutputFailed            the result cannot be written there
-    │   └── NameTooLong
+    │   ├── NameTooLong
+    │   └── PictureFailed       the numbers are there, a picture of them is not
     ├── ResultInvalid           a result that was computed is not what it must be
     └── Interrupted
 
@@ -178,6 +179,12 @@ class NameTooLong(OutputFailed):
     """Raised when the name of a result would be longer than file systems allow."""
 
     next_step_default = "rename the scan"
+
+
+class PictureFailed(OutputFailed):
+    """Raised when a picture cannot be drawn; the others are not touched by that."""
+
+    next_step_default = "report this defect with the result file; its numbers are not affected"
 
 
 class ResultInvalid(ScienceError):

@@ -18,6 +18,7 @@ from orchestration.sandbox.store import Store
 AUTH = "auth.globus.org"
 TRANSFER = "transfer.api.globus.org"
 COMPUTE = "funcx_service"
+SEARCH = "search.api.globus.org"
 FLOWS = "flows.globus.org"
 _BY_CLIENT = {"facd7ccc-c5f4-42aa-916b-a0e270e2c2a9": COMPUTE, "eec9b274-0c81-4334-bdc2-54e90e689b9a": FLOWS}
 """Services whose scopes name them by the id of their client."""

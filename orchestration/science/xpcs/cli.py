@@ -19,6 +19,7 @@ from orchestration.science.xpcs.movie import MovieDescription
 from orchestration.science.xpcs.parameters import Parameters
 from orchestration.science.xpcs.read import open_raw
 from orchestration.science.xpcs.rigaku import LAYOUT_3M, LAYOUT_500K
+from orchestration.science.xpcs.show_cli import plot
 from orchestration.science.xpcs.simulate import RawFormat, write_metadata, write_qmap, write_raw
 from orchestration.science.xpcs.validate import demand_valid
 
@@ -213,3 +214,6 @@ def validate(result: Path, raw: Path | None) -> None:
             checks = demand_valid(result, raw=opened)
     for check in checks:
         click.echo(check)
+
+
+xpcs.add_command(plot)

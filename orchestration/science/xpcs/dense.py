@@ -93,16 +93,23 @@ class Series:
 
     def sums(self, order: Index, start: Index) -> NDArray[np.float64]:
         """Sums over units of the wanted pixels, (units, lags, 5): of G2, IP, IF, g2 - 1 and (g2 - 1)^2."""
-        sums = np.zeros((len(start) - 1, len(self.lags), 5), dtype=np.float64)
-        places = self.panels.place[order]
-        in_threads(len(sums), lambda low, high: _sums(low, high, places, start, self._parts, sums))
+        unit = np.full(len(self.panels.pixel), -1, dtype=np.int64)
+        unit[self.panels.place[order]] = np.repeat(np.arange(len(start) - 1), np.diff(start))
+        found: dict[int, NDArray[np.float64]] = {}
+
+        def add(low: int, high: int) -> None:
+            found[low] = np.zeros((len(start) - 1, len(self.lags), 5))
+            _sums(low, high, unit, self._parts, found[low])
+
+        in_threads(len(self.panels), add, shares=1)
+        sums: NDArray[np.float64] = np.sum([found[low] for low in sorted(found)], axis=0)
         return sums
 
     def pixels(self, lag: int) -> NDArray[np.float32]:
         """G2, IP and IF of the wanted pixels at one lag, (3, pixels)."""
-        out = np.empty((3, len(self.panels.place)), dtype=np.float32)
-        _pixels(self.panels.place, lag, self._parts, out)
-        return out
+        out = np.empty((3, len(self.panels), WIDTH), dtype=np.float32)
+        _pixels(lag, self._parts, out)
+        return out.reshape(3, -1)[:, self.panels.place]
 
     def segment_sums(self) -> NDArray[np.float32]:
         """Of each wanted pixel the sums of the frames of each segment, (segments, pixels)."""
@@ -293,49 +300,52 @@ def _halve(x, count, carry, odd, out):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _values(place, lag, parts):  # type: ignore[no-untyped-def]
-    """G2, IP and IF of one pixel at one lag."""
+def _values(panel, lag, parts, found):  # type: ignore[no-untyped-def]
+    """G2, IP and IF of the pixels of a panel at one lag, (3, WIDTH)."""
     frames, level, distance, last, carry, total, head, g2 = parts
-    panel, p = place // WIDTH, place % WIDTH
     at, far = level[lag], distance[lag]
-    whole = total[panel, p]
-    for below in range(at):
-        if (frames >> below) & 1:
-            whole -= carry[panel, below, p]  # it found no pair
-    tail = 0.0
-    for k in range(HISTORY - far, HISTORY):
-        tail += last[panel, at, k, p]
     terms, size = (frames >> at) - far, float(1 << at)
     where = _place(at, far)
-    return (
-        g2[panel, where, p] / (terms * size * size),
-        (whole - tail) / (terms * size),
-        (whole - head[panel, where, p]) / (terms * size),
-    )
+    for p in range(WIDTH):
+        found[0, p] = g2[panel, where, p] / (terms * size * size)
+        found[1, p] = total[panel, p]
+    for below in range(at):
+        if (frames >> below) & 1:
+            for p in range(WIDTH):
+                found[1, p] -= carry[panel, below, p]  # it found no pair
+    for p in range(WIDTH):
+        found[2, p] = (found[1, p] - head[panel, where, p]) / (terms * size)
+    for k in range(HISTORY - far, HISTORY):
+        for p in range(WIDTH):
+            found[1, p] -= last[panel, at, k, p]
+    for p in range(WIDTH):
+        found[1, p] /= terms * size
 
 
 @numba.njit(cache=True, nogil=True)
-def _sums(low, high, places, start, parts, sums):  # type: ignore[no-untyped-def]
-    for unit in range(low, high):
-        _sum_unit(places[start[unit] : start[unit + 1]], parts, sums[unit])
+def _sums(low, high, units, parts, sums):  # type: ignore[no-untyped-def]
+    found = np.empty((3, WIDTH))
+    for panel in range(low, high):
+        for lag in range(sums.shape[1]):
+            _values(panel, lag, parts, found)
+            for p in range(WIDTH):
+                unit = units[panel * WIDTH + p]
+                if unit >= 0:
+                    both, earlier, later = found[0, p], found[1, p], found[2, p]
+                    # A pixel that saw nothing counts as boost_corr counts it: its g2 is 0.
+                    own = (both / (earlier * later) if both != 0.0 else 0.0) - 1.0
+                    sums[unit, lag, 0] += both
+                    sums[unit, lag, 1] += earlier
+                    sums[unit, lag, 2] += later
+                    sums[unit, lag, 3] += own
+                    sums[unit, lag, 4] += own * own
 
 
 @numba.njit(cache=True, nogil=True)
-def _sum_unit(places, parts, sums):  # type: ignore[no-untyped-def]
-    for place in places:
-        for lag in range(len(sums)):
-            both, earlier, later = _values(place, lag, parts)
-            # A pixel that saw nothing counts as boost_corr counts it: its g2 is 0.
-            own = (both / (earlier * later) if both != 0.0 else 0.0) - 1.0
-            sums[lag, 0] += both
-            sums[lag, 1] += earlier
-            sums[lag, 2] += later
-            sums[lag, 3] += own
-            sums[lag, 4] += own * own
-
-
-@numba.njit(cache=True, nogil=True)
-def _pixels(places, lag, parts, out):  # type: ignore[no-untyped-def]
-    for i in range(len(places)):
-        both, earlier, later = _values(places[i], lag, parts)
-        out[0, i], out[1, i], out[2, i] = both, earlier, later
+def _pixels(lag, parts, out):  # type: ignore[no-untyped-def]
+    found = np.empty((3, WIDTH))
+    for panel in range(out.shape[1]):
+        _values(panel, lag, parts, found)
+        for k in range(3):
+            for p in range(WIDTH):
+                out[k, panel, p] = found[k, p]

@@ -24,6 +24,9 @@ _FAST = {"reassoc", "contract", "nsz", "arcp"}
 _DENSE = 0.2
 """Events to a frame from which the list is written out."""
 
+_BUCKET = 10
+"""The logarithm, to the base of 2, of the pixels of a bucket."""
+
 _SHORT = 64
 """Frames of a level up to which the list is always walked."""
 
@@ -51,7 +54,18 @@ class Train:
 
     def add(self, pixel: NDArray[np.uint32], count: NDArray[np.generic], time: Index, rank: NDArray[np.int32]) -> None:
         """Take the next events; those of a pixel whose `rank` is negative, or of a negative `time`, are not wanted."""
-        _scatter(pixel, count, time, rank, self.time, self.count, self.filled)
+        buckets = (len(self.filled) >> _BUCKET) + 1
+        ends = np.zeros(buckets + 1, dtype=np.int64)
+        _fill_buckets(pixel, time, rank, ends)
+        np.cumsum(ends, out=ends)
+        sorted_events = (
+            np.empty(ends[-1], dtype=np.int32),
+            np.empty(ends[-1], dtype=np.uint32),
+            np.empty(ends[-1], dtype=np.uint16),
+        )
+        _sort(pixel, count, time, rank, ends[:-1].copy(), sorted_events)
+        own = (self.time, self.count, self.filled)
+        in_threads(buckets, lambda low, high: _append(ends[low], ends[high], sorted_events, own))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +97,37 @@ def correlate(
     return Correlated(sums=sums[:, :, :5], segments=segments.T, pixels=pixels if keep_pixels else None)
 
 
+# Events come in the order of frames, and the place of one is far from that of the next. They are sorted into buckets of
+# neighbouring pixels first: what is then written to at a time fits a cache.
+
+
 @numba.njit(cache=True, nogil=True)
-def _scatter(pixel, count, time, rank, times, counts, filled):  # type: ignore[no-untyped-def]
+def _fill_buckets(pixel, time, rank, sizes):  # type: ignore[no-untyped-def]
     for i in range(len(pixel)):
         place = rank[pixel[i]]
         if place >= 0 and time[i] >= 0:
-            at = filled[place]
-            times[at] = time[i]
-            counts[at] = count[i]
-            filled[place] = at + 1
+            sizes[(place >> _BUCKET) + 1] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort(pixel, count, time, rank, next_one, found):  # type: ignore[no-untyped-def]
+    places, times, counts = found
+    for i in range(len(pixel)):
+        place = rank[pixel[i]]
+        if place >= 0 and time[i] >= 0:
+            at = next_one[place >> _BUCKET]
+            places[at], times[at], counts[at] = place, time[i], count[i]
+            next_one[place >> _BUCKET] = at + 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _append(low, high, found, train):  # type: ignore[no-untyped-def]
+    places, times, counts = found
+    time, count, filled = train
+    for i in range(low, high):
+        at = filled[places[i]]
+        time[at], count[at] = times[i], counts[i]
+        filled[places[i]] = at + 1
 
 
 @numba.njit(cache=True, nogil=True)

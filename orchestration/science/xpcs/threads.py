@@ -20,10 +20,10 @@ def processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def in_threads(count: int, work: Callable[[int, int], None]) -> None:
-    """Do the work from 0 to `count` in pieces, each from its first to before its last."""
+def in_threads(count: int, work: Callable[[int, int], None], *, shares: int = _SHARES) -> None:
+    """Do the work from 0 to `count` in pieces, each from its first to before its last; so many for each processor."""
     threads = processors()
-    pieces = min(count, _SHARES * threads) if threads > 1 else min(count, 1)
+    pieces = min(count, shares * threads) if threads > 1 else min(count, 1)
     edges = [count * piece // max(1, pieces) for piece in range(pieces + 1)]
     with ThreadPoolExecutor(threads, thread_name_prefix="xpcs") as pool:
         for done in [pool.submit(work, low, high) for low, high in pairwise(edges)]:
