@@ -64,9 +64,8 @@ class Bins:
     def unit_size(self) -> Index:
         return np.diff(self.start)
 
-    @property
-    def rank(self) -> Index:
-        """The position in `order` of each pixel: those of a unit are neighbours."""
-        rank = np.empty_like(self.order)
-        rank[self.order] = np.arange(len(self.order))
-        return rank
+    def unit_map(self, pixels: int) -> Index:
+        """(pixels,): the unit of each pixel of the detector; -1 for none."""
+        units = np.full(pixels, -1, dtype=np.int64)
+        units[self.pixel[self.order]] = np.repeat(np.arange(self.units), self.unit_size)
+        return units

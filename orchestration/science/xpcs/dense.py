@@ -75,6 +75,11 @@ class Series:
             segments=np.zeros((count, lags.frames >> segment_level, WIDTH), dtype=np.float32),
         )
 
+    @staticmethod
+    def bytes_per_pixel(lags: Lags, *, segment_level: int) -> int:
+        levels = max(lags.levels, segment_level + 1)
+        return 12 * (4 * levels + 4) + 4 * levels * (HISTORY + 1) + 8 + 4 * (lags.frames >> segment_level)
+
     def add(self, frames: NDArray[np.generic], scale: NDArray[np.float32]) -> None:
         """Take the next frames.
 
@@ -86,20 +91,29 @@ class Series:
         state = (self.last, self.carry, self.total, self.head, self.g2, self.segments)
 
         def add(low: int, high: int) -> None:
-            _add(low, high, frames, average, self.panels.pixel, scale, self.seen, state, self.segment_level)
+            x = np.empty((HISTORY + len(scale), WIDTH), dtype=np.float32)
+            spare = np.empty((HISTORY + len(scale) // 2 + 1, WIDTH), dtype=np.float32)
+            for panel in range(low, high):
+                # Two calls, of which only the first is compiled anew for each type of frames.
+                _gather(frames, average, self.panels.pixel[panel * WIDTH : (panel + 1) * WIDTH], scale, x)
+                _add_panel(panel, x, spare, len(scale), self.seen, state, self.segment_level)
 
         in_threads(len(self.panels), add)
         self.seen += len(scale)
 
-    def sums(self, order: Index, start: Index) -> NDArray[np.float64]:
-        """Sums over units of the wanted pixels, (units, lags, 5): of G2, IP, IF, g2 - 1 and (g2 - 1)^2."""
-        unit = np.full(len(self.panels.pixel), -1, dtype=np.int64)
-        unit[self.panels.place[order]] = np.repeat(np.arange(len(start) - 1), np.diff(start))
+    def sums(self, unit: Index, units: int) -> NDArray[np.float64]:
+        """Sums over units of pixels, (units, lags, 5): of G2, IP, IF, g2 - 1 and (g2 - 1)^2.
+
+        Args:
+            unit: (pixels,): that of each of the wanted pixels; -1 for none.
+        """
+        every = np.full(len(self.panels.pixel), -1, dtype=np.int64)
+        every[self.panels.place] = unit
         found: dict[int, NDArray[np.float64]] = {}
 
         def add(low: int, high: int) -> None:
-            found[low] = np.zeros((len(start) - 1, len(self.lags), 5))
-            _sums(low, high, unit, self._parts, found[low])
+            found[low] = np.zeros((units, len(self.lags), 5))
+            _sums(low, high, every, self._parts, found[low])
 
         in_threads(len(self.panels), add, shares=1)
         sums: NDArray[np.float64] = np.sum([found[low] for low in sorted(found)], axis=0)
@@ -127,16 +141,6 @@ class Series:
 def _place(level, distance):  # type: ignore[no-untyped-def]
     """Where a lag is: those of 1 to 8 of level 0, then 5 to 8 of each level."""
     return distance - 1 if level == 0 else 4 * level + distance - 1
-
-
-@numba.njit(cache=True, nogil=True)
-def _add(low, high, frames, average, pixel, scale, seen, state, segment_level):  # type: ignore[no-untyped-def]
-    count = len(scale)
-    x = np.empty((HISTORY + count, WIDTH), dtype=np.float32)
-    spare = np.empty((HISTORY + count // 2 + 1, WIDTH), dtype=np.float32)
-    for panel in range(low, high):
-        _gather(frames, average, pixel[panel * WIDTH : (panel + 1) * WIDTH], scale, x)
-        _add_panel(panel, x, spare, count, seen, state, segment_level)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -106,57 +106,82 @@ class _Ages:
 
 class _Frames:
     def __init__(self, plan: Plan, raw: DenseRaw, folder: Path, watch: Stopwatch, advance: Advance) -> None:
-        self._plan, self._raw, self._watch, self._advance = plan, raw, watch, advance
+        self._plan, self._raw, self._folder, self._watch, self._advance = plan, raw, folder, watch, advance
         self._survey = Survey.of(plan.processed, plan.chosen.count)
+        self._ages = None if plan.parameters.multitau else _Ages(plan)
+        self._unit = plan.bins.unit_map(plan.pixels)
         self._wanted = np.sort(np.concatenate([plan.bins.pixel, plan.others]))
-        self._series: dense.Series | None = None
-        self._ages: _Ages | None = None
+        self._store: NDArray[np.generic] | None = None
         self._spool: NDArray[np.generic] | None = None
-        if plan.parameters.multitau:
-            panels = Panels.of(self._wanted, pixels=plan.pixels)
-            self._series = dense.Series.of(panels, plan.lags, segment_level=plan.segment_level)
-        else:
-            self._ages = _Ages(plan)
+        limit = plan.parameters.memory_bytes
+        if plan.parameters.save_G2:
+            sizes = (len(plan.lags), 3, len(self._wanted))
+            self._store = _spool(folder / "pixels", sizes, np.dtype(np.float32), limit=limit // 4)
         if plan.parameters.twotime:
             self._columns = np.concatenate([pixel for _, pixel in plan.selected])
             kind = np.dtype(np.float32) if plan.chosen.average > 1 else raw.dtype
             shape = (plan.chosen.count, len(self._columns))
-            self._spool = _spool(folder / "frames", shape, kind, limit=plan.parameters.memory_bytes // 2)
+            self._spool = _spool(folder / "frames", shape, kind, limit=limit // 4)
 
     def measured(self) -> Measured:
-        for block in _timed(blocks(self._raw, self._plan.chosen), self._watch, "read"):
-            self._add(block)
-            self._advance(len(block.frames) // self._plan.chosen.average)
-        plan, series = self._plan, self._series
+        plan = self._plan
         sums, segments = None, None
-        if series is not None:
-            with self._watch.stage("g2"):
-                order = np.searchsorted(self._wanted, plan.bins.pixel)[plan.bins.order]
-                sums = series.sums(order, plan.bins.start)
-                units = np.add.reduceat(
-                    series.segment_sums()[:, order].astype(np.float64), plan.bins.start[:-1], axis=1
-                )
-                segments = _by_static(plan, units)
-        elif self._ages is not None:
+        if plan.parameters.multitau:
+            sums, segments = self._correlate()
+        else:
+            self._look(None)
+        if self._ages is not None:
             segments = self._ages.means
         return Measured(
             survey=self._survey,
             segments=np.empty((0, 0)) if segments is None else segments,
             sums=sums,
-            pixels=self._pixels if series is not None and plan.parameters.save_G2 else None,
+            pixels=self._pixels if self._store is not None else None,
             twotime=self._bin if self._spool is not None else None,
         )
 
-    def _add(self, block: Block) -> None:
+    def _correlate(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Band by band of pixels, so many at a time that what is kept of them fits the memory."""
+        plan, level, units = self._plan, self._plan.segment_level, self._plan.bins.units
+        size = dense.Series.bytes_per_pixel(plan.lags, segment_level=level) * len(self._wanted)
+        count = max(1, -(-size // max(1, plan.parameters.memory_bytes // 2)))
+        sums = np.zeros((units, len(plan.lags), 5))
+        segments = np.zeros((plan.chosen.count >> level, units))
+        edges = np.linspace(0, len(self._wanted), min(count, len(self._wanted)) + 1).astype(int).tolist()
+        for low, high in pairwise(edges):
+            wanted = self._wanted[low:high]
+            series = dense.Series.of(Panels.of(wanted, pixels=plan.pixels), plan.lags, segment_level=level)
+            self._look(series, again=low > 0)
+            with self._watch.stage("g2"):
+                unit = self._unit[wanted]
+                sums += series.sums(unit, units)
+                for part, values in zip(segments, series.segment_sums()[:, unit >= 0], strict=True):
+                    part += np.bincount(unit[unit >= 0], weights=values, minlength=units)
+            if self._store is not None:
+                for lag in range(len(plan.lags)):
+                    self._store[lag, :, low:high] = series.pixels(lag)
+        return sums, _by_static(plan, segments)
+
+    def _look(self, series: dense.Series | None, *, again: bool = False) -> None:
+        """At all the frames; what is not about the pixels of a band is done only the first time."""
+        average = self._plan.chosen.average
+        for block in _timed(blocks(self._raw, self._plan.chosen), self._watch, "read"):
+            count = len(block.frames) // average
+            if not again:
+                self._survey_block(block)
+                self._advance(count)
+            if series is not None:
+                with self._watch.stage("multitau"):
+                    means = self._survey.means[block.first : block.first + count]
+                    normalise = self._plan.parameters.normalize_frame
+                    series.add(block.frames, scales(means, average=average, normalise=normalise))
+
+    def _survey_block(self, block: Block) -> None:
         average = self._plan.chosen.average
         with self._watch.stage("survey"):
-            means = self._survey.add(block.frames, block.first, average=average, path=self._raw.path)
+            self._survey.add(block.frames, block.first, average=average, path=self._raw.path)
             if self._ages is not None:
                 self._ages.add(block)
-        if self._series is not None:
-            with self._watch.stage("multitau"):
-                normalise = self._plan.parameters.normalize_frame
-                self._series.add(block.frames, scales(means, average=average, normalise=normalise))
         if self._spool is not None:
             with self._watch.stage("spool"):
                 values = block.frames[:, self._columns]
@@ -166,8 +191,8 @@ class _Frames:
 
     def _pixels(self, lag: int) -> NDArray[np.float32]:
         out = np.zeros((3, self._plan.pixels), dtype=np.float32)
-        if self._series is not None:
-            out[:, self._wanted] = self._series.pixels(lag)
+        if self._store is not None:
+            out[:, self._wanted] = self._store[lag]
         return out
 
     def _bin(self, pixel: Index) -> twotime.Bin:

@@ -15,6 +15,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestration.science.errors import ScanStillOpen
 from orchestration.science.xpcs.dense import HISTORY
 from orchestration.science.xpcs.lags import Lags
 from orchestration.science.xpcs.threads import in_threads
@@ -53,7 +54,11 @@ class Train:
         return cls(start, np.empty(start[-1], np.uint32), np.empty(start[-1], np.uint16), start[:-1].copy())
 
     def add(self, pixel: NDArray[np.uint32], count: NDArray[np.generic], time: Index, rank: NDArray[np.int32]) -> None:
-        """Take the next events; those of a pixel whose `rank` is negative, or of a negative `time`, are not wanted."""
+        """Take the next events; those of a pixel whose `rank` is negative, or of a negative `time`, are not wanted.
+
+        Raises:
+            ScanStillOpen: if a pixel has more events than were counted.
+        """
         buckets = (len(self.filled) >> _BUCKET) + 1
         ends = np.zeros(buckets + 1, dtype=np.int64)
         _fill_buckets(pixel, time, rank, ends)
@@ -64,8 +69,11 @@ class Train:
             np.empty(ends[-1], dtype=np.uint16),
         )
         _sort(pixel, count, time, rank, ends[:-1].copy(), sorted_events)
-        own = (self.time, self.count, self.filled)
-        in_threads(buckets, lambda low, high: _append(ends[low], ends[high], sorted_events, own))
+        own = (self.time, self.count, self.filled, self.start)
+        lost: list[int] = []
+        in_threads(buckets, lambda low, high: lost.append(_append(ends[low], ends[high], sorted_events, own)))
+        if any(lost):
+            raise ScanStillOpen(f"there are {sum(lost)} more events than a moment ago", where="raw data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,12 +130,18 @@ def _sort(pixel, count, time, rank, next_one, found):  # type: ignore[no-untyped
 
 @numba.njit(cache=True, nogil=True)
 def _append(low, high, found, train):  # type: ignore[no-untyped-def]
+    """How many events found no room."""
     places, times, counts = found
-    time, count, filled = train
+    time, count, filled, start = train
+    lost = 0
     for i in range(low, high):
         at = filled[places[i]]
-        time[at], count[at] = times[i], counts[i]
-        filled[places[i]] = at + 1
+        if at < start[places[i] + 1]:
+            time[at], count[at] = times[i], counts[i]
+            filled[places[i]] = at + 1
+        else:
+            lost += 1
+    return lost
 
 
 @numba.njit(cache=True, nogil=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numba
 import numpy as np
@@ -33,20 +32,19 @@ class Survey:
     def of(cls, wanted: NDArray[np.bool_], frames: int) -> Survey:
         return cls(wanted, np.zeros(len(wanted), dtype=np.float64), np.zeros(frames, dtype=np.float64))
 
-    def add(self, frames: NDArray[np.generic], first: int, *, average: int, path: Path) -> NDArray[np.float64]:
-        """Take frames, (count * average, pixels), of which the first is a part of frame `first`; their means.
+    def add(self, frames: NDArray[np.generic], first: int, *, average: int, path: Path) -> None:
+        """Take frames, (count * average, pixels), of which the first is a part of frame `first`.
 
         Raises:
             FramesNotFinite: if a value is not.
         """
-        kind = np.zeros(1, dtype=_sum_type(frames.dtype))
+        kind = np.zeros(1, dtype=_sum_type(frames))
         sums = self._sums(frames, kind)
         if not np.isfinite(sums).all():
             where = f"{path}, about frame {first * average + int(np.argmin(np.isfinite(sums)))} of those selected"
             raise FramesNotFinite("frames hold values that are not finite", where=where)
         means: NDArray[np.float64] = sums.reshape(-1, average).sum(axis=1) / (average * np.count_nonzero(self.wanted))
         self.means[first : first + len(means)] = means
-        return means
 
     def _sums(self, frames: NDArray[np.generic], kind: NDArray[np.generic]) -> NDArray[np.float64]:
         """The sum of each frame over the wanted pixels; adds all frames to the total."""
@@ -79,11 +77,11 @@ def scales(means: NDArray[np.float64], *, average: int, normalise: bool) -> NDAr
     return factors.astype(np.float32)
 
 
-def _sum_type(kind: np.dtype[Any]) -> type[np.generic]:
-    """For sums of a few thousand values: the narrower, the more are summed at a time."""
-    if kind.kind == "f":
+def _sum_type(frames: NDArray[np.generic]) -> type[np.generic]:
+    """For sums over a block of pixels, or over these frames: the narrower, the more are summed at a time."""
+    if frames.dtype.kind == "f":
         return np.float64
-    return np.int32 if kind.itemsize <= 2 else np.int64
+    return np.int32 if frames.dtype.itemsize <= 2 and len(frames) <= _BLOCK else np.int64
 
 
 @numba.njit(cache=True, nogil=True)
