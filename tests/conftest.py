@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from importlib.metadata import version
@@ -31,7 +32,9 @@ os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Servers of Prefect are started often."""
+    """Servers of Prefect are started often; and the order of tests is that of `pytest_collection_modifyitems`."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
     if getattr(config, "cache", None) is not None:  # which "-p no:cacheprovider" takes away
         kept = config.cache.mkdir("prefect") / f"{version('prefect')}.db"
         os.environ[VARIABLE] = str(kept)
@@ -41,13 +44,28 @@ _SHARING = ("chaos", "commands", "prefect", "siting")
 """Folders whose tests share servers that take long to start: each is tested by one process, one file after another."""
 
 
+_LONG = ("tests/waiting/test_waiting_prefect.py",)
+"""Few tests that wait for minutes: begun last, they would keep all processes but one idle."""
+
+
+def _scope(nodeid: str) -> str:
+    path = nodeid.partition("::")[0]
+    folder = Path(path).parent
+    return str(folder) if folder.name in _SHARING else path
+
+
 class _ByFolder(LoadScopeScheduling):  # type: ignore[misc]
     """The tests of all other files are tested together file by file."""
 
     def _split_scope(self, nodeid: str) -> str:
-        path = nodeid.partition("::")[0]
-        folder = Path(path).parent
-        return str(folder) if folder.name in _SHARING else path
+        return _scope(nodeid)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, and then what has many tests."""
+    sizes = Counter(_scope(item.nodeid) for item in items)
+    items.sort(key=lambda item: (_scope(item.nodeid) not in _LONG, -sizes[_scope(item.nodeid)]))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
+import pytest
 from trial_room import NEW_FILE, Room
 
 from orchestration.ledger.runs import RunState
@@ -53,6 +54,7 @@ def test_prefect_is_told_of_an_end_that_only_the_ledger_knows(room: Room) -> Non
     assert reconciled(room)["told_to_prefect"] == []
 
 
+@pytest.mark.slow
 def test_a_run_that_was_never_heard_of_is_dead_once_it_ought_to_have_been(room: Room) -> None:
     file_path = room.scan()
     reconciled(room)  # what other tests have left

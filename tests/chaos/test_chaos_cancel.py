@@ -195,7 +195,7 @@ def test_killed_before_it_was_submitted(room: Room, site: str) -> None:
     ("site", "lives"),
     [
         ("nersc", LIVES),
-        ("alcf", DEAD),
+        pytest.param("alcf", DEAD, marks=SLOW),
         pytest.param("nersc", DEAD, marks=SLOW),
         pytest.param("alcf", LIVES, marks=SLOW),
         pytest.param("iri", LIVES, marks=SLOW),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from trial_room import ALCF, NERSC, NEW_FILE, Room
 
+pytestmark = pytest.mark.slow
+
 ANY = "orchestration.flows.bl832.anywhere:any_recon_flow"
 
 
@@ -38,7 +40,7 @@ def test_a_controlled_scan_that_may_go_anywhere_stays_here(room: Room) -> None:
     assert result.receipt.site == "local"
 
 
-@pytest.mark.parametrize("target", [NERSC, pytest.param(ALCF, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("target", [NERSC, ALCF])
 def test_a_hostile_name_is_only_a_name_at_a_facility(room: Room, target: str) -> None:
     file_path = room.world.scan('-rf it\'s $(touch pwned) `x` "q" ü漢 %n;&|.h5')
     assert room.run(NEW_FILE, file_path=file_path).completed

@@ -129,7 +129,14 @@ NAMES = {
 LONG = "x" * 240 + "of255bytes__.h5"
 
 
-@pytest.mark.parametrize("name", [*NAMES.values(), LONG], ids=[*NAMES, "long"])
+ALL_AT_ONCE = '-rf $(touch pwned) `x`;&| it\'s "100%#?&=+~" Å試料.h5'
+
+
+@pytest.mark.parametrize(
+    "name",
+    [ALL_AT_ONCE, LONG, *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES.values())],
+    ids=["all at once", "long", *NAMES],
+)
 def test_a_name_is_carried_whole(room: Room, name: str) -> None:
     file_path = room.scan(name)
     ended = room.run(NEW_FILE, file_path=file_path)
@@ -147,6 +154,7 @@ def test_a_name_is_reconstructed_whole(room: Room, name: str) -> None:
     assert ended.completed, ended
 
 
+@pytest.mark.slow
 def test_a_name_as_long_as_can_be_is_reconstructed_under_a_shorter_one(room: Room) -> None:
     file_path = room.scan(f"y{LONG[1:]}")
     assert room.run(NEW_FILE, file_path=file_path).completed

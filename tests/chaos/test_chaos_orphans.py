@@ -62,6 +62,7 @@ def test_a_job_of_a_dead_run_is_adopted_when_it_has_ended(room: Room) -> None:
     assert job(room, file_path).attempt == 1
 
 
+@pytest.mark.slow
 def test_a_job_of_a_dead_run_that_goes_on_is_left_alone_until_it_is_too_old(room: Room) -> None:
     file_path = room.moved_scan()
     room.world.facility.superfacility.turn(held=True)

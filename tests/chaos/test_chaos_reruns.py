@@ -8,9 +8,12 @@ import os
 import time
 from pathlib import Path
 
+import pytest
 from trial_room import LOCAL, NEW_FILE, Room
 
 from orchestration.ledger.copies import CopyState
+
+pytestmark = pytest.mark.slow
 
 
 def state(room: Room, endpoint: str, file_path: str) -> CopyState:

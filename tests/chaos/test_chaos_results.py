@@ -9,6 +9,8 @@ import pytest
 from sandbox_hall import wait_for
 from trial_room import ALCF, NERSC, Room
 
+pytestmark = pytest.mark.slow
+
 SCRATCH = {NERSC: "nersc832_alsdev_pscratch_scratch", ALCF: "alcf832_scratch"}
 ODD = "zz_not_of_this_job.tiff"
 MEDDLER = f"""
@@ -39,7 +41,7 @@ def program(room: Room) -> Iterator[Path]:
     (path.parent / "go").unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("target", [NERSC, pytest.param(ALCF, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("target", [NERSC, ALCF])
 def test_results_that_change_before_they_are_carried_are_told_and_made_anew(
     room: Room, program: Path, target: str
 ) -> None:

@@ -144,6 +144,7 @@ def test_plan_stays_within_its_memory() -> None:
         make_plan(work, memory_gib=0.5)
 
 
+@pytest.mark.slow
 def test_memory_used_stays_within_the_budget(tmp_path: Path, program: Run) -> None:
     used = []
     for rows in (128, 384):
