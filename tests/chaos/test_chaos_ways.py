@@ -17,6 +17,8 @@ from orchestration.ledger.operation import OperationState
 from orchestration.ledger.service import Json
 from orchestration.sandbox.trials.kills import Kill
 
+pytestmark = pytest.mark.slow
+
 PRUNE = "orchestration.flows.bl832.prune:prune_"
 
 

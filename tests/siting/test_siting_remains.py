@@ -13,6 +13,8 @@ from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.sandbox.trials.audit import Audit
 from orchestration.sandbox.trials.kills import Kill
 
+pytestmark = pytest.mark.slow
+
 RECONCILE = "orchestration.flows.reconciling:reconcile"
 AT_NERSC = "nersc832_alsdev_pscratch_raw"
 COPY = f"copy raw from data832_raw to {AT_NERSC}"
