@@ -9,6 +9,9 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -45,7 +48,11 @@ def science() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code is 0, or 1 with one sentence on standard error."""
-    signal.signal(signal.SIGTERM, _terminate)
+    with _stoppable():
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         science.main(args=arguments, prog_name="python -m orchestration.science", standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -65,6 +72,28 @@ def main(arguments: list[str] | None = None) -> int:
         traceback.print_exc()
         return _fail(ScienceError(f"{type(error).__name__}: {error}", next_step="report this defect with the log"))
     return 0
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM ends the command like Ctrl-C, once."""
+    hook, alarm = sys.unraisablehook, signal.getsignal(signal.SIGALRM)
+    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGALRM, _terminate)
+    sys.unraisablehook = partial(_ask_again, hook)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        signal.signal(signal.SIGALRM, alarm)
+
+
+def _ask_again(hook: Callable[[sys.UnraisableHookArgs], object], lost: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised while it clears away an object: a stop that came just then is asked for again."""
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        hook(lost)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
