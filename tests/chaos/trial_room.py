@@ -117,8 +117,12 @@ class Room:
 
     def prefect_states(self, file_path: str) -> Sequence[tuple[str, str]]:
         """The state and the message of each run of a scan, the oldest first."""
+        return [(state, message) for _, state, message in self.prefect_runs(file_path)]
+
+    def prefect_runs(self, file_path: str) -> Sequence[tuple[str, str, str]]:
+        """The id, the state and its message of each run of a scan, the oldest first."""
         named = {"flow_runs": {"name": {"like_": Path(file_path).stem}}, "sort": "START_TIME_ASC"}
         with httpx.Client(base_url=self.world.prefect_url, trust_env=False, verify=False, timeout=60.0) as client:
             runs = client.post("/flow_runs/filter", json=named).raise_for_status().json()
-        mine = [run["state"] for run in runs if run["parameters"].get("file_path") == file_path]
-        return [(state["type"], state["message"] or "") for state in mine]
+        mine = [(run["id"], run["state"]) for run in runs if run["parameters"].get("file_path") == file_path]
+        return [(run_id, state["type"], state["message"] or "") for run_id, state in mine]
