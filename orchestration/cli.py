@@ -13,9 +13,10 @@ from orchestration.config import load_environment
 from orchestration.errors import OrchestrationError
 
 COMMANDS = {
+    "batches": "batches:batches",
     "cancel": "run:cancel",
     "config": "config:config_group",
-    "demo": "demo:demo",
+    "demo": "demo.command:demo",
     "doctor": "doctor:doctor",
     "ledger": "ledger:ledger_group",
     "reconcile": "run:reconcile",

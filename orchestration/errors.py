@@ -33,6 +33,7 @@
     │   ├── CatalogueRefused        SciCat, or the search index, does not accept the record
     │   ├── SiteUnavailable         no compute site can take the work now
     │   ├── RunFailed               a Prefect run that this one waits for did not complete
+    │   ├── BatchIncomplete         some datasets of a batch have no result; the ledger names each, and why
     │   ├── DeletionUnproven        no proof of another verified copy: nothing was deleted
     │   ├── Cancelled
     │   └── DeadlinePassed
@@ -244,6 +245,10 @@ class SiteUnavailable(OperationFailed):
 
 class RunFailed(OperationFailed):
     """Raised when a Prefect run that this one waits for did not complete."""
+
+
+class BatchIncomplete(OperationFailed):
+    """Raised when some of the datasets of a batch have no result."""
 
 
 class DeletionUnproven(OperationFailed):

@@ -13,8 +13,8 @@ from rich.text import Text
 from orchestration import config
 from orchestration.commands import page
 from orchestration.config import Settings
-from orchestration.doctor import compute, data, service
-from orchestration.doctor.check import Check, Health, Look, together
+from orchestration.doctor import compute, data, search, service, xpcs
+from orchestration.doctor.check import Check, Health, Look, Shared, together
 from orchestration.doctor.once import trials
 from orchestration.flows import catalogue
 from orchestration.flows.main import use_environment
@@ -26,11 +26,15 @@ SECONDS = 300.0
 """For all of it; each part gives up much earlier."""
 WRITING_SECONDS = 600.0
 """With jobs that wait for their turn, and are cancelled if it does not come."""
+PART = 0.9
+"""Of that time for what is made of other parts, so that it can still say which of them did not answer."""
 
 
 @click.command()
 @click.option(
-    "--write", is_flag=True, help="Also make and delete a folder at every endpoint, and run a job at each site."
+    "--write",
+    is_flag=True,
+    help="Also make and delete a folder at every endpoint and an entry in every index, and run a job at each site.",
 )
 @click.option("--only", multiple=True, metavar="PART", help="Only this part: settings, ledger, Prefect, Globus, ...")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
@@ -59,19 +63,29 @@ def doctor(*, write: bool, only: Sequence[str], as_json: bool) -> None:
 
 def _looks(settings: Settings, ledger: Ledger | None) -> list[tuple[str, Look]]:
     beamlines = tuple(name for name in settings.beamlines if name in catalogue.beamlines())
-    sites = [
-        (f"site {site.name}", partial(compute.site_check, settings, site, ledger=ledger))
+    sites = {
+        site.name: Shared(partial(compute.site_check, settings, site, ledger=ledger))
         for site in settings.compute_sites.values()
-    ]
-    return [
+    }
+    indexes = {
+        index.name: Shared(partial(search.index_check, index, ledger=ledger))
+        for index in settings.search.indexes.values()
+    }
+    looks: list[tuple[str, Look]] = [
         ("settings", partial(service.settings_check, settings)),
         ("ledger", partial(service.ledger_check, settings)),
         ("Prefect", partial(service.prefect_check, beamlines)),
         ("Globus", partial(data.globus_check, settings, ledger=ledger)),
         ("disks", partial(data.disks_check, settings)),
         ("SciCat", partial(data.catalogue_check, settings)),
-        *sites,
+        *((f"site {name}", look) for name, look in sites.items()),
+        *((f"index {name}", look) for name, look in indexes.items()),
     ]
+    if settings.xpcs.deployments:
+        seconds = SECONDS if ledger is None else WRITING_SECONDS
+        deployments = partial(xpcs.deployments_check, settings, sites=sites, indexes=indexes)
+        looks.append(("XPCS", partial(deployments, seconds=PART * seconds)))
+    return looks
 
 
 def _show(found: Sequence[Check]) -> None:

@@ -44,11 +44,19 @@ from orchestration.config.sites import (
     RemoteSite,
     Walltime,
 )
-from orchestration.config.variables import Bl832Settings, DecisionSettings, PrefectSettings, PruningConfig
+from orchestration.config.variables import (
+    Aps8idiSettings,
+    Bl832Settings,
+    DecisionSettings,
+    PrefectSettings,
+    PruningConfig,
+)
+from orchestration.config.xpcs import XpcsDeployment, XpcsSettings
 
 __all__ = [
     "PUBLIC",
     "REPORT_SECONDS",
+    "Aps8idiSettings",
     "Attempts",
     "Beamline",
     "Bl832Settings",
@@ -83,6 +91,8 @@ __all__ = [
     "VariableKey",
     "WaitingPolicy",
     "Walltime",
+    "XpcsDeployment",
+    "XpcsSettings",
     "credentials",
     "environment_file",
     "inspect",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 from orchestration.config.base import suggestion
@@ -11,9 +11,13 @@ from orchestration.config.document import Document, Key
 from orchestration.config.endpoint import Endpoint
 from orchestration.config.models import Settings
 from orchestration.config.sites import GlobusComputeSite
+from orchestration.config.xpcs import XpcsDeployment
 
 Fault: TypeAlias = tuple[Key, str]
 """Where it is, and what it is."""
+
+Route: TypeAlias = tuple[str, str]
+"""The endpoints from which and to which data goes."""
 
 
 def faults(settings: Settings, document: Document) -> Iterator[Fault]:
@@ -25,6 +29,7 @@ def faults(settings: Settings, document: Document) -> Iterator[Fault]:
     yield from _too_few_storages(settings)
     yield from _too_long_jobs(settings)
     yield from _unserved(settings)
+    yield from _xpcs(settings)
 
 
 def notes(settings: Settings) -> Iterator[str]:
@@ -36,22 +41,39 @@ def notes(settings: Settings) -> Iterator[str]:
         here = [settings.endpoint(name) for name in (beamline.server, beamline.acquisition)]
         if not any(endpoint.mount for endpoint in here):
             yield f"{beamline.id}: scans cannot be read here: set the `mount` of {beamline.server}"
-        for source, destination in _routes(settings, beamline):
-            if not source.reaches(destination):
-                yield (
-                    f"{beamline.id}: nothing moves data from {source.name} to {destination.name}: "
-                    "give both a `uuid` (Globus) or both a `mount` (directories of this machine)"
-                )
+        yield from _blocked(settings, beamline.id, _routes(settings, beamline))
+    for deployment in settings.xpcs.deployments.values():
+        yield from _blocked(settings, f"xpcs {deployment.name}", _xpcs_routes(settings, deployment))
 
 
-def _routes(settings: Settings, beamline: Beamline) -> Iterator[tuple[Endpoint, Endpoint]]:
-    names = [(beamline.acquisition, beamline.server)]
+def _blocked(settings: Settings, whose: str, routes: Iterable[Route]) -> Iterator[str]:
+    for names in routes:
+        source, destination = map(settings.endpoint, names)
+        if not source.reaches(destination):
+            yield (
+                f"{whose}: nothing moves data from {source.name} to {destination.name}: "
+                "give both a `uuid` (Globus) or both a `mount` (directories of this machine)"
+            )
+
+
+def _routes(settings: Settings, beamline: Beamline) -> Iterator[Route]:
+    yield beamline.acquisition, beamline.server
     if beamline.nersc is not None:
-        names.append((beamline.server, beamline.nersc))
+        yield beamline.server, beamline.nersc
     for site in map(settings.site, beamline.sites):
-        names += [(beamline.raw, site.raw_endpoint), (site.scratch_endpoint, beamline.scratch)]
-    for source, destination in names:
-        yield settings.endpoint(source), settings.endpoint(destination)
+        yield beamline.raw, site.raw_endpoint
+        yield site.scratch_endpoint, beamline.scratch
+
+
+def _xpcs_routes(settings: Settings, deployment: XpcsDeployment) -> Iterator[Route]:
+    site = settings.site(deployment.site)
+    yield deployment.source, site.raw_endpoint
+    if deployment.qmaps is not None:
+        yield deployment.qmaps, site.raw_endpoint
+    yield site.scratch_endpoint, deployment.result_endpoint
+    shelf = None if deployment.index is None else settings.search.index(deployment.index).endpoint
+    if shelf is not None:
+        yield deployment.result_endpoint, shelf
 
 
 def _nowhere(settings: Settings, document: Document) -> Iterator[Fault]:
@@ -162,3 +184,29 @@ def _unserved(settings: Settings) -> Iterator[Fault]:
             yield (*key, "endpoint"), message
         elif endpoint.uuid is None:
             yield (*key, "endpoint"), f"`{index.endpoint}` is not on a Globus collection: name one with a `uuid`"
+
+
+def _xpcs(settings: Settings) -> Iterator[Fault]:
+    default, deployments = settings.xpcs.default, settings.xpcs.deployments
+    if default is not None and default not in deployments:
+        message = f"there is no XPCS deployment `{default}`: {suggestion(default, deployments)}"
+        yield ("xpcs", "default"), message
+    for identifier, deployment in deployments.items():
+        for field, kind, name, known in _xpcs_names(settings, deployment):
+            if name is not None and name not in known:
+                message = f"there is no {kind} `{name}`: {suggestion(name, known)}"
+                yield ("xpcs", "deployments", identifier, field), message
+
+
+def _xpcs_names(
+    settings: Settings, deployment: XpcsDeployment
+) -> Iterator[tuple[str, str, str | None, Mapping[str, object]]]:
+    """The key of each name, of what it is the name, the name itself, and those that there are."""
+    yield "beamline", "beamline", deployment.beamline, settings.beamlines
+    yield "source", "endpoint", deployment.source, settings.endpoints
+    yield "qmaps", "endpoint", deployment.qmaps, settings.endpoints
+    yield "results", "endpoint", deployment.results, settings.endpoints
+    yield "site", "compute site", deployment.site, settings.compute_sites
+    yield "plot_site", "compute site", deployment.plot_site, settings.compute_sites
+    yield "index", "search index", deployment.index, settings.search.indexes
+    yield "service_account", "Globus client", deployment.service_account, settings.globus.globus_apps

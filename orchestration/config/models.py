@@ -20,6 +20,7 @@ from orchestration.config.policies import (
 from orchestration.config.search import SearchSettings
 from orchestration.config.sites import ComputeSite
 from orchestration.config.variables import PrefectSettings
+from orchestration.config.xpcs import XpcsSettings
 
 
 class GlobusApp(Section):
@@ -58,6 +59,7 @@ class Settings(Section):
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     scicat: ScicatSettings = Field(default_factory=ScicatSettings)
     search: SearchSettings = Field(default_factory=SearchSettings)
+    xpcs: XpcsSettings = Field(default_factory=XpcsSettings)
     transfer: TransferPolicy = Field(default_factory=TransferPolicy)
     waiting: WaitingPolicy = Field(default_factory=WaitingPolicy)
     siting: SitingPolicy = Field(default_factory=SitingPolicy)

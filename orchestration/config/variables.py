@@ -79,6 +79,13 @@ class Bl832Settings(Variable):
     delete_data832_files_after_days: NonNegativeFloat = 35.0
 
 
+class Aps8idiSettings(Variable):
+    """`aps8idi-settings`: ages in days at which working copies of 8-ID-I may be deleted."""
+
+    delete_polaris_xpcs_files_after_days: NonNegativeFloat = 7.0
+    delete_local8idi_files_after_days: NonNegativeFloat = 1.0
+
+
 class PrefectVariables(Section):
     """The variables and their defaults; the attributes are the names with ``_`` for ``-``."""
 
@@ -87,6 +94,7 @@ class PrefectVariables(Section):
     decision_settings: DecisionSettings = Field(default_factory=DecisionSettings)
     pruning_config: PruningConfig = Field(default_factory=PruningConfig)
     bl832_settings: Bl832Settings = Field(default_factory=Bl832Settings)
+    aps8idi_settings: Aps8idiSettings = Field(default_factory=Aps8idiSettings)
 
     def documents(self) -> dict[str, dict[str, bool | float]]:
         """The first value of each variable, by its name in Prefect."""

@@ -40,6 +40,13 @@ class Check:
     def worst(self) -> Health:
         return max((self.health, *(part.worst for part in self.parts)), key=_ORDER.index)
 
+    @property
+    def culprit(self) -> Check:
+        """The part, at any depth, that makes it as bad as it is; itself, if it is no better."""
+        if self.health is self.worst:
+            return self
+        return next(part for part in self.parts if part.worst is self.worst).culprit
+
     def document(self) -> Document:
         parts: list[Json] = [part.document() for part in self.parts]
         return {
@@ -53,6 +60,21 @@ class Check:
 
 
 Look: TypeAlias = Callable[[], Check]
+
+
+class Shared:
+    """A look whose finding several parts of the tree tell: it is taken once, by whoever asks first."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self._lock = threading.Lock()
+        self._found: Check | None = None
+
+    def __call__(self) -> Check:
+        with self._lock:
+            if self._found is None:
+                self._found = self._look()
+            return self._found
 
 
 def attempt(what: str, ask: Callable[[], str]) -> Check:

@@ -22,7 +22,7 @@ from orchestration.errors import (
     ServiceUnavailable,
 )
 from orchestration.flows.services import Services
-from orchestration.flows.tomography import remote_job
+from orchestration.flows.jobs import remote_job
 from orchestration.jobs import JobSpec
 from orchestration.ledger import Ledger
 from orchestration.ledger.operation import OperationRecord

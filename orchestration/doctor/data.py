@@ -43,6 +43,13 @@ def globus_check(settings: Settings, *, ledger: Ledger | None) -> Check:
     return Check(what="Globus", parts=(signed_in, *together(looks, seconds=WRITING_SECONDS if ledger else SECONDS)))
 
 
+def place_check(clients: TransferClients, endpoint: Endpoint) -> Check:
+    """One endpoint, on a collection or on this machine."""
+    if endpoint.uuid is None and endpoint.mount is not None:
+        return _disk(endpoint, endpoint.mount)
+    return _endpoint(clients, endpoint, ledger=None)
+
+
 def _endpoint(clients: TransferClients, endpoint: Endpoint, *, ledger: Ledger | None) -> Check:
     check = EndpointCheck(clients, endpoint)
     try:

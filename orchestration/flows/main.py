@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 from prefect import Flow
 from prefect.context import refresh_global_settings_context
+from pydantic import BaseModel, ValidationError
 
 from orchestration import config
 from orchestration.errors import OrchestrationError
 
-_SIMPLE = {"str": str, "bool": bool, "int": int, "float": float}
+_SIMPLE = (str, bool, int, float)
 
 
 def command(flow: Flow[Any, Any], argv: Sequence[str] | None = None) -> None:
     """Run `flow` in this process with arguments from the command line, and exit 1 with its error sentence if it fails.
 
-    The flow's first parameter, if it has any, is an argument; the others are options.
+    The flow's first parameter, if it has any, is an argument; the others are options, and so are the fields of those
+    that are models.
     """
+    models = _models(flow)
 
     def run(**parameters: Any) -> None:
         use_environment()
+        given = {name: value for name, value in parameters.items() if value is not None}
         try:
-            flow(**{name: value for name, value in parameters.items() if value is not None})
+            flow(**_collected(given, models))
         except OrchestrationError as error:
             click.echo(f"{type(error).__name__}: {error.sentence}", err=True)
             sys.exit(1)
@@ -44,20 +48,80 @@ def use_environment() -> None:
     refresh_global_settings_context()
 
 
+def _hints(flow: Flow[Any, Any]) -> Mapping[str, Any]:
+    """The types of the parameters; what a flow returns may have a type that its module does not know by name."""
+    named = {name: hint for name, hint in inspect.get_annotations(flow.fn).items() if name != "return"}
+    return get_type_hints(type("Parameters", (), {"__annotations__": named, "__module__": flow.fn.__module__}))
+
+
+def _models(flow: Flow[Any, Any]) -> Mapping[str, type[BaseModel]]:
+    """The parameters of a flow that are models, by name."""
+    hints = _hints(flow)
+    return {
+        name: hints[name]
+        for name in inspect.signature(flow.fn).parameters
+        if isinstance(hints.get(name), type) and issubclass(hints[name], BaseModel)
+    }
+
+
+def _collected(given: dict[str, Any], models: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
+    """The parameters of a flow: fields of a model are put together again.
+
+    Raises:
+        click.UsageError: if they do not go together.
+    """
+    collected = dict(given)
+    for name, model in models.items():
+        fields = {field: collected.pop(field) for field in model.model_fields if field in collected}
+        try:
+            collected[name] = model(**fields)
+        except ValidationError as error:
+            said = "; ".join(f"{'.'.join(map(str, each['loc']))} {each['msg']}".strip() for each in error.errors())
+            raise click.UsageError(said) from error
+    return collected
+
+
 def _params(flow: Flow[Any, Any]) -> list[click.Parameter]:
+    hints, models = _hints(flow), _models(flow)
     parameters = list(inspect.signature(flow.fn).parameters.values())
     params: list[click.Parameter] = [
         click.Argument([first.name], required=first.default is inspect.Parameter.empty) for first in parameters[:1]
     ]
     for parameter in parameters[1:]:
-        kind = _SIMPLE.get(str(parameter.annotation).removesuffix(" | None"))
-        if kind is None:
-            continue
-        option = f"--{parameter.name.replace('_', '-')}"
-        if kind is bool:
-            params.append(click.Option([f"{option}/--no-{option[2:]}"], default=parameter.default, show_default=True))
+        if parameter.name in models:
+            params += _fields(models[parameter.name])
         else:
-            required = parameter.default is inspect.Parameter.empty
-            default = None if required else parameter.default
-            params.append(click.Option([option], type=kind, default=default, required=required, show_default=True))
+            params += _option(parameter.name, hints[parameter.name], parameter.default)
     return params
+
+
+def _fields(model: type[BaseModel]) -> Iterator[click.Option]:
+    for name, field in model.model_fields.items():
+        yield from _option(name, field.annotation, field.default, field.description)
+
+
+def _option(name: str, kind: Any, default: Any, described: str | None = None) -> Iterator[click.Option]:
+    """None for what a command line cannot say: those have their defaults there."""
+    plain = _without_none(kind)
+    option = f"--{name.replace('_', '-')}"
+    if plain is bool:
+        yield click.Option([f"{option}/--no-{option[2:]}"], default=default, show_default=True, help=described)
+        return
+    choice = click.Choice([str(each) for each in get_args(plain)]) if get_origin(plain) is Literal else None
+    if choice is None and plain not in _SIMPLE:
+        return
+    required = default is inspect.Parameter.empty
+    yield click.Option(
+        [option],
+        type=choice or plain,
+        default=None if required else default,
+        required=required,
+        show_default=True,
+        help=described,
+    )
+
+
+def _without_none(kind: Any) -> Any:
+    """``int`` of ``int | None``."""
+    kinds = get_args(kind)
+    return next(each for each in kinds if each is not type(None)) if type(None) in kinds else kind

@@ -259,3 +259,12 @@ def run_prune(flow_name: str, endpoint_name: str, relative_path: str, generation
         done = prune(work, endpoint, RelativePath.parse(relative_path), generation=generation)
         work.logger.info("proof: %s", json.dumps(done))
         return done
+
+
+@flow(name=_GENERAL, flow_run_name="prune {source_endpoint}: {relative_path}", on_failure=[say_cancelled])
+def prune_globus_endpoint(relative_path: str, source_endpoint: str, generation: int | None = None) -> Document:
+    """Delete a copy on any endpoint of config.yml, once another verified copy of it is proved.
+
+    Which copies count is the endpoint's retention rule, not the caller's choice.
+    """
+    return run_prune(_GENERAL, source_endpoint, relative_path, generation)

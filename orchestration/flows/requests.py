@@ -9,6 +9,7 @@ from typing import TypeAlias
 from orchestration.config import Settings
 from orchestration.errors import InvalidInput
 from orchestration.flows.runs import RunRequest
+from orchestration.globus.search_entries import Published, WithdrawRequest
 from orchestration.jobs import JobSpec
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.service import Document, Request
@@ -21,6 +22,8 @@ _Parse: TypeAlias = Callable[[Document, Settings], Request]
 _PARSERS: Mapping[str, _Parse] = {
     **dict.fromkeys(("globus.transfer", "local.transfer"), lambda document, settings: _transfer(document, settings)),
     **dict.fromkeys(("globus.delete", "local.delete"), lambda document, settings: _delete(document, settings)),
+    "globus.publish": lambda document, settings: Published.parse(document, settings.search.indexes.values()),
+    "globus.withdraw": lambda document, settings: WithdrawRequest.parse(document, settings.search.indexes.values()),
     **dict.fromkeys(("prefect.run", "prefect.schedule"), lambda document, _: RunRequest.parse(document)),
     **dict.fromkeys(
         ("local.jobs", "nersc.jobs", "iri.jobs", "globus.compute"), lambda document, _: JobSpec.parse(document)
@@ -30,8 +33,9 @@ _PARSERS: Mapping[str, _Parse] = {
 
 
 def request_of(record: OperationRecord, settings: Settings) -> Request | None:
-    """What was asked of the service; None for services that never need it back, and where it cannot be known (any
-    more), since the settings lack an endpoint that it names: the run that asked has to look for itself.
+    """What was asked of the service, or enough of it to see what came of that; None for services that never need it
+    back, and where it cannot be known (any more), since the settings lack an endpoint or index that it names: the run
+    that asked has to look for itself.
     """
     parse = _PARSERS.get(record.service.partition("@")[0])
     try:

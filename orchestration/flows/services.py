@@ -29,11 +29,15 @@ from orchestration.globus.auth import TransferClients
 from orchestration.globus.delete import GlobusDelete
 from orchestration.globus.fence import Fence
 from orchestration.globus.files import GlobusFiles
+from orchestration.globus.search import GlobusPublish, GlobusWithdraw
+from orchestration.globus.search_clients import SearchClients
+from orchestration.globus.search_reader import GlobusSearch
 from orchestration.globus.transfer import GlobusTransfer
 from orchestration.jobs import JobSpec
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.service import Request, Service
 from orchestration.local.delete import LocalDelete
+from orchestration.local.files import folders as local_folders
 from orchestration.local.files import inspect as inspect_directory
 from orchestration.local.jobs import LocalJobs
 from orchestration.local.transfer import LocalTransfer
@@ -73,6 +77,19 @@ class Services:
         return GlobusDelete(self._clients, self._settings.transfer)
 
     @cached_property
+    def globus_publish(self) -> GlobusPublish:
+        return GlobusPublish(self._search_clients)
+
+    @cached_property
+    def globus_withdraw(self) -> GlobusWithdraw:
+        return GlobusWithdraw(self._search_clients)
+
+    @property
+    def search(self) -> GlobusSearch:
+        """Reads the search indexes."""
+        return GlobusSearch(self._search_clients)
+
+    @cached_property
     def local_transfer(self) -> LocalTransfer:
         return LocalTransfer(state=state_directory() / "work")
 
@@ -100,6 +117,10 @@ class Services:
     def _clients(self) -> TransferClients:
         return TransferClients(config.credentials())
 
+    @cached_property
+    def _search_clients(self) -> SearchClients:
+        return SearchClients(config.credentials())
+
     def look(self, endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
         """What stands there now, as its own server sees it; None if nothing does.
 
@@ -111,6 +132,13 @@ class Services:
         if endpoint.uuid is not None:
             return GlobusFiles(self._clients).inspect(endpoint, path)
         return inspect_directory(endpoint, path)
+
+    def folders(self, endpoint: Endpoint, path: RelativePath) -> tuple[str, ...] | None:
+        """The names of the folders in a folder; None if there is no such folder. Asked as `look` is."""
+        if endpoint.uuid is not None:
+            files = GlobusFiles(self._clients)
+            return insist(lambda: files.folders(endpoint, path), seconds=self._settings.transfer.min_seconds)
+        return local_folders(endpoint, path)
 
     def jobs(self, site: ComputeSite) -> Service[JobSpec]:
         """What runs jobs at a site; the same one each time."""
@@ -198,6 +226,8 @@ class Services:
         known: dict[str, str] = {
             "globus.transfer": "globus_transfer",
             "globus.delete": "globus_delete",
+            "globus.publish": "globus_publish",
+            "globus.withdraw": "globus_withdraw",
             "local.transfer": "local_transfer",
             "local.delete": "local_delete",
             "local.jobs": "local_jobs",

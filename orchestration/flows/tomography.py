@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import posixpath
 import re
-import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from orchestration.config import ComputeSite, Endpoint, LocalSite, RemoteSite
-from orchestration.errors import OutputMissing
+from orchestration.config import ComputeSite, Endpoint
 from orchestration.flows.copying import Dataset
-from orchestration.jobs import JobSpec, Output, OutputKind, Resources
-from orchestration.ledger.copies import CopyRecord, FileEvidence, Role
+from orchestration.flows.jobs import job_at, job_seconds, option, path_at
+from orchestration.flows.results import content
+from orchestration.jobs import JobSpec, Output, OutputKind
+from orchestration.ledger.copies import CopyRecord, Role
 from orchestration.ledger.operation import canonical
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.results import Receipt
@@ -32,10 +31,6 @@ OTHER_SUFFIX = ".hdf5"
 
 MAX_BASE_BYTES = MAX_NAME_BYTES - len("_00000.tiff")
 """Longest name of a folder of slices in which these, and beside which the other results, have room for theirs."""
-
-MIN_SECONDS = 900.0
-FLOOR_BYTES_PER_SECOND = 0.5e6
-"""Slowest reconstruction still thought healthy, in bytes of raw data per second of one core."""
 
 QUALITY = ("center", "result", "device", "seconds", "peak_memory_bytes")
 """What a report says of the result itself, and is kept in its receipt."""
@@ -136,13 +131,13 @@ def job(
 
     `size` is that of the raw file, in bytes.
     """
-    seen = partial(_path, site, to)
+    seen = partial(path_at, site, to)
     results = {part.path: seen(part.path) for part in reconstruction.datasets}
     folder = posixpath.dirname(seen(reconstruction.base))
     arguments = ["-m", "orchestration.science", "tomography", "reconstruct", f"--out={folder}"]
     arguments.append(f"--name={reconstruction.base.name}")
-    arguments += [_option(name, value) for name, value in sorted(reconstruction.parameters.items())]
-    arguments += ["--", _path(site, at, reconstruction.raw)]
+    arguments += [option(name, value) for name, value in sorted(reconstruction.parameters.items())]
+    arguments += ["--", path_at(site, at, reconstruction.raw)]
     common = {
         "arguments": tuple(arguments),
         "directory": folder,
@@ -150,13 +145,7 @@ def job(
         "environment": {"BEAMLINE_REQUEST": reconstruction.request} if reconstruction.request else {},
         "name": f"reconstruct {reconstruction.raw.name}",
     }
-    spec = _local(site, size, common) if isinstance(site, LocalSite) else _remote(site, size, common)
-    return spec, results
-
-
-def _path(site: ComputeSite, endpoint: Endpoint, path: RelativePath) -> str:
-    """What a job at the site calls a file of the endpoint."""
-    return str(endpoint.local_path(path)) if isinstance(site, LocalSite) else site.path(endpoint, path)
+    return job_at(site, duration=job_seconds(site, size), **common), results
 
 
 def _outputs(reconstruction: Reconstruction, results: Mapping[RelativePath, str]) -> tuple[Output, ...]:
@@ -168,51 +157,6 @@ def _outputs(reconstruction: Reconstruction, results: Mapping[RelativePath, str]
     )
 
 
-def job_seconds(site: LocalSite | RemoteSite, size: int) -> float:
-    """How long the job of a scan of so many bytes may take at a site."""
-    if isinstance(site, LocalSite):
-        return max(MIN_SECONDS, size / FLOOR_BYTES_PER_SECOND)
-    return site.walltime.seconds(size)
-
-
-def _local(site: LocalSite, size: int, common: dict[str, Any]) -> JobSpec:
-    return JobSpec(
-        executable=site.python or sys.executable,
-        duration=job_seconds(site, size),
-        resources=Resources(cores=site.cores or os.cpu_count() or 1, memory=site.memory),
-        **common,
-    )
-
-
-def _remote(site: RemoteSite, size: int, common: dict[str, Any]) -> JobSpec:
-    return remote_job(site, duration=job_seconds(site, size), **common)
-
-
-def remote_job(site: RemoteSite, *, start_within: float | None = None, **what: Any) -> JobSpec:
-    """A job with all that a site asks its jobs with: what they occupy, where they wait, who pays."""
-    return JobSpec(
-        executable=site.python,
-        resources=Resources(
-            nodes=site.nodes, cores=site.cores, gpus=site.gpus, memory=site.memory, exclusive=site.exclusive
-        ),
-        queue=site.queue,
-        account=site.account,
-        constraint=site.constraint,
-        reservation=site.reservation,
-        container=site.container.image if site.container else "",
-        start_within=start_within or site.start_within_seconds,
-        **what,
-    )
-
-
-def _option(name: str, value: Json) -> str:
-    """``--ring-sigma=3``; with ``=`` so that a value that begins with a dash stays a value."""
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return f"--{flag}" if value else f"--no-{flag}"
-    return f"--{flag}={value}"
-
-
 @dataclass(frozen=True)
 class Report:
     """What the program wrote about its own work."""
@@ -222,45 +166,11 @@ class Report:
     @classmethod
     def of(cls, outcome: Outcome, path: str) -> Report:
         """The report that this job wrote at `path`, as it was when the job's outputs were checked."""
-        content = written(outcome, path).get("content")
-        if not isinstance(content, dict):
-            raise OutputMissing(
-                "the report of the reconstruction did not come back with its job",
-                where=path,
-                next_step="start the reconstruction again",
-            )
-        return cls(content)
+        return cls(content(outcome, path))
 
     def part(self, name: str) -> Document:
         found = self.document.get(name, {})
         return dict(found) if isinstance(found, dict) else {"value": found}
-
-
-def written(outcome: Outcome, path: str) -> Mapping[str, Any]:
-    """What is known of one output of a job since its end: size, checksum, ...; empty if it had no such output."""
-    outputs = outcome.evidence.get("outputs")
-    found = (each for each in outputs if isinstance(each, dict)) if isinstance(outputs, list) else ()
-    return next((each for each in found if each.get("path") == path), {})
-
-
-def as_written(files: Sequence[FileEvidence], output: Mapping[str, Any]) -> bool:
-    """Whether a copy of a result has the `files` that were there when the outputs of the job were checked.
-
-    Told by their number and their bytes; by their content as well where the copy has their SHA-256. Files without any
-    checksum were listed where the copy lies, where there may be others: they tell nothing.
-    """
-    if "size" not in output or not all(file.checksum for file in files):
-        return True
-    if (len(files), sum(file.size for file in files)) != (output.get("files", 1), output["size"]):
-        return False
-    digests = [(file.checksum or "").partition("sha256:")[2] for file in files]
-    known = str(output.get("sha256") or "")
-    if not known or not all(digests):
-        return True
-    if output.get("kind") != OutputKind.DIRECTORY.value:
-        return digests == [known]
-    lines = sorted(f"{digest} {file.size} {file.path}" for digest, file in zip(digests, files, strict=True))
-    return known == hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def receipt(report: Report, raw: CopyRecord, outcome: Outcome, *, site: str) -> Receipt:

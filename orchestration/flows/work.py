@@ -229,14 +229,21 @@ def _recorded(work: Work) -> Iterator[None]:
 
 
 def register(
-    work: Work, file_path: str, *, beamline: Beamline, is_export_control: bool = False, fingerprint: str = ""
+    work: Work,
+    file_path: str,
+    *,
+    beamline: Beamline,
+    is_export_control: bool = False,
+    fingerprint: str = "",
+    carried: bool = True,
 ) -> Scan:
-    """Make the scan known to the ledger, and this run as the one that carries it."""
+    """Make the scan known to the ledger, and this run as the one that carries it, unless it carries several."""
     path = beamline.relative(file_path)
     acquisition = work.settings.endpoint(beamline.acquisition)
     flag = controlled(work.ledger, beamline, acquisition, path, told=is_export_control)
     scan = work.ledger.scans.register(beamline=beamline.id, path=path, export_controlled=flag, fingerprint=fingerprint)
-    work.ledger.runs.carries(work.run_id, scan.id)
+    if carried:
+        work.ledger.runs.carries(work.run_id, scan.id)
     return scan
 
 

@@ -71,6 +71,15 @@ class GlobusFiles:
             found |= self._together(endpoint, folder, members)
         return found
 
+    def folders(self, endpoint: Endpoint, path: RelativePath) -> tuple[str, ...] | None:
+        """The names of the folders in a folder, links left out; None if there is no such folder."""
+        full = endpoint.full_path(path)
+        top = self.entry(endpoint, full)
+        if top is None or not top.is_directory:
+            return None
+        listed = self._listing(endpoint, full)
+        return tuple(sorted(entry.name for entry in listed if entry.is_directory and not entry.is_link))
+
     def inspect(self, endpoint: Endpoint, path: RelativePath, *, most_folders: int = 100_000) -> FileFacts | None:
         """What stands at the path; None if nothing does.
 

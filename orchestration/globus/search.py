@@ -16,7 +16,7 @@ from typing import TypeVar
 from orchestration.config import Credentials, SearchIndex
 from orchestration.errors import CatalogueRefused, OperationFailed, ServiceUnavailable
 from orchestration.globus.search_clients import SearchClients
-from orchestration.globus.search_entries import PublishRequest, WithdrawRequest, mark_of
+from orchestration.globus.search_entries import Publication, PublishRequest, WithdrawRequest, mark_of
 from orchestration.globus.search_reader import GlobusSearch
 from orchestration.globus.search_tasks import IndexTask, IndexTasks
 from orchestration.ledger.service import (
@@ -44,6 +44,8 @@ DONE = "done:"
 _LOOK_SECONDS = 0.5
 _PATIENCE_SECONDS = 60.0
 """How long an entry may be read as it was before, after the index has said that it is changed."""
+_SURELY_SHOWN_SECONDS = 3600.0
+"""As long after, by the clock of the service, nobody has to be patient any more: far more than clocks differ."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,10 @@ class _Tracks:
             del self._ahead[token]
         return not left
 
-    def lags(self, handle: str) -> bool:
+    def lags(self, handle: str, task: IndexTask | None) -> bool:
         """Whether what is read may still be from before the change."""
+        if task is not None and task.ended_seconds_ago() > _SURELY_SHOWN_SECONDS:
+            return False
         now = self.clock()
         return now - self._since.setdefault(handle, now) < self.patience
 
@@ -122,18 +126,15 @@ class GlobusPublish:
     def reserve(self, key: str) -> str:
         return key
 
-    def find(self, request: PublishRequest, token: str) -> str | None:
-        settled = _told(request.index, lambda: self._tracks.settled(request.index, token))
-        if self._is_there(request):
-            return _done(request)
-        if not settled:
+    def find(self, request: Publication, token: str) -> str | None:
+        # What is there now may still be replaced by a task that is ahead: only when there is none is it certain.
+        if not _told(request.index, lambda: self._tracks.settled(request.index, token)):
             raise _undecided(request.index)
-        return None
+        return _done(request) if self._is_there(request) else None
 
     def submit(self, request: PublishRequest, token: str) -> str:
-        entry = request.entry
-        mark = self._tracks.ours(request.index, entry.subject, entry.id)
-        if mark is not None and mark["digest"] == request.digest:
+        mark = self._tracks.ours(request.index, request.subject, request.id)
+        if mark is not None and mark["digest"] == request.digest and not self._tracks.tasks.open(request.index):
             return _done(request)
         body: Document = {
             "ingest_type": "GMetaEntry",
@@ -144,34 +145,33 @@ class GlobusPublish:
         )
         return str(answer["task_id"])
 
-    def poll(self, request: PublishRequest, handle: str) -> Status:
+    def poll(self, request: Publication, handle: str) -> Status:
         task = None if handle.startswith(DONE) else _told(request.index, lambda: self._tracks.tasks.get(handle))
         if task is not None and task.open:
             return _running(task)
         if task is not None and task.state != "SUCCESS":
-            return Failed(error=task.failure(request.index, request.entry.subject), evidence={"task_id": handle})
+            return Failed(error=task.failure(request.index, request.subject), evidence={"task_id": handle})
         if self._is_there(request):
             return Succeeded(evidence=self._evidence(request, handle, task))
-        if self._tracks.lags(handle):
+        if self._tracks.lags(handle, task):
             return Running(progress=Progress(note="the index has taken it, and does not show it yet"))
         return Failed(error=_displaced(request), evidence={"handle": handle})
 
     def cancel(self, handle: str) -> CancelAnswer:
         return self._tracks.cancel(handle)
 
-    def _is_there(self, request: PublishRequest) -> bool:
-        entry = request.entry
-        mark = _told(request.index, lambda: self._tracks.mark(request.index, entry.subject, entry.id))
+    def _is_there(self, request: Publication) -> bool:
+        mark = _told(request.index, lambda: self._tracks.mark(request.index, request.subject, request.id))
         return mark is not None and mark.get("digest") == request.digest
 
     @staticmethod
-    def _evidence(request: PublishRequest, handle: str, task: IndexTask | None) -> Document:
-        visible: list[Json] = [*request.entry.visible_to]
+    def _evidence(request: Publication, handle: str, task: IndexTask | None) -> Document:
+        visible: list[Json] = [*request.visible_to]
         return {
             "index": request.index.name,
             "index_id": str(request.index.uuid),
-            "subject": request.entry.subject,
-            "entry_id": request.entry.id,
+            "subject": request.subject,
+            "entry_id": request.id,
             "visible_to": visible,
             "digest": request.digest,
             "task_id": None if handle.startswith(DONE) else handle,
@@ -219,7 +219,7 @@ class GlobusWithdraw:
             return Failed(error=task.failure(request.index, request.subject), evidence={"task_id": handle})
         if not self._is_there(request):
             return Succeeded(evidence={**request.document(), "task_id": task.id if task else None})
-        if self._tracks.lags(handle):
+        if self._tracks.lags(handle, task):
             return Running(progress=Progress(note="the index has removed it, and still shows it"))
         error = OperationFailed(
             f"{request.subject} was withdrawn from {request.index.place.name} and is there again, or still",
@@ -236,7 +236,7 @@ class GlobusWithdraw:
         return mark is not None
 
 
-def _done(request: PublishRequest | WithdrawRequest) -> str:
+def _done(request: Publication | WithdrawRequest) -> str:
     document: Mapping[str, Json] = request.document()
     return f"{DONE}{document.get('digest') or document['subject']}"
 
@@ -264,9 +264,9 @@ def _undecided(index: SearchIndex) -> ServiceUnavailable:
     )
 
 
-def _displaced(request: PublishRequest) -> CatalogueRefused:
+def _displaced(request: Publication) -> CatalogueRefused:
     return CatalogueRefused(
-        f"{request.entry.subject} was published in {request.index.place.name}, and something else is there now",
+        f"{request.subject} was published in {request.index.place.name}, and something else is there now",
         where=request.index.place.name,
         next_step="find the run that published it since (the field `orchestration` of the entry names its operation); "
         "start this flow again if its own record is the right one",

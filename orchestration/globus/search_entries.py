@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol
 
 from orchestration.config import PUBLIC, SearchIndex, is_principal
 from orchestration.errors import InvalidInput
@@ -46,6 +47,27 @@ class Entry:
             raise InvalidInput(f"this cannot be published: {problem}", where=self.subject)
 
 
+class Publication(Protocol):
+    """What must be known of an entry that was published to find it again."""
+
+    @property
+    def index(self) -> SearchIndex: ...
+
+    @property
+    def subject(self) -> str: ...
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def visible_to(self) -> tuple[str, ...]: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    def document(self) -> Document: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class PublishRequest:
     """Put an entry into an index, in the place of the one that has its key.
@@ -60,6 +82,18 @@ class PublishRequest:
     def place(self) -> Place:
         return self.index.place
 
+    @property
+    def subject(self) -> str:
+        return self.entry.subject
+
+    @property
+    def id(self) -> str:
+        return self.entry.id
+
+    @property
+    def visible_to(self) -> tuple[str, ...]:
+        return self.entry.visible_to
+
     @cached_property
     def digest(self) -> str:
         """Of all that is asked for, who may see it included: the index does not tell that back."""
@@ -68,8 +102,7 @@ class PublishRequest:
 
     def document(self) -> Document:
         """The content stands here by its digest: the ledger keeps this."""
-        visible: list[Json] = [*self.entry.visible_to]
-        return {**_key(self.index, self.entry.subject, self.entry.id), "visible_to": visible, "digest": self.digest}
+        return _document(self)
 
     def payload(self, token: str, *, reader: str) -> Document:
         """The GMetaEntry; `reader` is this service, which has to see what it wrote to know that it is there."""
@@ -86,6 +119,39 @@ class PublishRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Published:
+    """A publication as the ledger keeps it: enough to see what became of it, and too little to ask for it again."""
+
+    index: SearchIndex
+    subject: str
+    id: str
+    visible_to: tuple[str, ...]
+    digest: str
+
+    @classmethod
+    def parse(cls, document: Document, indexes: Collection[SearchIndex]) -> Published:
+        """Back from the ledger.
+
+        Raises:
+            InvalidInput: if this is not the document of a publication, or none of the indexes is its own (any more).
+        """
+        rows: Any = document
+        try:
+            index, visible_to = _index(rows["index"], indexes), tuple(map(str, rows["visible_to"]))
+            named = {name: str(rows[name]) for name in ("subject", "id", "digest")}
+        except (KeyError, TypeError) as error:
+            raise InvalidInput(f"this is not the document of a publication: {error!r}") from error
+        return cls(index=index, visible_to=visible_to, **named)
+
+    @property
+    def place(self) -> Place:
+        return self.index.place
+
+    def document(self) -> Document:
+        return _document(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class WithdrawRequest:
     """Take an entry out of an index, if it is there."""
 
@@ -97,6 +163,19 @@ class WithdrawRequest:
     def place(self) -> Place:
         """Nothing leaves the beamline by it: also what should never have been published can be withdrawn."""
         return Place(name=f"withdrawal from {self.index.place.name}", zone=Zone.BEAMLINE)
+
+    @classmethod
+    def parse(cls, document: Document, indexes: Collection[SearchIndex]) -> WithdrawRequest:
+        """The request back from the ledger.
+
+        Raises:
+            InvalidInput: if this is not the document of a withdrawal, or none of the indexes is its own (any more).
+        """
+        try:
+            index, subject, id_ = _index(document["index"], indexes), str(document["subject"]), str(document["id"])
+        except KeyError as error:
+            raise InvalidInput(f"this is not the document of a withdrawal: {error!r}") from error
+        return cls(index=index, subject=subject, id=id_)
 
     def document(self) -> Document:
         return _key(self.index, self.subject, self.id)
@@ -116,6 +195,23 @@ def digest(value: Json) -> str:
 
 def _key(index: SearchIndex, subject: str, id_: str) -> Document:
     return {"index": str(index.uuid), "name": index.name, "subject": subject, "id": id_}
+
+
+def _document(published: Publication) -> Document:
+    visible: list[Json] = [*published.visible_to]
+    key = _key(published.index, published.subject, published.id)
+    return {**key, "visible_to": visible, "digest": published.digest}
+
+
+def _index(uuid: Json, indexes: Collection[SearchIndex]) -> SearchIndex:
+    found = next((one for one in indexes if str(one.uuid) == uuid), None)
+    if found is None:
+        raise InvalidInput(
+            f"no search index of the settings is {uuid}",
+            where="search.indexes",
+            next_step="put the index back into config.yml until what was asked of it has ended",
+        )
+    return found
 
 
 def _problems(entry: Entry) -> Iterator[str]:

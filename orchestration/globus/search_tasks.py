@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import globus_sdk
@@ -41,6 +42,14 @@ class IndexTask:
     @property
     def began(self) -> bool:
         return self.state not in {"CREATING", "PENDING"}
+
+    def ended_seconds_ago(self) -> float:
+        """0 where it does not say when."""
+        try:
+            ended = datetime.fromisoformat(self.completed)
+        except ValueError:
+            return 0.0
+        return (datetime.now(UTC) - (ended if ended.tzinfo else ended.replace(tzinfo=UTC))).total_seconds()
 
     def failure(self, index: SearchIndex, subject: str) -> CatalogueRefused:
         return CatalogueRefused(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from orchestration.ledger.batches import Batches
 from orchestration.ledger.copies import Copies
 from orchestration.ledger.database import Database
 from orchestration.ledger.decisions import Decisions
@@ -44,6 +45,7 @@ class Ledger:
         self.watchers = Watchers(self._database)
         self.decisions = Decisions(self._database)
         self.queues = Queues(self._database)
+        self.batches = Batches(self._database)
 
     @property
     def url(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import RowMapping, and_, select, update
 
 from orchestration.ledger.database import Database
 from orchestration.ledger.service import Document
@@ -75,12 +75,17 @@ class Results:
     def record(
         self, *, scan_id: str, operation_key: str, kind: str, endpoint: str, path: RelativePath, receipt: Receipt
     ) -> ResultRecord:
-        """One result per operation that computed it: recorded again after a crash, it is still one."""
-        values = {"kind": kind, "endpoint": endpoint, "path": path.text, "receipt": receipt.document()}
-        where = results.c.operation_key == operation_key
+        """One result of a kind and a scan per operation that computed it: recorded again after a crash, it is still one."""
+        values = {"endpoint": endpoint, "path": path.text, "receipt": receipt.document()}
+        where = and_(results.c.operation_key == operation_key, results.c.scan_id == scan_id, results.c.kind == kind)
         with self._database.write("results") as connection:
             if connection.execute(select(results.c.id).where(where)).one_or_none() is None:
-                key = {"scan_id": scan_id, "operation_key": operation_key, "created_at": self._database.now()}
+                key = {
+                    "scan_id": scan_id,
+                    "operation_key": operation_key,
+                    "kind": kind,
+                    "created_at": self._database.now(),
+                }
                 connection.execute(results.insert().values(**key, **values))
             else:
                 connection.execute(update(results).where(where).values(**values))

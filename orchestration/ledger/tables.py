@@ -150,12 +150,13 @@ results = Table(
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("scan_id", String(36), ForeignKey("scans.id"), nullable=False, index=True),
-    Column("operation_key", String(40), ForeignKey("operations.key"), nullable=False, unique=True),
+    Column("operation_key", String(40), ForeignKey("operations.key"), nullable=False),
     Column("kind", Text, nullable=False),
     Column("endpoint", Text, nullable=False),
     Column("path", Text, nullable=False),
     Column("receipt", JSON, nullable=False),
     _time("created_at", nullable=False),
+    UniqueConstraint("operation_key", "scan_id", "kind"),
 )
 
 decisions = Table(
@@ -169,4 +170,31 @@ decisions = Table(
     Column("site", Text, nullable=False),
     Column("candidates", JSON, nullable=False),
     _time("decided_at", nullable=False),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("flow", Text, nullable=False),
+    Column("beamline", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("parameters", JSON, nullable=False),
+    Column("run_id", String(64), nullable=False),
+    _time("created_at", nullable=False, index=True),
+)
+
+batch_items = Table(
+    "batch_items",
+    metadata,
+    Column("batch_id", String(64), ForeignKey("batches.id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("parameters", JSON, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("scan_id", String(36), ForeignKey("scans.id"), nullable=True, index=True),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", JSON, nullable=True),
+    Column("evidence", JSON, nullable=True),
+    _time("updated_at", nullable=False),
 )

@@ -57,3 +57,17 @@ def inspect(endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
         modified=max((file.mtime_ns / 1e9 for file in tree.files), default=own),
         manifest=tuple((file.name, file.size) for file in tree.files) if tree.is_directory else (),
     )
+
+
+def folders(endpoint: Endpoint, path: RelativePath) -> tuple[str, ...] | None:
+    """The names of the folders in a folder, links left out; None if there is no such folder.
+
+    Raises:
+        TransferFailed: if it cannot be looked at (AccessDenied, EndpointRefused, ...).
+    """
+    mount(endpoint)
+    full = endpoint.local_path(path)
+    with reading(full):
+        if not full.is_dir():
+            return None
+        return tuple(sorted(each.name for each in full.iterdir() if each.is_dir() and not each.is_symlink()))

@@ -73,7 +73,7 @@ def write(layout: Layout, project_file: Path | None = None) -> None:
         **_search(settings),
     }
     _write(layout.facility_file, yaml.safe_dump(facility, sort_keys=False))
-    _write(layout.config_file, _moved(source, mounts, sites))
+    _write(layout.config_file, _moved(source, mounts, sites, at_home=_at_home(settings)))
 
 
 def project_config() -> Path:
@@ -202,7 +202,14 @@ def _search(settings: config.Settings) -> Document:
     return {"search": {"indexes": rows}} if rows else {}
 
 
-def _moved(source: Path, mounts: Mapping[str, Path], sites: Mapping[str, Mapping[str, str]]) -> str:
+def _at_home(settings: config.Settings) -> str:
+    """The deployment of XPCS that correlates on this machine and waits for no queue; empty if none does."""
+    deployments = settings.xpcs.deployments.values()
+    local = (one.name for one in deployments if isinstance(settings.site(one.site), config.LocalSite))
+    return next(local, "")
+
+
+def _moved(source: Path, mounts: Mapping[str, Path], sites: Mapping[str, Mapping[str, str]], *, at_home: str) -> str:
     """The settings file with the mounts of the sandbox, where the project's own file has mounts at all."""
     document = yaml.safe_load(source.read_text(encoding="utf-8"))
     for name, endpoint in document["globus"]["globus_endpoints"].items():
@@ -215,6 +222,8 @@ def _moved(source: Path, mounts: Mapping[str, Path], sites: Mapping[str, Mapping
         if streaming and streaming["site"] in sites:
             directory = str(Path(sites[streaming["site"]]["root"]) / streaming["directory"].lstrip("/"))
             streaming |= {"directory": directory, "program": list(STREAMING_PROGRAM)}
+    if at_home:
+        document["xpcs"]["default"] = at_home
     head = f"# Made from {source} by `beamline sandbox up`, and again each time: change that file instead.\n"
     return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 

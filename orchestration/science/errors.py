@@ -10,6 +10,7 @@
     │   ├── NotHdf5
     │   ├── ScanTruncated
     │   ├── ScanStillOpen       a writer has it open, or died with it open
+    │   ├── RawUnsettled        it was written to a moment ago
     │   ├── ProjectionsMissing
     │   ├── FlatsMissing
     │   ├── AnglesMissing
@@ -61,6 +62,17 @@ def _rebuild(kind: type[ScienceError], what: str, where: str, next_step: str) ->
     return kind(what, where=where, next_step=next_step)
 
 
+def typed(error: Exception) -> ScienceError:
+    """What is to be told of any exception: itself, or the one of this tree that says what a person can do."""
+    if isinstance(error, ScienceError):
+        return error
+    if isinstance(error, MemoryError):
+        return OutputFailed("memory ran out", next_step="give less with --memory, or use a machine that has more")
+    if isinstance(error, OSError):
+        return OutputFailed(f"{error.strerror or error}", where=str(error.filename or ""))
+    return ScienceError(f"{type(error).__name__}: {error}", next_step="report this defect with the log")
+
+
 class ParametersInvalid(ScienceError):
     """Raised when an option or a key of a parameter file is wrong."""
 
@@ -101,6 +113,12 @@ class ScanStillOpen(ScanUnreadable):
     """Raised when a writer has the file open, or died with it open."""
 
     next_step_default = "wait until acquisition has closed the file; if its writer died, run `h5clear -s` on a copy"
+
+
+class RawUnsettled(ScanUnreadable):
+    """Raised when a raw file, or its metadata, was written to a moment ago: there may be more to come."""
+
+    next_step_default = "wait until acquisition has ended, then start again"
 
 
 class ProjectionsMissing(ScanUnreadable):

@@ -14,7 +14,8 @@ import pytest
 from orchestration.config import CatalogueDefaults
 from orchestration.errors import InvalidInput
 from orchestration.flows.bl832.metadata import ScanMetadata, read_metadata
-from orchestration.flows.bl832.records import Product, derived_request, raw_dataset, raw_identity, raw_request
+from orchestration.flows.bl832.records import Product, derived_request, raw_dataset, raw_request
+from orchestration.flows.cataloguing import raw_identity
 from orchestration.flows.thumbnail import projection_thumbnail
 from orchestration.scicat import DataFile, RawDataset, dataset_pid, files_below
 

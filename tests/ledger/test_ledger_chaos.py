@@ -119,18 +119,18 @@ def boundaries(tmp_path_factory: pytest.TempPathFactory) -> int:
 
 
 @pytest.mark.slow
-def test_killed_at_every_boundary_and_started_again_each_thing_happens_once(
+def test_killed_at_every_second_boundary_and_started_again_each_thing_happens_once(
     boundaries: int, empty_ledger: Path, tmp_path: Path
 ) -> None:
     assert boundaries > 50
 
-    def every_second(first: int) -> None:
+    def every_fourth(first: int) -> None:
         with children() as runs:
-            for number in range(first, boundaries + 1, 2):
+            for number in range(first, boundaries + 1, 4):
                 kill_and_restart(runs, tmp_path / str(number), [number], ledger=empty_ledger)
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(every_second, (1, 2)))
+        list(pool.map(every_fourth, (1, 3)))
 
 
 def test_killed_again_and_again_each_thing_still_happens_once(

@@ -231,16 +231,16 @@ def test_an_operation_has_one_result_and_its_receipt_comes_back_whole(ledger: Le
         timings={"read": 0.5},
         quality={"confidence": 0.9},
     )
-    for kind in ("draft", "rec.tiff"):
+    for endpoint in ("there", "here"):
         result = ledger.results.record(
             scan_id=scan.id,
             operation_key=made.record.key,
-            kind=kind,
-            endpoint="here",
+            kind="rec.tiff",
+            endpoint=endpoint,
             path=RelativePath("rec/tooth"),
             receipt=receipt,
         )
-    assert result.receipt == receipt
+    assert (result.receipt, result.endpoint) == (receipt, "here")
     assert ledger.results.of_scan(scan.id) == [result]
 
 

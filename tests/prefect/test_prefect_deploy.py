@@ -20,7 +20,9 @@ from orchestration.errors import ConfigError, UnknownName
 from orchestration.flows import catalogue
 from orchestration.flows.catalogue import Catalogue
 from orchestration.flows.deploy import default_variables, deploy
+from orchestration.flows.deployments import load_flow
 from orchestration.flows.provision import ZOMBIES, Change, Effect, ensure_automation
+from orchestration.flows.pruning import deletion_at
 from orchestration.flows.runs import PrefectSchedule, RunRequest
 from orchestration.flows.server import insist
 from orchestration.ledger.service import Json, Succeeded
@@ -226,6 +228,46 @@ def test_every_deployment_of_the_project_is_named_as_acquisition_programs_know_i
 def test_no_two_beamlines_deploy_the_same_name() -> None:
     names = [spec.full_name for name in catalogue.beamlines() for spec in catalogue.of_beamline(name).deployments]
     assert len(names) == len(set(names))
+
+
+def test_each_queue_serves_one_beamline_also_where_all_are_in_one_pool() -> None:
+    served = [
+        {spec.work_pool.work_queue_name for spec in catalogue.of_beamline(name).in_one_pool("sandbox").deployments}
+        for name in catalogue.beamlines()
+    ]
+    assert sum(map(len, served)) == len(set().union(*served))
+
+
+def test_scans_of_8_id_are_correlated_in_pools_of_their_own_with_limits() -> None:
+    item = catalogue.of_beamline("aps8idi")
+    places = {spec.full_name: spec.work_pool for spec in item.deployments if spec.name.startswith("xpcs_")}
+    limits = {name: item.definitions.queue_limits[place.work_queue_name] for name, place in places.items()}
+    assert limits == {
+        "xpcs_online_flow/xpcs_online": 8,
+        "xpcs_reprocess_flow/xpcs_reprocess": 4,
+        "xpcs_batch_flow/xpcs_batch": 1,
+    }
+    assert all(len(item.pools[place.name]) == 1 for place in places.values())
+
+
+@pytest.mark.parametrize(
+    ("beamline", "general"),
+    [
+        ("bl832", "prune_globus_endpoint/prune_globus_endpoint"),
+        ("aps8idi", "prune_globus_endpoint/prune_globus_endpoint_8idi"),
+    ],
+)
+def test_every_copy_has_a_deployment_that_deletes_it(beamline: str, general: str) -> None:
+    assert deletion_at(beamline, "elsewhere") == (general, {"source_endpoint": "elsewhere"})
+    deletions = [spec for spec in catalogue.of_beamline(beamline).deployments if spec.flow_name.startswith("prune_")]
+    assert {load_flow(spec).name for spec in deletions} == {spec.flow_name for spec in deletions}
+
+
+def test_each_staging_endpoint_of_8_id_has_its_own() -> None:
+    settings = config.load(PROJECT / "config.yml")
+    sites = [settings.site(deployment.site) for deployment in settings.xpcs.deployments.values()]
+    for endpoint in {name for site in sites for name in (site.raw_endpoint, site.scratch_endpoint)}:
+        assert deletion_at("aps8idi", endpoint) == (f"prune_{endpoint}/prune_{endpoint}", {})
 
 
 def test_a_wrong_file_says_where_and_what(tmp_path: Path) -> None:

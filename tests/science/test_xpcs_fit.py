@@ -12,7 +12,8 @@ from scipy.optimize import curve_fit
 from xpcs_result import FRAME_TIME, Sample, write_result
 
 from orchestration.science import errors
-from orchestration.science.xpcs.fit import NOTHING, Estimate, Fit, Fits, Model, Quality, fit_g2, fit_power_law
+from orchestration.science.xpcs.fit import NOTHING, Estimate, Fit, Fits, Model, Quality, fit_g2
+from orchestration.science.xpcs.power_law import fit_power_law
 from orchestration.science.xpcs.results import open_result
 
 Float64 = NDArray[np.float64]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -12,7 +13,11 @@ import pytest
 from xpcs_result import Sample, write_result
 
 from orchestration.science import errors
-from orchestration.science.xpcs.metadata import Extra, Tool, describe, describe_fits, dump
+from orchestration.science.running.outputs import CONTENT_LIMIT
+from orchestration.science.xpcs import manifest
+from orchestration.science.xpcs.documents import dump, packed
+from orchestration.science.xpcs.extra import Extra, Tool
+from orchestration.science.xpcs.metadata import describe, describe_fits
 from orchestration.science.xpcs.results import open_result
 from orchestration.science.xpcs.show_cli import analyse, plot
 
@@ -196,11 +201,54 @@ def test_fits_are_written_in_full(tmp_path: Path) -> None:
     assert found["bins"][0]["gamma_error"] > 0
 
 
-def test_command_takes_extra_metadata(tmp_path: Path) -> None:
+def test_command_takes_extra_metadata_as_text_and_lists_all_files(tmp_path: Path) -> None:
     path = write_result(tmp_path / "s_results.hdf", replace(SMALL, q_bins=1, phi_bins=1))
-    out = tmp_path / "web"
-    plot.main(args=[str(path), "--out", str(out), "--extra-metadata", str(extra_file(tmp_path))], standalone_mode=False)
+    path.with_suffix(".json").write_text("{}")
+    out, files = tmp_path / "web", tmp_path / "lists" / "files.json"
+    words = [str(path), "--out", str(out), "--extra", json.dumps(EXTRA), "--files", str(files)]
+    plot.main(args=words, standalone_mode=False)
     found = json.loads((out / "metadata.json").read_text())["project_metadata"]
     assert found["facility"] == "Advanced Photon Source"
     assert json.loads((out / "s_fits.json").read_text())["bins"] == found["fits"]["bins"]
     assert found["tools"][-1]["execution_time_seconds"] > 0
+    told = json.loads(files.read_text())
+    names = [each["name"] for each in told["files"]]
+    assert told["version"] == 1
+    assert told["metadata"]["project_metadata"] == found
+    assert names == sorted(["s_results.hdf", "s_results.json", *(f"web/{each.name}" for each in out.iterdir())])
+    for each in told["files"]:
+        content = (tmp_path / each["name"]).read_bytes()
+        assert (each["size"], each["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_command_refuses_what_cannot_be_meant_before_anything_is_replaced(tmp_path: Path) -> None:
+    path = write_result(tmp_path / "s_results.hdf", replace(SMALL, q_bins=1, phi_bins=1))
+    words, files = [str(path), "--out", str(tmp_path / "web")], tmp_path / "files.json"
+    files.write_text("{}")
+    given = ["--extra", "{}", "--extra-metadata", str(extra_file(tmp_path))]
+    for more, match in (
+        (given, "both --extra and --extra-metadata"),
+        (["--extra", "{"], "extra metadata cannot be read"),
+        (["--extra-metadata", str(path)], "extra metadata cannot be read"),
+        (["--files", str(path)], "name of one of them"),
+    ):
+        with pytest.raises(errors.ParametersInvalid, match=match):
+            plot.main(args=[*words, *more], standalone_mode=False)
+    path.unlink()
+    with pytest.raises(errors.ScanMissing):
+        plot.main(args=[*words, "--files", str(files)], standalone_mode=False)
+    assert files.is_file()
+    assert not (tmp_path / "web" / "metadata.json").exists()
+
+
+def test_files_elsewhere_are_listed_by_their_folder_and_sixty_fit_into_a_report(tmp_path: Path) -> None:
+    result = tmp_path / "results" / "A001_a_long_name_of_a_measurement_results.hdf"
+    result.parent.mkdir()
+    result.write_bytes(b"x")
+    (tmp_path / "web").mkdir()
+    written = [tmp_path / "web" / f"A001_a_long_name_of_a_measurement_twotime_{number:03}.png" for number in range(60)]
+    for path in written:
+        path.write_bytes(b"y")
+    found = manifest.files(result, reversed(written))
+    assert [each["name"] for each in found] == [result.name, *(f"web/{path.name}" for path in written)]  # type: ignore[index, call-overload]
+    assert len(packed(manifest.document(found))) < CONTENT_LIMIT / 4

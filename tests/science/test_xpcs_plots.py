@@ -15,7 +15,7 @@ from PIL import Image
 from xpcs_result import Sample, write_result
 
 from orchestration.science import errors
-from orchestration.science.xpcs import figures, plots
+from orchestration.science.xpcs import drawing, figures, plots
 from orchestration.science.xpcs.results import open_result
 from orchestration.science.xpcs.show_cli import analyse, plot
 
@@ -182,7 +182,7 @@ def test_picture_that_fails_is_named_and_nothing_is_put_in_place(
     def fail(*_: object, **__: object) -> None:
         raise ValueError("no room")
 
-    monkeypatch.setattr(plots, "_draw_intensity", fail)
+    monkeypatch.setattr(drawing, "intensity", fail)
     with pytest.raises(errors.OutputFailed, match=r"total_intensity_vs_time\.png cannot be drawn: ValueError: no room"):
         run(both, "--out", tmp_path / "web")
     assert listing(tmp_path / "web") == set()

@@ -18,11 +18,11 @@ from orchestration.flows.bl832.move import BEAMLINE, register_scan
 from orchestration.flows.bl832.reconstruction import reconstruct_at, step_at, variant
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.choosing import Piece
+from orchestration.flows.jobs import job_seconds
 from orchestration.flows.main import command
 from orchestration.flows.moving import wherever
 from orchestration.flows.prospects import Needs, size_of
 from orchestration.flows.starting import checked_parameters
-from orchestration.flows.tomography import job_seconds
 from orchestration.flows.work import Work, working
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document

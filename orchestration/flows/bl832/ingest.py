@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from orchestration.config import ComputeSite, Endpoint
 from orchestration.errors import ConfigError
 from orchestration.flows.bl832.metadata import ScanMetadata, read_metadata
-from orchestration.flows.bl832.records import Product, derived_request, raw_dataset, raw_identity, raw_request
+from orchestration.flows.bl832.records import Product, derived_request, raw_dataset, raw_request
+from orchestration.flows.cataloguing import ingest, listed, making_of, raw_identity, recorded, software_of
 from orchestration.flows.copying import RAW
 from orchestration.flows.thumbnail import picture_thumbnail, projection_thumbnail
 from orchestration.flows.tomography import Reconstruction
 from orchestration.flows.work import Work
 from orchestration.ledger.copies import CopyRecord, CopyState
-from orchestration.ledger.operation import Operation, OperationState
 from orchestration.ledger.results import ResultRecord
 from orchestration.ledger.scan import Scan
 from orchestration.paths import RelativePath
-from orchestration.scicat import CATALOGUE, DataFile, IngestRequest, RawDataset
-
-DEADLINE_SECONDS = 6 * 3600.0
+from orchestration.scicat import RawDataset
 
 SLICE_PICTURE = "slice_xy.png"
 
@@ -63,7 +60,7 @@ def ingest_raw(work: Work, scan: Scan) -> Catalogued:
         thumbnail=projection_thumbnail(file),
         checksum=_sha256(work, scan, server),
     )
-    return Catalogued(_ingest(work, scan, request, "catalogue raw"), record)
+    return Catalogued(ingest(work, scan, request, "catalogue raw"), record)
 
 
 def demand_metadata(work: Work, scan: Scan, site: ComputeSite) -> None:
@@ -85,31 +82,27 @@ def ingest_results(
     beamline = work.settings.beamline(scan.beamline)
     scratch = work.settings.endpoint(beamline.scratch)
     picture = _picture(work, reconstruction, [scratch, work.settings.endpoint(result.endpoint)])
+    finished_at = datetime.fromtimestamp(result.created_at, UTC)
 
-    def ingest(kind: Literal["tiff", "zarr"], path: RelativePath) -> str:
+    def record(kind: Literal["tiff", "zarr"], path: RelativePath) -> str:
         copied = next(copy for copy in copies if copy.endpoint == scratch.name and copy.path == path)
         product = Product(
             kind=kind,
             folder=scratch.full_path(path),
-            files=_files(copied, result),
-            finished_at=datetime.fromtimestamp(result.created_at, UTC),
-            software=_software(result),
+            files=listed(work, [copied], time=finished_at).files,
+            finished_at=finished_at,
+            software=software_of(result),
             parameters=result.receipt.parameters,
             properties=result.receipt.quality,
-            variant=_making(result),
+            variant=making_of(result),
             thumbnail=picture,
         )
         request = derived_request(product, scan_id=scan.id, raw=raw.record, raw_pid=raw.pid)
         # One record for each making: copies that were fetched anew are the same files, whatever their checksums are.
-        known = _recorded(work, scan, request.identity)
-        return known.pid if known is not None else _ingest(work, scan, request, f"catalogue {kind}")
+        known = recorded(work, scan, request.identity)
+        return known.pid if known is not None else ingest(work, scan, request, f"catalogue {kind}")
 
-    return ingest("tiff", reconstruction.tiff), ingest("zarr", reconstruction.zarr)
-
-
-def _ingest(work: Work, scan: Scan, request: IngestRequest, step: str) -> str:
-    operation = Operation(scan=scan, step=step, request=request, destination=CATALOGUE, deadline=DEADLINE_SECONDS)
-    return str(work.perform(operation, work.services.catalogue).evidence["pid"])
+    return record("tiff", reconstruction.tiff), record("zarr", reconstruction.zarr)
 
 
 def _seen_from_here(work: Work, scan: Scan) -> Path | None:
@@ -124,24 +117,8 @@ def _seen_from_here(work: Work, scan: Scan) -> Path | None:
     return None
 
 
-@dataclass(frozen=True)
-class _Recorded:
-    pid: str
-    record: Mapping[str, Any]
-
-
-def _recorded(work: Work, scan: Scan, identity: str) -> _Recorded | None:
-    """As the ledger has it from the last time that it was catalogued."""
-    for done in reversed(work.ledger.operations.of_scan(scan.id)):
-        record, pid = done.request.get("record"), (done.evidence or {}).get("pid")
-        same = done.service == work.services.catalogue.name and done.request.get("identity") == identity
-        if same and done.state is OperationState.SUCCEEDED and isinstance(record, dict) and isinstance(pid, str):
-            return _Recorded(pid, record)
-    return None
-
-
 def _catalogued(work: Work, scan: Scan) -> Catalogued | None:
-    known = _recorded(work, scan, raw_identity(scan.id))
+    known = recorded(work, scan, raw_identity(scan.id))
     return None if known is None else Catalogued(known.pid, RawDataset.parse(known.record))
 
 
@@ -172,24 +149,6 @@ def _sha256(work: Work, scan: Scan, server: Endpoint) -> str:
             algorithm, _, value = (copy.manifest[0].checksum or "").partition(":")
             return value if algorithm == "sha256" else ""
     return ""
-
-
-def _files(copied: CopyRecord, result: ResultRecord) -> tuple[DataFile, ...]:
-    time = datetime.fromtimestamp(result.created_at, UTC)
-    return tuple(
-        DataFile(path=entry.path, size=entry.size, time=time, checksum=(entry.checksum or "").removeprefix("sha256:"))
-        for entry in copied.manifest
-    )
-
-
-def _software(result: ResultRecord) -> tuple[str, ...]:
-    used = {"beamline-orchestration": result.receipt.code_version, **result.receipt.environment}
-    return tuple(f"{name} {version}" for name, version in used.items())
-
-
-def _making(result: ResultRecord) -> str:
-    """Names the attempt that made it: what was made again, after another result had replaced it, has its own record."""
-    return hashlib.sha256(f"{result.operation_key} {result.receipt.job}".encode()).hexdigest()[:12]
 
 
 def _picture(work: Work, reconstruction: Reconstruction, places: Sequence[Endpoint]) -> str:

@@ -9,33 +9,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestration.config import ComputeSite, RemoteSite
+from orchestration.config import ComputeSite, Endpoint
 from orchestration.flows.bl832.ingest import demand_metadata, ingest_results
-from orchestration.flows.bl832.move import register_scan
-from orchestration.flows.bl832.results import Made, bring_back, stands_somewhere
+from orchestration.flows.bl832.move import BEAMLINE, register_scan
 from orchestration.flows.bl832.staging import known_size, path_at, stage_in
-from orchestration.flows.computing import compute
+from orchestration.flows.jobs import operation_at
 from orchestration.flows.pruning import schedule_pruning
+from orchestration.flows.results import Made, Making, bring_back, made_before, make, stands
 from orchestration.flows.starting import checked_parameters
 from orchestration.flows.tomography import Reconstruction, Report, job, receipt
 from orchestration.flows.work import Work, working
-from orchestration.jobs import JobSpec
-from orchestration.ledger.copies import CopyRecord
-from orchestration.ledger.operation import Operation, OperationState
 from orchestration.ledger.perform import Outcome
+from orchestration.ledger.results import Receipt
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document
-from orchestration.paths import RelativePath
-from orchestration.policy import Zone
-
-LOCAL_QUEUE_SECONDS = 24 * 3600.0
-"""How long a job may wait for its turn on this machine, on top of its own duration."""
-
-CHECK_SECONDS = 1800.0
-"""On top of a remote job's own time: until its results are checked and its report has been read."""
 
 
 def run_reconstruction(
@@ -77,8 +67,9 @@ def reconstruct_at(
         request=request,
         sites=tuple(work.settings.compute_sites),
     )
-    made = _made_before(work, scan, site, reconstruction) or _make(work, scan, site, reconstruction)
-    copies = bring_back(work, scan, site, reconstruction, made)
+    homes = homes_of(work, site)
+    made = _made_before(work, scan, site, reconstruction, homes) or _make(work, scan, site, reconstruction, homes)
+    copies = bring_back(work, made, homes=homes)
     if scan.export_controlled:
         work.logger.warning("export-controlled: the results stay on the beamline and are not catalogued")
     else:
@@ -88,65 +79,43 @@ def reconstruct_at(
     return {"scan": scan.id, "site": site.name, "results": [part.path.text for part in reconstruction.datasets]}
 
 
-def _made_before(work: Work, scan: Scan, site: ComputeSite, reconstruction: Reconstruction) -> Made | None:
+def homes_of(work: Work, site: ComputeSite) -> list[Endpoint]:
+    """Where results of a site are kept: on the beamline's server; at NERSC as well, if they were made there."""
+    beamline, here = work.settings.beamline(BEAMLINE), work.settings.endpoint(site.scratch_endpoint)
+    homes = [work.settings.endpoint(beamline.scratch)]
+    second = None if beamline.nersc_results is None else work.settings.endpoint(beamline.nersc_results)
+    if second is not None and second.uri and second.uri == here.uri:
+        homes.append(second)
+    return homes
+
+
+def _made_before(
+    work: Work, scan: Scan, site: ComputeSite, reconstruction: Reconstruction, homes: Sequence[Endpoint]
+) -> Made | None:
     """What an earlier run made, if it still stands somewhere: then the raw file need not be at the site any more."""
-    size = known_size(work, scan)
-    operation, results = _job(work, scan, site, reconstruction, size=size or 0)
-    done = work.ledger.operations.among([operation.key])
-    recorded = [each for each in work.ledger.results.of_scan(scan.id) if each.operation_key == operation.key]
-    if not recorded or done[0].state is not OperationState.SUCCEEDED:
-        return None
-    outcome = Outcome(record=done[0], evidence=done[0].evidence or {}, already_done=True)
-    made = Made(result=recorded[0], outcome=outcome, results=results)
-    return made if stands_somewhere(work, scan, site, reconstruction, made) else None
+    made = made_before(work, _making(work, scan, site, reconstruction, size=known_size(work, scan) or 0))
+    return made if made is not None and stands(work, made, homes=homes) else None
 
 
-def _make(work: Work, scan: Scan, site: ComputeSite, reconstruction: Reconstruction) -> Made:
+def _make(work: Work, scan: Scan, site: ComputeSite, reconstruction: Reconstruction, homes: Sequence[Endpoint]) -> Made:
     """Carry the raw file to the site, run the job, and write down the receipt of what it made."""
     raw = stage_in(work, scan, site)
     schedule_pruning(work, scan, raw)  # now: it is to go one day, whatever becomes of the job
-    operation, results = _job(work, scan, site, reconstruction, size=raw.size)
-    made = _made(work, raw, reconstruction, results, compute(work, operation, site))
-    if not made.outcome.already_done or stands_somewhere(work, scan, site, reconstruction, made):
-        return made
-    work.logger.warning("%s was done, but its results are nowhere any more: done again", operation.step)
-    work.ledger.operations.expire(operation.key)
-    return _made(work, raw, reconstruction, results, compute(work, operation, site))
+    making = _making(work, scan, site, reconstruction, size=raw.size)
+
+    def made_of_raw(outcome: Outcome) -> Receipt:
+        return receipt(Report.of(outcome, making.paths[reconstruction.report]), raw, outcome, site=site.name)
+
+    return make(work, making, homes=homes, receipt=made_of_raw)
 
 
-def _made(
-    work: Work, raw: CopyRecord, reconstruction: Reconstruction, results: Mapping[RelativePath, str], outcome: Outcome
-) -> Made:
-    site = work.settings.site(reconstruction.site)
-    report = Report.of(outcome, results[reconstruction.report])
-    result = work.ledger.results.record(
-        scan_id=raw.scan_id,
-        operation_key=outcome.record.key,
-        kind="tomography",
-        endpoint=site.scratch_endpoint,
-        path=reconstruction.base,
-        receipt=receipt(report, raw, outcome, site=site.name),
-    )
-    return Made(result=result, outcome=outcome, results=results)
-
-
-def _job(
-    work: Work, scan: Scan, site: ComputeSite, reconstruction: Reconstruction, *, size: int
-) -> tuple[Operation[JobSpec], Mapping[RelativePath, str]]:
-    """The job of a reconstruction of so many bytes, and what it calls each of its results."""
+def _making(work: Work, scan: Scan, site: ComputeSite, reconstruction: Reconstruction, *, size: int) -> Making:
+    """The job of a reconstruction of so many bytes."""
     at, to = work.settings.endpoint(site.raw_endpoint), work.settings.endpoint(site.scratch_endpoint)
-    spec, results = job(site, reconstruction, size=size, at=at, to=to)
-    remote = isinstance(site, RemoteSite)
-    # The farther of both places: a site of the beamline may write its results to a disk that is not the beamline's.
-    at_site = to.place.zone is Zone.BEAMLINE or (remote and site.place.zone is Zone.EXTERNAL)
-    operation = Operation(
-        scan=scan,
-        step=step_at(site.name, reconstruction.parameters),
-        request=spec,
-        destination=site.place if at_site else to.place,
-        deadline=spec.duration + (CHECK_SECONDS + (spec.start_within or 0.0) if remote else LOCAL_QUEUE_SECONDS),
-    )
-    return operation, results
+    spec, paths = job(site, reconstruction, size=size, at=at, to=to)
+    step = step_at(site.name, reconstruction.parameters)
+    operation = operation_at(work.settings, scan, site, spec, step=step)
+    return Making(scan=scan, site=site, product=reconstruction, kind="tomography", operation=operation, paths=paths)
 
 
 def step_at(site: str, parameters: Mapping[str, Any]) -> str:

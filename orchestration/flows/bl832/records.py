@@ -11,11 +11,10 @@ from typing import Literal
 
 from orchestration.config import CatalogueDefaults
 from orchestration.flows.bl832.metadata import ScanMetadata
+from orchestration.flows.cataloguing import NO_EMAIL, UNKNOWN, derived_identity, raw_identity
 from orchestration.ledger.service import Json
 from orchestration.scicat import Attachment, DataFile, DerivedDataset, IngestRequest, RawDataset
 
-UNKNOWN = "Unknown"
-NO_EMAIL = "unknown@example.com"
 BEAMLINE_GROUP = "8.3.2"
 """Group of the beamline's staff; under its own name, ``bl832``, the catalogue knows no group."""
 
@@ -58,11 +57,6 @@ def raw_request(
         files=(file,),
         attachments=(Attachment(thumbnail=thumbnail, caption="raw image"),) if thumbnail else (),
     )
-
-
-def raw_identity(scan_id: str) -> str:
-    """What the record of the scan is known by; `dataset_pid` makes its PID of it."""
-    return f"{scan_id}/raw"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +111,6 @@ def derived_request(product: Product, *, scan_id: str, raw: RawDataset, raw_pid:
         files=product.files,
         attachments=_slice(product),
     )
-
-
-def derived_identity(scan_id: str, *, kind: str, variant: str = "") -> str:
-    return f"{scan_id}/{kind}/{variant}" if variant else f"{scan_id}/{kind}"
 
 
 def _slice(product: Product) -> tuple[Attachment, ...]:

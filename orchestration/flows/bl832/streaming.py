@@ -11,8 +11,8 @@ from orchestration.errors import ConfigError, InvalidInput
 from orchestration.flows.bl832.move import BEAMLINE
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.computing import compute
+from orchestration.flows.jobs import remote_job
 from orchestration.flows.main import command
-from orchestration.flows.tomography import remote_job
 from orchestration.flows.work import Work, register, working
 from orchestration.jobs import JobSpec, Output, OutputKind
 from orchestration.ledger.operation import Operation

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from orchestration.science.errors import DeviceMissing, ParametersInvalid
 from orchestration.science.progress import Style
+from orchestration.science.xpcs import batch as batching
+from orchestration.science.xpcs import checking, options
 from orchestration.science.xpcs import correlate as correlating
-from orchestration.science.xpcs.correlate import Request
-from orchestration.science.xpcs.frames import Selection
+from orchestration.science.xpcs.documents import Document
 from orchestration.science.xpcs.movie import MovieDescription
-from orchestration.science.xpcs.parameters import Parameters
+from orchestration.science.xpcs.options import CHECKSUMS, CORRELATION
 from orchestration.science.xpcs.read import open_raw
 from orchestration.science.xpcs.rigaku import LAYOUT_3M, LAYOUT_500K
 from orchestration.science.xpcs.show_cli import plot
 from orchestration.science.xpcs.simulate import RawFormat, write_metadata, write_qmap, write_raw
+from orchestration.science.xpcs.tasks import read_tasks
 from orchestration.science.xpcs.validate import demand_valid
 
 _PATH = click.Path(path_type=Path)
@@ -41,125 +40,61 @@ def xpcs() -> None:
     """Photon correlation: raw frames or events, and a qmap, to g2 and two-time functions."""
 
 
-@xpcs.command()
-@click.option("-r", "--raw", type=_PATH, help="Raw file; of a Rigaku 3M the first of the six.")
-@click.option("-q", "--qmap", type=_PATH, help="Maps of the q-bins.")
-@click.option("-o", "--output", type=_PATH, default="cluster_results", show_default=True, help="Folder of the result.")
-@click.option("-t", "--type", type=click.Choice(["Multitau", "Twotime", "Both"]), default="Multitau", show_default=True)
-@click.option("-b", "--begin-frame", type=int, default=0, show_default=True, help="Negative: counted from the end.")
-@click.option("-e", "--end-frame", type=int, default=-1, show_default=True, help="The one after the last; <= 0: all.")
-@click.option("-f", "--stride-frame", type=int, default=1, show_default=True, help="Take every so many-th frame.")
-@click.option("-a", "--avg-frame", type=int, default=1, show_default=True, help="Average so many of these to one.")
-@click.option("-d", "--dq-selection", default="all", show_default=True, help="Bins for two-time functions: 1,2,5-7.")
-@click.option("-s", "--smooth", type=click.Choice(["sqmap", "dqmap"]), default="sqmap", show_default=True)
-@click.option("-nf", "--normalize-frame", type=click.IntRange(0, 1), default=1, show_default=True)
-@click.option("-G", "--save-G2", "save_g2", is_flag=True, help="Store G2, IP and IF of every pixel.")
-@click.option("-np", "--num-partial-g2", type=int, default=0, show_default=True, help="g2 of so many parts, too.")
-@click.option("--crop-ratio-threshold", type=float, default=0.5, show_default=True)
-@click.option("-i", "--gpu-id", type=int, default=-1, show_default=True, help="-1: processors.")
-@click.option("-p", "--prefix", default="", help="Before the name of the result.")
-@click.option("-u", "--suffix", default="", help="Behind the name of the result.")
+@xpcs.command(params=[*CORRELATION, CHECKSUMS])
 @click.option("-w", "--overwrite", is_flag=True, help="Replace a result; else it gets a number.")
 @click.option("-n", "--dry-run", is_flag=True, help="Check everything but the frames, and say what would be done.")
 @click.option("-v", "--verbose", is_flag=True, help="Say how far it is.")
-@click.option("-c", "--config", type=_PATH, help="JSON file of options by their long names; those given here win.")
-@click.option("--method", type=click.Choice(["auto", "dense", "sparse"]), default="auto", show_default=True)
-@click.option("--memory", type=float, help="GiB to use; half of what is free if absent.")
-@click.option("--checksums/--no-checksums", default=True, show_default=True, help="Of the inputs, for the receipt.")
 @click.pass_context
-def correlate(context: click.Context, /, config: Path | None, **options: Any) -> None:
+def correlate(
+    context: click.Context, /, config: Path | None, overwrite: bool, dry_run: bool, verbose: bool, **given: Any
+) -> None:
     """Correlate a raw file; prints the path of the result last.
 
     The options are those of boost_corr; --method, --memory and --checksums are not.
     """
-    chosen = _merged(context, config, options)
-    request = _request(chosen)
-    if chosen["dry_run"]:
-        click.echo(json.dumps(_outlook(request), indent=2))
+    flags = {"overwrite": overwrite, "dry_run": dry_run, "verbose": verbose}
+    found = options.chosen(context, config, given | flags)
+    request = options.request(found, overwrite=found["overwrite"])
+    if found["dry_run"]:
+        _print(checking.outlook(request))
         return
-    style: Style = "auto" if chosen["verbose"] else "none"
-    found = correlating.correlate(request, progress=style)
-    if chosen["verbose"]:
-        click.echo(f"{found.frames} frames in {found.seconds:.1f} s, {found.method}", err=True)
-    click.echo(found.path)
+    style: Style = "auto" if found["verbose"] else "none"
+    result = correlating.correlate(request, progress=style)
+    if found["verbose"]:
+        click.echo(f"{result.frames} frames in {result.seconds:.1f} s, {result.method}", err=True)
+    click.echo(result.path)
 
 
-def _merged(context: click.Context, config: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with those of a file in place of the defaults."""
-    chosen = dict(options)
-    for name, value in _file(config).items():
-        known = next((each for each in chosen if each.lower() == name.replace("-", "_").lower()), None)
-        if known is None:
-            raise ParametersInvalid(f"{name!r} is not an option", where=str(config))
-        if context.get_parameter_source(known) is ParameterSource.DEFAULT:
-            option = next(each for each in context.command.params if each.name == known)
-            chosen[known] = option.type_cast_value(context, value)
-    for name in ("raw", "qmap"):
-        if chosen[name] is None:
-            raise ParametersInvalid(f"--{name} is not given", where="command line")
-    return chosen
+@xpcs.command(params=list(CORRELATION))
+@click.option(
+    "--settle", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Seconds without a change."
+)
+@click.pass_context
+def check(context: click.Context, /, config: Path | None, settle: float, **given: Any) -> None:
+    """Check everything but the frames, and that raw data and metadata are not written to any more; prints JSON."""
+    found = options.chosen(context, config, given | {"settle": settle})
+    _print(checking.check(options.request(found), settle=found["settle"]))
 
 
-def _file(config: Path | None) -> dict[str, Any]:
-    if config is None:
-        return {}
-    try:
-        values = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ParametersInvalid(f"the file of options cannot be read: {error}", where=str(config)) from error
-    if not isinstance(values, dict):
-        raise ParametersInvalid("the file of options is not a JSON object", where=str(config))
-    return values
+@xpcs.command()
+@click.option("--tasks", "text", required=True, help="JSON list of tasks, or @ and the file that has it.")
+@click.option("--plots/--no-plots", default=True, show_default=True, help="Draw, into `resources` of each output.")
+@click.option("--keep-going/--stop-at-failure", default=True, show_default=True, help="When a dataset fails.")
+@click.option("-v", "--verbose", is_flag=True, help="Say how far it is.")
+def batch(text: str, plots: bool, keep_going: bool, verbose: bool) -> None:
+    """Correlate many datasets, and write what became of each into its outcome; prints the paths of these.
+
+    A task is {"name", "raw", "qmap", "output", "outcome"} and, where wanted, "extra", "fit", and "options" of
+    `correlate` by their long names. All are checked before the first is begun. Results that are there are replaced.
+    """
+    tasks = read_tasks(text)
+    batching.run(tasks, plots=plots, keep_going=keep_going, progress="auto" if verbose else "none")
+    for task in tasks:
+        click.echo(task.outcome)
 
 
-def _request(chosen: Mapping[str, Any]) -> Request:
-    if chosen["gpu_id"] != -1:
-        raise DeviceMissing(f"--gpu-id {chosen['gpu_id']}: this version correlates on processors")
-    frames = Selection(
-        begin=chosen["begin_frame"],
-        end=chosen["end_frame"],
-        stride=chosen["stride_frame"],
-        average=chosen["avg_frame"],
-    )
-    parameters = Parameters(
-        type=chosen["type"],
-        frames=frames,
-        normalize_frame=bool(chosen["normalize_frame"]),
-        smooth=chosen["smooth"],
-        dq_selection=chosen["dq_selection"],
-        save_G2=chosen["save_g2"],
-        num_partial_g2=chosen["num_partial_g2"],
-        crop_ratio_threshold=chosen["crop_ratio_threshold"],
-        method=chosen["method"],
-        memory=chosen["memory"],
-    )
-    return Request(
-        raw=chosen["raw"],
-        qmap=chosen["qmap"],
-        out=chosen["output"],
-        parameters=parameters,
-        prefix=chosen["prefix"],
-        suffix=chosen["suffix"],
-        overwrite=chosen["overwrite"],
-        checksums=chosen["checksums"],
-    )
-
-
-def _outlook(request: Request) -> dict[str, object]:
-    with open_raw(request.raw) as raw:
-        prepared = correlating.prepare(request, raw)
-        plan = prepared.plan
-        return {
-            "result": str(prepared.names.result()),
-            "metadata": str(prepared.metadata),
-            "frames": plan.chosen.count,
-            "detector": [raw.rows, raw.columns],
-            "dynamic_bins": plan.qmap.dynamic_bins,
-            "static_bins": len(plan.qmap.static_bins),
-            "lags": len(plan.lags),
-            "method": plan.method,
-            "occupancy": round(plan.share, 6),
-        }
+def _print(document: Document) -> None:
+    click.echo(json.dumps(document, indent=2))
 
 
 @xpcs.command()

@@ -10,8 +10,8 @@ from pathlib import Path
 import h5py
 
 from orchestration.science.errors import MetadataMissing, OutputFailed, ParametersInvalid
+from orchestration.science.xpcs.listing import METADATA_ENDING, base, metadata_name
 
-_ENDING = "_metadata"
 _MARK = "/entry/schema_version"
 
 
@@ -21,15 +21,10 @@ def find_metadata(raw: Path) -> Path:
     Raises:
         MetadataMissing: if there is none, or several of which none is called like the raw file.
     """
-    found = [path for path in sorted(raw.parent.glob(f"*{_ENDING}.hdf")) if path.is_file()]
-    named = [path for path in found if base(path) and raw.name.startswith(base(path))]
-    several = sorted(named, key=lambda path: len(path.name))[-1:] or found
-    if len(several) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        what = f"not one {_ENDING[1:]} file belongs to {raw.name}: there are {names}"
-        raise MetadataMissing(what, where=str(raw.parent))
-    _demand_readable(several[0])
-    return several[0]
+    names = (path.name for path in raw.parent.glob(f"*{METADATA_ENDING}") if path.is_file())
+    found = raw.with_name(metadata_name(raw.name, names, where=str(raw.parent)))
+    _demand_readable(found)
+    return found
 
 
 def _demand_readable(path: Path) -> None:
@@ -40,10 +35,6 @@ def _demand_readable(path: Path) -> None:
         raise MetadataMissing(f"the metadata cannot be read: {error}", where=str(path)) from error
     if not marked:
         raise MetadataMissing(f"the metadata has no {_MARK}", where=str(path))
-
-
-def base(metadata: Path) -> str:
-    return metadata.stem.removesuffix(_ENDING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +51,7 @@ class Names:
         for part in (prefix, suffix):
             if part and part != Path(part).name:
                 raise ParametersInvalid(f"{part!r} cannot be part of a file's name", where="parameters")
-        parts = [part for part in (prefix, base(metadata), suffix, "results") if part]
+        parts = [part for part in (prefix, base(metadata.name), suffix, "results") if part]
         return cls(folder=folder, name="_".join(parts))
 
     def result(self, number: int = 0) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from orchestration.science.errors import FormatUnknown
 from orchestration.science.xpcs.binary import Witness, open_binary
 from orchestration.science.xpcs.frames import DenseRaw, SparseRaw
 from orchestration.science.xpcs.imm import looks_like_imm, open_imm
+from orchestration.science.xpcs.listing import part_names
 from orchestration.science.xpcs.nexus import open_nexus
 from orchestration.science.xpcs.rigaku import open_3m, open_500k
 
@@ -30,15 +30,10 @@ def open_raw(path: Path) -> Iterator[DenseRaw | SparseRaw]:
 
 
 def _opener(path: Path) -> AbstractContextManager[DenseRaw | SparseRaw]:
+    if len(part_names(path.name, where=str(path))) > 1:
+        return open_3m(path)
     if path.name.endswith(".bin"):
         return open_500k(path)
-    if path.name.endswith(".bin.000"):
-        return open_3m(path)
-    if re.search(r"\.bin\.00[1-5]$", path.name):
-        next_step = f"give {path.name[:-1]}0"
-        raise FormatUnknown(
-            "this is not the first of the six files of a Rigaku 3M", where=str(path), next_step=next_step
-        )
     Witness.of(path)
     with open_binary(path) as file:
         signature = file.peek(0, len(hdf5.SIGNATURE))

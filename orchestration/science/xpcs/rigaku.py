@@ -6,7 +6,6 @@ Files are streams of little-endian 64-bit words in the order of their frames: co
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from orchestration.science.errors import EventsInvalid, ScanTruncated
 from orchestration.science.xpcs import words as packed
 from orchestration.science.xpcs.binary import BinaryFile, Witness, open_binary
 from orchestration.science.xpcs.frames import Events
+from orchestration.science.xpcs.listing import part_names
 from orchestration.science.xpcs.words import FRAME_SHIFT, PIXEL_SHIFT, Words
 
 MODULE_ROWS, MODULE_COLUMNS = 512, 1024
@@ -63,7 +63,7 @@ LAYOUT_3M = _layout_3m()
 
 def files_3m(path: Path) -> tuple[Path, ...]:
     """All six files, from the path of the first."""
-    return tuple(path.with_name(re.sub(r"\d$", str(number), path.name)) for number in range(6))
+    return tuple(path.with_name(name) for name in part_names(path.name, where=str(path)))
 
 
 @contextmanager

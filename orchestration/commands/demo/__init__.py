@@ -1,0 +1,1 @@
+"""`beamline demo`: simulated measurements through the whole of it, on this machine."""

@@ -1,0 +1,137 @@
+"""What the search index says of a correlation: that it is to come, that it is there, or why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from orchestration.config import SearchIndex
+from orchestration.config.xpcs import XpcsDeployment
+from orchestration.errors import OrchestrationError, PolicyRefused, SourceMissing
+from orchestration.flows.aps8idi.payload import Payload
+from orchestration.flows.aps8idi.published import Publication
+from orchestration.flows.publishing import publish
+from orchestration.flows.work import Work
+from orchestration.globus.published_files import MIME_TYPES, UNKNOWN_TYPE, PublishedFile, Shelf
+from orchestration.globus.publishing import Located
+from orchestration.ledger.results import Receipt
+from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import Json
+from orchestration.paths import RelativePath
+
+
+@dataclass
+class Announcement:
+    """The record of one payload. Its subject is the address of the folder with all that is made."""
+
+    work: Work
+    scan: Scan
+    payload: Payload
+    index: SearchIndex
+    shelf: Shelf
+    begun: bool = False
+    """Whether the index has a record of this, so that it must not be left as it is when something fails."""
+
+    @property
+    def subject(self) -> str:
+        return self.shelf.url(self.payload.result_folder)
+
+    def placeholder(self, taken: datetime) -> None:
+        self.begun = True
+        request = self._publication(taken).placeholder(self.index, self.subject)
+        publish(self.work, self.scan, request, what="placeholder")
+
+    def final(
+        self,
+        taken: datetime,
+        *,
+        metadata: Mapping[str, Json],
+        files: Sequence[Mapping[str, Json]],
+        receipt: Receipt,
+    ) -> None:
+        listed = tuple(sorted(self._file(each) for each in files))
+        publication = self._publication(taken)
+        request = publication.final(self.index, self.subject, metadata=metadata, files=listed, receipt=receipt)
+        publish(self.work, self.scan, request, what="record")
+
+    def failed(self, error: OrchestrationError) -> None:
+        """Say why there is no result. What keeps that from being said is logged, as the failure itself is raised."""
+        if not self.begun and isinstance(error, SourceMissing):
+            return  # a slip of the pen is no dataset
+        request = self._publication(moment(self.scan.registered_at)).failed(self.index, self.subject, reason=error.sentence)
+        try:
+            publish(self.work, self.scan, request, what="failure")
+        except OrchestrationError as silence:
+            self.work.logger.error("the search index does not say that %s failed: %s", self.payload.dataset, silence)
+
+    def _publication(self, taken: datetime) -> Publication:
+        payload, deployment = self.payload, self.payload.deployment
+        group = payload.options.group
+        return Publication(
+            deployment=deployment,
+            title=payload.dataset + (f" {payload.suffix}" if payload.suffix else ""),
+            dataset=payload.dataset,
+            experiment=payload.found_experiment,
+            cycle=payload.found_cycle,
+            raw=Located(name=payload.raw.name, endpoint=deployment.source, path=payload.raw.text),
+            qmap=Located(name=payload.qmap.name, endpoint=deployment.qmap_endpoint, path=payload.qmap.text),
+            parent=payload.parent,
+            parameters=payload.options.science,
+            suffix=payload.suffix,
+            reprocessing=payload.reprocessing,
+            visible_to=(*self.index.visible_to, f"urn:globus:groups:id:{group}") if group else (),
+            taken=taken,
+        )
+
+    def _file(self, listed: Mapping[str, Json]) -> PublishedFile:
+        name = str(listed["name"])
+        path: RelativePath = self.payload.result_folder / name
+        return PublishedFile(
+            filename=name,
+            url=self.shelf.url(path),
+            https_url=self.shelf.https_url(path),
+            mime_type=MIME_TYPES.get(path.pure.suffix.lower(), UNKNOWN_TYPE),
+            length=int(str(listed["size"])),
+            sha256=str(listed["sha256"]),
+        )
+
+
+@contextmanager
+def announcing(work: Work, scan: Scan, payload: Payload) -> Iterator[Announcement | None]:
+    """None where nothing is published. What ends in an error is said to have failed, with its reason."""
+    announcement = _announcement(work, scan, payload)
+    try:
+        yield announcement
+    except PolicyRefused:
+        raise  # not even that may be told
+    except OrchestrationError as error:
+        if announcement is not None:
+            announcement.failed(error)
+        raise
+    except Exception as error:
+        if announcement is not None:
+            announcement.failed(OrchestrationError(f"an error nobody planned for: {error!r}", where=work.run_id))
+        raise
+
+
+def _announcement(work: Work, scan: Scan, payload: Payload) -> Announcement | None:
+    deployment = payload.deployment
+    if payload.options.skip_publish or deployment.index is None:
+        return None
+    if scan.export_controlled:
+        work.logger.warning("export-controlled: nothing is published")
+        return None
+    index = work.settings.search.index(deployment.index)
+    shelf = Shelf.of(index, work.settings.endpoint(shelf_of(index, deployment)))
+    return Announcement(work=work, scan=scan, payload=payload, index=index, shelf=shelf)
+
+
+def shelf_of(index: SearchIndex, deployment: XpcsDeployment) -> str:
+    """The endpoint whose files the record leads to: where the results return if the index has none of its own."""
+    return index.endpoint or deployment.result_endpoint
+
+
+def moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,170 @@
+"""From the raw data of a dataset to results that people see: the same for a new dataset and for one that is done again.
+
+::
+
+    source ──> staging at the site ── correlate ──> where results return ── draw ──> portal, index, catalogue
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from orchestration.config import Endpoint
+from orchestration.flows.aps8idi.announcing import Announcement, announcing, moment, shelf_of
+from orchestration.flows.aps8idi.cataloguing import catalogue
+from orchestration.flows.aps8idi.checking import Checked, check
+from orchestration.flows.aps8idi.describing import correlation_receipt, extra, pictures_receipt
+from orchestration.flows.aps8idi.jobs import correlating, drawing
+from orchestration.flows.aps8idi.payload import Payload
+from orchestration.flows.aps8idi.products import Pictures
+from orchestration.flows.aps8idi.staging import stage_in
+from orchestration.flows.copying import copy
+from orchestration.flows.pruning import schedule_pruning
+from orchestration.flows.results import Made, bring_back, content, made_before, make, stands
+from orchestration.flows.work import Work, register
+from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import Document
+
+BACK = "results are back"
+"""The stage of a run at whose end its results are where they return to; what comes after it is for the portal."""
+
+
+def process(work: Work, payload: Payload) -> Document:
+    """Correlate one dataset, bring the results back, draw them, publish and catalogue them."""
+    with announcing(work, known(work, payload), payload) as announcement:
+        checked = check(work, payload)
+        scan = expected(work, checked, announcement)
+        made = _correlated(work, scan, checked)
+        return finish(work, scan, checked, made, announcement, draw=lambda: _drawn(work, scan, checked, made))
+
+
+def known(work: Work, payload: Payload, *, version: str = "", carried: bool = True) -> Scan:
+    """The dataset in the ledger; with a `version`, its files as they are now. This run is about it, if `carried`."""
+    beamline = work.settings.beamline(payload.deployment.beamline)
+    return register(
+        work,
+        payload.folder.text,
+        beamline=beamline,
+        is_export_control=payload.export_controlled,
+        fingerprint=version,
+        carried=carried,
+    )
+
+
+def expected(work: Work, checked: Checked, announcement: Announcement | None, *, carried: bool = True) -> Scan:
+    """The dataset in the version that was looked at, of which the index says now that its result is to come."""
+    scan = known(work, checked.payload, version=checked.measurement.facts.version, carried=carried)
+    if announcement is not None:
+        announcement.scan = scan
+        announcement.placeholder(_taken(checked))
+    return scan
+
+
+def finish(
+    work: Work,
+    scan: Scan,
+    checked: Checked,
+    made: Made,
+    announcement: Announcement | None,
+    *,
+    draw: Callable[[], Made],
+) -> Document:
+    """Everything after the correlation. The results themselves go first, and that they are back is said at once."""
+    if checked.results is not None:
+        bring_back(work, made, homes=_away([checked.results], made))
+        _say_back()
+    drawn = draw()
+    homes = homes_of(work, checked)
+    copies = _carried(work, made, homes) + _carried(work, drawn, homes)
+    told = _told(drawn)
+    metadata = (told["metadata"] or {}).get("project_metadata", {})
+    if announcement is not None:
+        receipt = made.result.receipt
+        announcement.final(_taken(checked), metadata=metadata, files=told["files"], receipt=receipt)
+    catalogue(work, scan, checked, made, drawn, metadata)
+    for present in copies:
+        schedule_pruning(work, scan, present)
+    return {
+        "scan": scan.id,
+        "site": checked.site.name,
+        "result": checked.correlation.result.text,
+        "results_at": "" if checked.results is None else checked.results.name,
+        "subject": "" if announcement is None else announcement.subject,
+    }
+
+
+def homes_of(work: Work, checked: Checked) -> list[Endpoint]:
+    """Where results are kept: where they return to, and where the index's readers get them."""
+    named = [] if checked.results is None else [checked.results.name]
+    named += [] if checked.index is None else [shelf_of(checked.index, checked.deployment)]
+    return [work.settings.endpoint(name) for name in dict.fromkeys(named)]
+
+
+def _correlated(work: Work, scan: Scan, checked: Checked) -> Made:
+    """The correlation at its site, made now or by an earlier run."""
+    making = correlating(work.settings, scan, checked.site, checked.correlation)
+    homes = homes_of(work, checked)
+    made = made_before(work, making)
+    if made is not None and stands(work, made, homes=homes):
+        return made
+    raw = stage_in(work, scan, checked.site, checked.correlation, source=checked.source)
+    report = making.paths[checked.correlation.receipt]
+    return make(
+        work,
+        making,
+        homes=homes,
+        receipt=lambda outcome: correlation_receipt(content(outcome, report), outcome, raw=raw, site=checked.site.name),
+    )
+
+
+def _drawn(work: Work, scan: Scan, checked: Checked, made: Made) -> Made:
+    """The pictures of a correlation, drawn now or by an earlier run."""
+    pictures, site = Pictures(correlation=checked.correlation), checked.plot_site
+    if site.scratch_endpoint != checked.site.scratch_endpoint:
+        destination = work.settings.endpoint(site.scratch_endpoint)
+        datasets = checked.correlation.datasets
+        copy(work, scan, datasets, source=made.making.at(work), destination=destination, version=made.version)
+    making = drawing(work.settings, scan, site, pictures, extra(checked.payload, made.result.receipt))
+    report = making.paths[pictures.files]
+    result: Document = {"dataset": "xpcs.result", "endpoint": made.result.endpoint, "path": made.result.path.text}
+    return make(
+        work,
+        making,
+        homes=homes_of(work, checked),
+        receipt=lambda outcome: pictures_receipt(
+            outcome, result=result, files=content(outcome, report)["files"], site=site.name
+        ),
+    )
+
+
+def _told(drawn: Made) -> Mapping[str, Any]:
+    """The list of `files`, each with its SHA-256, and the `metadata` for the index, shortened where it is very long."""
+    return content(drawn.outcome, drawn.making.paths[drawn.making.product.report])
+
+
+def _carried(work: Work, made: Made, homes: Sequence[Endpoint]) -> list[CopyRecord]:
+    away = _away(homes, made)
+    return [*bring_back(work, made, homes=away)] if away else []
+
+
+def _away(homes: Sequence[Endpoint], made: Made) -> list[Endpoint]:
+    """Those that are not where the job has written anyway."""
+    return [home for home in homes if home.name != made.making.site.scratch_endpoint]
+
+
+def _say_back() -> None:
+    @task(name=BACK, cache_policy=NO_CACHE, persist_result=False)
+    def mark() -> None:
+        """There is nothing to do but to be seen by those who wait for it."""
+
+    mark()
+
+
+def _taken(checked: Checked) -> datetime:
+    return moment(checked.measurement.facts.modified)

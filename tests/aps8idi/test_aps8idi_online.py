@@ -1,0 +1,181 @@
+"""A dataset goes from the detector to results that people see, or it is said why it does not."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import h5py
+import pytest
+from xpcs_room import LARGER, ONLINE, XpcsRoom
+
+from orchestration.ledger.copies import CopyState
+from orchestration.ledger.operation import OperationState
+from orchestration.ledger.service import Json
+from orchestration.sandbox.trials.kills import Kill
+
+RESULTS, PORTAL = "aps8idi_results", "aps8idi_portal"
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_dataset_is_correlated_brought_back_drawn_published_and_catalogued(room: XpcsRoom) -> None:
+    experiment = room.experiment()
+    folder, qmap = room.measure(experiment), room.qmap(experiment)
+    ended = room.run(ONLINE, raw=room.posix(folder / "a01.h5"), qmap=qmap)
+    assert ended.completed, ended
+    result = room.root(RESULTS) / ended.value["result"]
+    with h5py.File(result) as file:
+        assert file["/xpcs/multitau/normalized_g2"].shape[1] == 3
+    kept = files_below(result.parent)
+    assert {"a01_results.hdf", "a01_results.json", "files.json", "resources/metadata.json"} <= set(kept)
+    assert sum(name.endswith(".png") for name in kept) >= 3
+
+    record = room.record(ended.value["subject"])
+    assert record is not None
+    assert record["status"] == {"state": "final"}
+    told = record["project_metadata"]
+    assert (told["cycle"], told["experiment"], told["parent"]) == (*experiment.split("/"), f"{experiment}/data")
+    assert told["inputs"]["qmap"]["source_path"] == f"{experiment}/qmap.hdf"
+    published = files_below(room.root(PORTAL) / folder.relative_to(room.source))
+    digests = {each["filename"]: each["sha256"] for each in record["files"]}
+    assert digests.keys() == kept.keys() - {"files.json"}
+    named = {f"{result.parent.name}/{name}": digest for name, digest in digests.items()}
+    assert {name: hashlib.sha256(content).hexdigest() for name, content in published.items()}.items() >= named.items()
+
+    found = room.overview(folder)
+    order = [each.step for each in sorted(found.operations, key=lambda each: each.finished_at or 0.0)]
+    assert order.index("publish placeholder in xpcs") < next(n for n, step in enumerate(order) if "correlate" in step)
+    back = next(n for n, step in enumerate(order) if step.startswith("copy results") and "aps8idi_results" in step)
+    assert back < next(n for n, step in enumerate(order) if step.startswith("draw at"))
+    assert len([each for each in found.operations if each.service == "scicat.ingest"]) == 2
+    scheduled = str([each.request for each in found.operations if each.step.startswith("schedule")])
+    assert all(f"'{path}'" in scheduled for path in (folder.relative_to(room.source), ended.value["result"]))
+
+
+def test_only_what_is_asked_for_is_done(room: XpcsRoom) -> None:
+    experiment = room.experiment()
+    folder, qmap = room.measure(experiment), room.qmap(experiment)
+    options: dict[str, Json] = {"skip_publish": True, "type": "Both", "dq_selection": "2", "avg_frame": 2}
+    ended = room.run(ONLINE, raw=room.posix(folder), qmap=qmap, options=options, suffix="_pairs")
+    assert ended.completed, ended
+    with h5py.File(room.root(RESULTS) / ended.value["result"]) as file:
+        assert list(file["/xpcs/twotime/processed_bins"][()]) == [2]
+        assert file["/xpcs/spatial_mean/intensity_vs_time"].shape == (2, 32)
+    assert ended.value["result"].endswith("/a01_pairs_results.hdf")
+    assert not room.done(folder, "globus.publish")
+    assert not (room.root(PORTAL) / folder.relative_to(room.source)).exists()
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(room: XpcsRoom) -> None:
+    experiment = room.experiment()
+    folder, qmap = room.measure(experiment), room.qmap(experiment)
+    effects = len(room.world.facility.effects())
+    ended = room.run(ONLINE, raw=room.posix(folder), qmap=qmap, dry_run=True)
+    assert ended.completed, ended
+    assert ended.value["files"] == ["a01.h5", "a01_metadata.hdf"]
+    assert (ended.value["site"], ended.value["published_in"]) == ("local_xpcs", "xpcs")
+    assert len(room.world.facility.effects()) == effects
+
+
+def test_a_controlled_dataset_is_correlated_and_nobody_is_told(room: XpcsRoom) -> None:
+    experiment = room.experiment()
+    folder, qmap = room.measure(experiment), room.qmap(experiment)
+    effects = len(room.world.facility.effects())
+    ended = room.run(ONLINE, raw=room.posix(folder), qmap=qmap, is_export_control=True)
+    assert ended.completed, ended
+    assert (room.root(RESULTS) / ended.value["result"]).is_file()
+    assert ended.value["subject"] == ""
+    assert {each.service for each in room.overview(folder).operations} <= {
+        "local.transfer",
+        "local.jobs",
+        "prefect.schedule",
+    }
+    assert len(room.world.facility.effects()) == effects
+
+
+def emptied(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
+def of_five_parts(folder: Path) -> None:
+    (folder / "a01.h5").unlink()
+    for part in (0, 1, 2, 4, 5):
+        (folder / f"a01.bin.00{part}").write_bytes(bytes(64))
+
+
+def without_metadata(folder: Path) -> None:
+    (folder / "a01_metadata.hdf").unlink()
+
+
+def truncated(folder: Path) -> None:
+    raw = folder / "a01.h5"
+    raw.write_bytes(raw.read_bytes()[: raw.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "reason"),
+    [
+        (emptied, "ScanUnreadable", "is empty"),
+        (of_five_parts, "ScanUnreadable", "a01.bin.003"),
+        (without_metadata, "ScanUnreadable", "metadata"),
+        (truncated, "JobFailed", "a01.h5"),
+    ],
+    ids=lambda each: getattr(each, "__name__", ""),
+)
+def test_a_dataset_that_cannot_be_correlated_is_said_to_have_failed_and_leaves_nothing(
+    room: XpcsRoom, spoil: object, error: str, reason: str
+) -> None:
+    experiment = room.experiment()
+    folder, qmap = room.measure(experiment), room.qmap(experiment)
+    spoil(folder)  # type: ignore[operator]
+    ended = room.run(ONLINE, raw=room.posix(folder), qmap=qmap)
+    assert ended.error is not None
+    assert ended.error_type == error
+    assert reason in ended.error.sentence
+    record = room.record(room.subject_of(folder))
+    assert record is not None
+    assert record["status"]["state"] == "failed"
+    assert record["status"]["reason"] == ended.error.sentence
+    assert not (room.root(RESULTS) / folder.relative_to(room.source)).exists()
+
+
+def test_a_qmap_of_another_detector_is_refused_before_anything_is_moved(room: XpcsRoom) -> None:
+    experiment = room.experiment()
+    folder, other = room.measure(experiment), room.qmap(experiment, movie=LARGER)
+    ended = room.run(ONLINE, raw=room.posix(folder), qmap=other, dry_run=True)
+    assert ended.error is not None
+    assert (ended.error_type, "32" in ended.error.what, "48" in ended.error.what) == ("InvalidInput", True, True)
+
+
+def test_a_slip_of_the_pen_makes_no_record(room: XpcsRoom) -> None:
+    experiment = room.experiment()
+    folder, qmap = room.measure(experiment), room.qmap(experiment)
+    ended = room.run(ONLINE, raw=room.posix(folder.with_name("b01") / "b01.h5"), qmap=qmap)
+    assert ended.error_type == "SourceMissing"
+    assert not room.done(folder.with_name("b01"), "globus.publish")
+
+
+@pytest.mark.slow
+def test_killed_anywhere_it_goes_on_and_computes_once(room: XpcsRoom) -> None:
+    experiment = room.experiment()
+    qmap = room.qmap(experiment)
+    first = room.run(ONLINE, raw=room.posix(room.measure(experiment, "a00")), qmap=qmap)
+    assert first.completed, first
+    for nth in range(2, len(first.boundaries), 12):
+        folder = room.measure(experiment, f"k{nth:03}")
+        raw, kill = room.posix(folder), Kill(nth=nth)
+        assert room.run(ONLINE, raw=raw, qmap=qmap, kill=kill).killed, kill
+        ended = room.run(ONLINE, raw=raw, qmap=qmap)
+        assert ended.completed, (kill, ended)
+        found = room.overview(folder)
+        jobs = [each for each in found.operations if each.service.startswith("local.jobs")]
+        assert [(each.state, each.attempt) for each in jobs] == [(OperationState.SUCCEEDED, 1)] * 2, kill
+        record = room.record(ended.value["subject"])
+        assert record is not None
+        assert record["status"] == {"state": "final"}
+        present = [each for each in found.copies if each.state is CopyState.PRESENT]
+        assert {each.endpoint for each in present if each.dataset == "xpcs.result"} >= {RESULTS, PORTAL}

@@ -1,0 +1,129 @@
+"""Where trials of the XPCS flows take place: a world, small measurements, and words in which tests speak of them."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestration import config
+from orchestration.globus.search_clients import SearchClients
+from orchestration.globus.search_reader import GlobusSearch
+from orchestration.ledger.batches import BatchItem
+from orchestration.ledger.overview import Overview, overview
+from orchestration.ledger.service import Json
+from orchestration.sandbox.trials.kills import Ended, Kill
+from orchestration.sandbox.trials.nursery import Nursery
+from orchestration.sandbox.trials.world import World
+from orchestration.science.xpcs.movie import MovieDescription
+from orchestration.science.xpcs.simulate import write_metadata, write_qmap, write_raw
+
+ONLINE = "orchestration.flows.aps8idi.online:xpcs_online_flow"
+REPROCESS = "orchestration.flows.aps8idi.reprocess:xpcs_reprocess_flow"
+BATCH = "orchestration.flows.aps8idi.batch:xpcs_batch_flow"
+
+BEAMLINE = "aps8idi"
+INDEX = "xpcs"
+CYCLE = "2026-3"
+
+MOVIE = MovieDescription(rows=32, columns=32, frames=64, photons=0.5, contrast=0.4, decay=4.0)
+
+LARGER = replace(MOVIE, rows=48, columns=48)
+
+_numbers = itertools.count(1)
+
+DELETIONS = ("prune_local8idi_raw", "prune_local8idi_scratch", "prune_polaris_xpcs_raw", "prune_polaris_xpcs_scratch")
+
+
+@dataclass(frozen=True)
+class XpcsRoom:
+    world: World
+    nursery: Nursery
+    templates: Path
+    """A measurement of each kind, made once."""
+
+    def run(self, target: str, *, kill: Kill | None = None, **arguments: Json) -> Ended:
+        return self.nursery.run(target, arguments, kill=kill)
+
+    # ----- what is measured -----------------------------------------------------------------------------------------
+
+    @property
+    def source(self) -> Path:
+        return self.world.root("aps8idi")
+
+    def experiment(self) -> str:
+        """A folder of its own for each test, below the source."""
+        return f"{CYCLE}/trial{next(_numbers):03}"
+
+    def measure(self, experiment: str, name: str = "a01") -> Path:
+        """A dataset as the detector leaves it; its folder."""
+        folder = self.source / experiment / "data" / name
+        folder.mkdir(parents=True)
+        for suffix in (".h5", "_metadata.hdf"):
+            shutil.copyfile(self.templates / f"movie{suffix}", folder / f"{name}{suffix}")
+        return folder
+
+    def qmap(self, experiment: str, name: str = "qmap.hdf", *, rings: int = 3, movie: MovieDescription = MOVIE) -> str:
+        """Of this experiment; its path as users say it."""
+        path = self.source / experiment / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_qmap(path, movie, rings=rings)
+        return self.posix(path)
+
+    def posix(self, path: Path) -> str:
+        return f"/gdata/dm/8IDI/{path.relative_to(self.source)}"
+
+    def root(self, endpoint: str) -> Path:
+        return self.world.root(endpoint)
+
+    # ----- what became of it ----------------------------------------------------------------------------------------
+
+    def overview(self, folder: Path) -> Overview:
+        with self.world.ledger() as ledger:
+            return overview(ledger, ledger.scans.find(str(folder.relative_to(self.source))))
+
+    def items(self, batch: str) -> Sequence[BatchItem]:
+        with self.world.ledger() as ledger:
+            return ledger.batches.items(batch)
+
+    def done(self, folder: Path, service: str) -> list[str]:
+        """The steps that a service has done for a dataset."""
+        operations = self.overview(folder).operations
+        return [each.step for each in operations if each.service.startswith(service) and each.finished_at]
+
+    @cached_property
+    def search(self) -> GlobusSearch:
+        return GlobusSearch(SearchClients(config.credentials()))
+
+    def record(self, subject: str) -> Mapping[str, Any] | None:
+        """What the index says of a subject."""
+        return self.search.entry(self.world.settings().search.index(INDEX), subject=subject)
+
+    def subject_of(self, folder: Path) -> str:
+        """Of the only record of a dataset that was ever published."""
+        subjects = {
+            str(each.request["subject"])
+            for each in self.overview(folder).operations
+            if each.service == "globus.publish"
+        }
+        assert len(subjects) == 1, subjects
+        return subjects.pop()
+
+
+def quick(layout_file: Path) -> None:
+    """Settings with which nobody waits for long for files that do not come."""
+    document = yaml.safe_load(layout_file.read_text())
+    document["xpcs"] |= {"settle_seconds": 0.2, "patience_seconds": 1.0}
+    layout_file.write_text(yaml.safe_dump(document, sort_keys=False))
+
+
+def write_templates(folder: Path) -> Path:
+    write_raw(folder / "movie.h5", MOVIE, "nexus")
+    write_metadata(folder / "movie_metadata.hdf", MOVIE)
+    return folder
