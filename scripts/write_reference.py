@@ -20,10 +20,10 @@ COMMANDS = """\
 
 What `beamline --help` says, command by command. Written by `scripts/write_reference.py`.
 
-Every command that shows something also takes `--json`, and then writes one JSON object (`scans`: a list) to standard
-output and everything else to standard error. Exit codes: 0, done; 1, it did not do its work, and one sentence on
-standard error says what, where and what next; 2, it was called wrongly; 130, interrupted with Ctrl-C (a run that was
-followed goes on).
+Every command that shows something also takes `--json`, and then writes one JSON object (`scans`, and `batches` without
+a BATCH: a list) to standard output and everything else to standard error. Exit codes: 0, done; 1, it did not do its
+work, and one sentence on standard error says what, where and what next; 2, it was called wrongly; 130, interrupted with
+Ctrl-C (a run that was followed goes on).
 
 Settings come from `$BEAMLINE_CONFIG`, or `config.yml` in the working directory; variables that are not set come from
 `$BEAMLINE_ENV_FILE`, or `.env`, or else `.sandbox/env` there. So commands in a directory with a sandbox use it.
@@ -51,8 +51,9 @@ def reconstruction() -> str:
 
 def walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
     """All commands below this one that are not only groups of others, with what is typed for each."""
-    if not isinstance(command, click.Group):
+    if not isinstance(command, click.Group) or command.invoke_without_command:
         yield path, command
+    if not isinstance(command, click.Group):
         return
     context = click.Context(command)
     for name in sorted(command.list_commands(context)):

@@ -40,7 +40,8 @@ class XpcsDeployment(Section):
     facility: str = Field(default="", description="Where it was taken, such as `APS`.")
     time_zone: str = Field(default="America/Chicago", description="Of times in files that say none: an IANA name.")
     service_account: str | None = Field(
-        default=None, description="Entry of `globus_apps` with which this is done; the service's own if left out."
+        default=None,
+        description="Entry of `globus_apps`: the Globus client that must be this service's own; any if left out.",
     )
     cycle_pattern: str = Field(
         default=r"(?:^|/)(20\d\d-[1-3])(?:/|$)",

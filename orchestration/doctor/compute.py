@@ -21,8 +21,8 @@ from orchestration.errors import (
     OrchestrationError,
     ServiceUnavailable,
 )
-from orchestration.flows.services import Services
 from orchestration.flows.jobs import remote_job
+from orchestration.flows.services import Services
 from orchestration.jobs import JobSpec
 from orchestration.ledger import Ledger
 from orchestration.ledger.operation import OperationRecord

@@ -10,6 +10,7 @@ from orchestration.config import Settings, XpcsDeployment
 from orchestration.doctor.check import Check, Look, attempt, together
 from orchestration.doctor.data import place_check
 from orchestration.errors import NotSetUp
+from orchestration.flows.aps8idi.checking import demand_account
 from orchestration.globus.auth import TransferClients
 
 
@@ -77,6 +78,7 @@ def _client(settings: Settings, name: str) -> Check:
                 where=f"globus.globus_apps.{name}",
                 next_step="set the variables that it names, in the environment or in .env",
             )
+        demand_account(settings, name)
         return f"{name}, client {app.client_id}"
 
     return attempt("service account", ask)

@@ -75,7 +75,7 @@ class Results:
     def record(
         self, *, scan_id: str, operation_key: str, kind: str, endpoint: str, path: RelativePath, receipt: Receipt
     ) -> ResultRecord:
-        """One result of a kind and a scan per operation that computed it: recorded again after a crash, it is still one."""
+        """One of a kind and a scan per operation that computed it: recorded again after a crash, it is still one."""
         values = {"endpoint": endpoint, "path": path.text, "receipt": receipt.document()}
         where = and_(results.c.operation_key == operation_key, results.c.scan_id == scan_id, results.c.kind == kind)
         with self._database.write("results") as connection:

@@ -31,6 +31,9 @@ POLL_SECONDS = 0.1
 SETTLE_SECONDS = 1.0
 """It knows a job at once, unless it is told not to."""
 
+FILE_SETTLE_SECONDS = 1.0
+"""Of scans of XPCS: who takes them on this machine starts their flow when their files are closed."""
+
 STREAMING_PROGRAM = ("/bin/sleep", "86400")
 """In place of one that needs a detector's stream of frames and a GPU: it goes on until it is stopped."""
 
@@ -223,7 +226,7 @@ def _moved(source: Path, mounts: Mapping[str, Path], sites: Mapping[str, Mapping
             directory = str(Path(sites[streaming["site"]]["root"]) / streaming["directory"].lstrip("/"))
             streaming |= {"directory": directory, "program": list(STREAMING_PROGRAM)}
     if at_home:
-        document["xpcs"]["default"] = at_home
+        document["xpcs"] |= {"default": at_home, "settle_seconds": FILE_SETTLE_SECONDS}
     head = f"# Made from {source} by `beamline sandbox up`, and again each time: change that file instead.\n"
     return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 

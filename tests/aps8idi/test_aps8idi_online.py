@@ -12,7 +12,6 @@ from xpcs_room import LARGER, ONLINE, XpcsRoom
 from orchestration.ledger.copies import CopyState
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.service import Json
-from orchestration.sandbox.trials.kills import Kill
 
 RESULTS, PORTAL = "aps8idi_results", "aps8idi_portal"
 
@@ -55,6 +54,7 @@ def test_a_dataset_is_correlated_brought_back_drawn_published_and_catalogued(roo
     assert all(f"'{path}'" in scheduled for path in (folder.relative_to(room.source), ended.value["result"]))
 
 
+@pytest.mark.slow
 def test_only_what_is_asked_for_is_done(room: XpcsRoom) -> None:
     experiment = room.experiment()
     folder, qmap = room.measure(experiment), room.qmap(experiment)
@@ -80,6 +80,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(room: XpcsRoom) -> N
     assert len(room.world.facility.effects()) == effects
 
 
+@pytest.mark.slow
 def test_a_controlled_dataset_is_correlated_and_nobody_is_told(room: XpcsRoom) -> None:
     experiment = room.experiment()
     folder, qmap = room.measure(experiment), room.qmap(experiment)
@@ -160,22 +161,18 @@ def test_a_slip_of_the_pen_makes_no_record(room: XpcsRoom) -> None:
 
 
 @pytest.mark.slow
-def test_killed_anywhere_it_goes_on_and_computes_once(room: XpcsRoom) -> None:
+@pytest.mark.timeout(900)
+def test_killed_wherever_it_can_be_it_goes_on_and_computes_once(room: XpcsRoom) -> None:
     experiment = room.experiment()
-    qmap = room.qmap(experiment)
-    first = room.run(ONLINE, raw=room.posix(room.measure(experiment, "a00")), qmap=qmap)
-    assert first.completed, first
-    for nth in range(2, len(first.boundaries), 12):
-        folder = room.measure(experiment, f"k{nth:03}")
-        raw, kill = room.posix(folder), Kill(nth=nth)
-        assert room.run(ONLINE, raw=raw, qmap=qmap, kill=kill).killed, kill
-        ended = room.run(ONLINE, raw=raw, qmap=qmap)
-        assert ended.completed, (kill, ended)
-        found = room.overview(folder)
-        jobs = [each for each in found.operations if each.service.startswith("local.jobs")]
-        assert [(each.state, each.attempt) for each in jobs] == [(OperationState.SUCCEEDED, 1)] * 2, kill
-        record = room.record(ended.value["subject"])
-        assert record is not None
-        assert record["status"] == {"state": "final"}
-        present = [each for each in found.copies if each.state is CopyState.PRESENT]
-        assert {each.endpoint for each in present if each.dataset == "xpcs.result"} >= {RESULTS, PORTAL}
+    folder, qmap = room.measure(experiment), room.qmap(experiment)
+    ended, kills = room.killed_all_the_way(ONLINE, raw=room.posix(folder / "a01.h5"), qmap=qmap)
+    assert ended.completed, ended
+    assert kills > 30
+    found = room.overview(folder)
+    jobs = [each for each in found.operations if each.service.startswith("local.jobs")]
+    assert [(each.state, each.attempt) for each in jobs] == [(OperationState.SUCCEEDED, 1)] * 2
+    record = room.record(ended.value["subject"])
+    assert record is not None
+    assert record["status"] == {"state": "final"}
+    present = [each for each in found.copies if each.state is CopyState.PRESENT]
+    assert {each.endpoint for each in present if each.dataset == "xpcs.result"} >= {RESULTS, PORTAL}

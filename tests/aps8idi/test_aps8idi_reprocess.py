@@ -7,6 +7,7 @@ import pytest
 from xpcs_room import ONLINE, REPROCESS, XpcsRoom
 
 
+@pytest.mark.slow
 def test_a_published_dataset_is_made_again_beside_the_first(room: XpcsRoom) -> None:
     experiment = room.experiment()
     folder, qmap = room.measure(experiment), room.qmap(experiment)

@@ -36,6 +36,8 @@ MOVIE = MovieDescription(rows=32, columns=32, frames=64, photons=0.5, contrast=0
 
 LARGER = replace(MOVIE, rows=48, columns=48)
 
+PLENTY = 400
+
 _numbers = itertools.count(1)
 
 DELETIONS = ("prune_local8idi_raw", "prune_local8idi_scratch", "prune_polaris_xpcs_raw", "prune_polaris_xpcs_scratch")
@@ -50,6 +52,18 @@ class XpcsRoom:
 
     def run(self, target: str, *, kill: Kill | None = None, **arguments: Json) -> Ended:
         return self.nursery.run(target, arguments, kill=kill)
+
+    def killed_all_the_way(self, target: str, **arguments: Json) -> tuple[Ended, int]:
+        """Run again and again, each time killed at a kind of boundary of which it was not killed yet, until none is
+        left; how the last run ended, and how many were killed.
+        """
+        spared: list[str] = []
+        ended = Ended(killed=True)
+        while ended.killed:
+            assert len(spared) < PLENTY, "it makes no progress"
+            ended = self.run(target, kill=Kill(spared=tuple(spared)), **arguments)
+            spared.append(ended.killed_at)
+        return ended, len(spared) - 1
 
     # ----- what is measured -----------------------------------------------------------------------------------------
 

@@ -75,6 +75,9 @@ def check_python(words: list[str]) -> None:
     assert words[0] == "-m" or words[0].startswith("scripts/"), words
     if words[0].startswith("scripts/"):
         assert (PROJECT / words[0]).is_file()
+        main = getattr(scripts(Path(words[0]).stem), "main", None)
+        if isinstance(main, click.Command):
+            check_arguments(main, words[1:])
     elif words[1] == "orchestration.science":
         check_arguments(science, words[2:])
     elif words[1].startswith("orchestration"):
@@ -145,8 +148,9 @@ def test_every_deployment_is_in_the_reference() -> None:
     from orchestration.flows import catalogue
 
     page = (PROJECT / "docs" / "reference" / "flows.md").read_text(encoding="utf-8")
-    for spec in catalogue.of_beamline("bl832").deployments:
-        assert f"`{spec.full_name}`" in page or spec.flow_name.startswith("prune_"), spec.full_name
+    for beamline_id in catalogue.beamlines():
+        for spec in catalogue.of_beamline(beamline_id).deployments:
+            assert f"`{spec.full_name}`" in page or spec.flow_name.startswith("prune_"), spec.full_name
 
 
 def test_every_script_is_in_the_reference() -> None:

@@ -20,6 +20,7 @@ import yaml
 from click.testing import CliRunner, Result
 from prefect.client.orchestration import get_client
 from prefect.context import refresh_global_settings_context
+from prefect.states import Failed as FailedState
 from xpcs_stand_in import SPOILED
 
 from orchestration import config
@@ -166,8 +167,6 @@ def test_a_run_that_fails_before_has_no_results(desk: Desk, tmp_path: Path) -> N
     ended = desk.run("corr", "--raw", RAW, "--qmap", QMAP, "--json")
     run_id = json.loads(ended.stdout)["run"]
     with get_client(sync_client=True) as client:
-        from prefect.states import Failed as FailedState
-
         client.set_flow_run_state(UUID(run_id), FailedState(message="the raw data is truncated"), force=True)
     started = Started(request=RunRequest(deployment="xpcs_online_flow/xpcs_online"), run_id=run_id)
     with pytest.raises(OperationFailed, match="the raw data is truncated"):
@@ -176,12 +175,11 @@ def test_a_run_that_fails_before_has_no_results(desk: Desk, tmp_path: Path) -> N
 
 def test_a_dry_run_writes_what_would_be_done_and_starts_nothing(desk: Desk) -> None:
     effects = len(desk.world.facility.effects())
-    with desk.start("corr", "--raw", RAW, "--qmap", QMAP, "--dry-run", "--batch_size", "256") as script:
-        said, complained = script.communicate(timeout=60)
-    assert script.returncode == 0, complained
-    found = json.loads(said)
+    ended = desk.run("corr", "--raw", RAW, "--qmap", QMAP, "--dry-run", "--batch_size", "256")
+    assert ended.exit_code == 0, ended.output
+    found = json.loads(ended.stdout)
     assert (found["files"], found["site"]) == (["a01.h5", "a01_metadata.hdf"], "local_xpcs")
-    assert "--batch_size is ignored" in complained
+    assert "--batch_size is ignored" in ended.stderr
     assert len(desk.world.facility.effects()) == effects
 
 

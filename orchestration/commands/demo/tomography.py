@@ -48,9 +48,8 @@ def show(vicinity: Vicinity, size: ScanSize) -> None:
     console.print()
     write_scan(console, settings, found, brief=True)
     commands = ["scans", "show demo", "rerun demo --set filter=hann", "sandbox down"]
-    page.write(
-        console, ["", *_outcome(summary), "", *vicinity.farewell([f"{name} {command}" for command in commands])]
-    )
+    hints = vicinity.farewell(f"{name} {command}" for command in commands)
+    page.write(console, ["", *_outcome(summary), "", *hints])
     vicinity.end(summary)
 
 

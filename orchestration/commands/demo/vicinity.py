@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,6 +55,9 @@ class Progress:
 
     def say(self, text: str) -> None:
         page.write(self.console, [Text(text, style=page.HEAD)])
+
+    def note(self, text: str) -> None:
+        page.write(self.console, [f"  {text}"])
 
     def part(self, name: str, seconds: float) -> None:
         page.write(self.console, [f"  {seconds:7.1f} s  {name}" if seconds else f"        -    {name} (runs already)"])
@@ -107,8 +110,8 @@ class Vicinity:
         catalogue = environment["SCICAT_API_URL"].partition("/scicat/")[0] + "/catalogue"
         return {"prefect": prefect, "catalogue": catalogue}
 
-    def farewell(self, commands: Sequence[str]) -> list[str]:
-        """What can be done next: what is typed behind `beamline`, and lines that are typed as they are."""
+    def farewell(self, commands: Iterable[str]) -> list[str]:
+        """What can be typed next."""
         if self.stop:
             return ["The sandbox is stopped. What was taken is still there when it starts again."]
         lines = ["The sandbox is still running. Look around, and stop it when you have seen enough:"]

@@ -60,7 +60,8 @@ class Announcement:
         """Say why there is no result. What keeps that from being said is logged, as the failure itself is raised."""
         if not self.begun and isinstance(error, SourceMissing):
             return  # a slip of the pen is no dataset
-        request = self._publication(moment(self.scan.registered_at)).failed(self.index, self.subject, reason=error.sentence)
+        publication = self._publication(moment(self.scan.registered_at))
+        request = publication.failed(self.index, self.subject, reason=error.sentence)
         try:
             publish(self.work, self.scan, request, what="failure")
         except OrchestrationError as silence:

@@ -16,7 +16,7 @@ from orchestration.errors import BatchIncomplete, Cancelled, InvalidInput, Orche
 from orchestration.flows.aps8idi.announcing import Announcement, announcing
 from orchestration.flows.aps8idi.checking import Checked, check
 from orchestration.flows.aps8idi.manifest import begin, datasets_of, groups_of, round_of
-from orchestration.flows.aps8idi.many import Share, job_of
+from orchestration.flows.aps8idi.many import Share, covers, job_of
 from orchestration.flows.aps8idi.options import Options
 from orchestration.flows.aps8idi.outlook import outlooks
 from orchestration.flows.aps8idi.payload import Payload
@@ -36,6 +36,9 @@ from orchestration.ledger.service import Document
 from orchestration.paths import RelativePath
 
 FLOW = "xpcs_batch_flow"
+
+MOST_PER_JOB = 100
+"""What a job is to do is one argument of its program, and Linux takes none over 128 KiB."""
 
 
 @flow(name=FLOW, flow_run_name="xpcs_batch: {folder}{batch}", on_failure=[say_cancelled])
@@ -97,6 +100,11 @@ class Limits:
     def __post_init__(self) -> None:
         if min(self.datasets_per_job, self.datasets, self.jobs) < 1:
             raise InvalidInput("the limits of a batch must be 1 or more", where="batch")
+        if self.datasets_per_job > MOST_PER_JOB:
+            raise InvalidInput(
+                f"run_batch_size is {self.datasets_per_job}: a job is told of at most {MOST_PER_JOB} datasets",
+                where="batch",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +195,7 @@ class Batch:
     def _group(self, items: Sequence[BatchItem], place: str) -> None:
         """Bring the datasets to the site, run their job, and see to what it made of each."""
         with self._lanes:
-            left = [item for item in items if item.state in {ItemState.WAITING, ItemState.RUNNING}]
+            left = self._left(items)
             staged = self.work.side_by_side([partial(self._staged, item) for item in left])
             members = [each for each in staged if each is not None]
             if not members:
@@ -202,6 +210,12 @@ class Batch:
                     self._fail(member, error)
                 return
             self.work.side_by_side([partial(self._finished, member, operation, outcome) for member in members])
+
+    def _left(self, items: Sequence[BatchItem]) -> Sequence[BatchItem]:
+        """Those that are not through: asked when it matters, as a run that had waited comes here again."""
+        names = {item.name for item in items}
+        now = [item for item in self.work.ledger.batches.items(self.record.id) if item.name in names]
+        return [item for item in now if item.state in {ItemState.WAITING, ItemState.RUNNING}]
 
     def _staged(self, item: BatchItem) -> Member | None:
         """None if that failed: then the ledger, and the index, say why."""
@@ -229,12 +243,11 @@ class Batch:
         work, and some of its datasets are through.
         """
         step = f"correlate at {self.site.name} (batch {self.record.id[:8]}, {place})"
+        wanted = job_of(self.work.settings, self.site, {each.item.name: each.checked for each in members})
         given = [each for each in self.work.ledger.operations.of_scan(self.scan.id) if each.step == step]
         going = [each for each in given if each.state.open or each.state is OperationState.SUCCEEDED]
-        if going:
-            spec = JobSpec.parse(going[-1].request)
-        else:
-            spec = job_of(self.work.settings, self.site, {each.item.name: each.checked for each in members})
+        covering = [spec for spec in (JobSpec.parse(each.request) for each in going) if covers(spec, wanted)]
+        spec = covering[-1] if covering else wanted
         return operation_at(self.work.settings, self.scan, self.site, spec, step=step)
 
     def _finished(self, member: Member, operation: Operation[JobSpec], outcome: Outcome) -> None:

@@ -6,10 +6,12 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from orchestration import config
 from orchestration.conditions import SiteState
-from orchestration.config import ComputeSite, Endpoint, LocalSite, SearchIndex
+from orchestration.config import ComputeSite, Endpoint, LocalSite, SearchIndex, Settings
 from orchestration.config.xpcs import XpcsDeployment
 from orchestration.errors import (
+    ConfigError,
     EndpointRefused,
     ExportControlled,
     InvalidInput,
@@ -78,6 +80,7 @@ def check(work: Work, payload: Payload, *, thorough: bool = False) -> Checked:
     """Look at everything that the payload names; `thorough`ly also at what a job of this machine would look at first.
 
     Raises:
+        ConfigError: if this service may not do it.
         InvalidInput, SourceMissing, SourceChanged: if its data or qmap are not there, or not what they must be.
         SiteUnavailable, EndpointRefused, NoSpace: if one of its places cannot take the work.
         ExportControlled: if the data may not go to its site.
@@ -85,6 +88,8 @@ def check(work: Work, payload: Payload, *, thorough: bool = False) -> Checked:
     settings, deployment = work.settings, payload.deployment
     site = settings.site(deployment.site)
     source = settings.endpoint(deployment.source)
+    if deployment.service_account is not None:
+        demand_account(settings, deployment.service_account)
     _demand_permitted(payload, site)
     _demand_up(work, site)
     measurement = settled(work, source, payload.folder, payload.raw_name)
@@ -110,6 +115,21 @@ def check(work: Work, payload: Payload, *, thorough: bool = False) -> Checked:
     )
     notes = [*_room(work, checked), *_fit(source, checked, thorough=thorough)]
     return Checked(**{**vars(checked), "notes": tuple(notes)})
+
+
+def demand_account(settings: Settings, name: str) -> None:
+    """Return if this service is the Globus client that the settings call `name`.
+
+    Raises:
+        ConfigError: if it is another, whose endpoints, entries and bills would be others, too.
+    """
+    wanted, (own, _) = settings.globus.globus_apps[name].client_id, config.credentials().globus()
+    if wanted != own:
+        raise ConfigError(
+            f"this service is the Globus client {own}, and must be {wanted or 'one that is not set'}",
+            where=f"globus.globus_apps.{name}",
+            next_step="start the worker of this deployment with the credentials of that client",
+        )
 
 
 def _demand_permitted(payload: Payload, site: ComputeSite) -> None:

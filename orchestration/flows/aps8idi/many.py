@@ -46,6 +46,11 @@ def job_of(settings: Settings, site: ComputeSite, members: Mapping[str, Checked]
     )
 
 
+def covers(given: JobSpec, wanted: JobSpec) -> bool:
+    """Whether one job says what became of all datasets of the other."""
+    return {output.path for output in wanted.outputs} <= {output.path for output in given.outputs}
+
+
 def _task(settings: Settings, site: ComputeSite, name: str, checked: Checked) -> Document:
     correlation, options = checked.correlation, checked.payload.options
     suffix: Document = {"suffix": correlation.suffix} if correlation.suffix else {}
