@@ -62,7 +62,14 @@ def _show(batch: str, *, failed: bool, as_json: bool, as_csv: bool) -> None:
     elif as_csv:
         click.echo(_table(shown), nl=False)
     else:
-        page.write(page.terminal(), [_title(record), *_rows(shown), _summary(counts)])
+        page.write(page.terminal(), [_title(record), *_rows(shown), _summary(counts), *_hint(record, counts)])
+
+
+def _hint(record: BatchRecord, counts: Counts) -> list[str]:
+    """How those that failed are tried again, once the run is over."""
+    if not counts[ItemState.FAILED] or counts[ItemState.WAITING] or counts[ItemState.RUNNING]:
+        return []
+    return [f"To try the failed ones again: start {record.flow} with batch={record.id}"]
 
 
 def _lines(found: Sequence[tuple[BatchRecord, Counts]]) -> list[Text]:

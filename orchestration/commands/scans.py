@@ -160,11 +160,15 @@ def _doing(progress: Mapping[str, Json]) -> str:
     return ", ".join(parts)
 
 
+_PICTURES = (".preview", ".pictures")
+"""How datasets that are folders of pictures end."""
+
+
 def pictures(settings: Settings, found: Overview) -> list[Path]:
     """The preview pictures that can be opened from this machine, of the newest result."""
     for copy in reversed(found.copies):
         endpoint = settings.endpoints.get(copy.endpoint)
-        if copy.dataset.endswith(".preview") and copy.state is CopyState.PRESENT and endpoint and endpoint.mount:
+        if copy.dataset.endswith(_PICTURES) and copy.state is CopyState.PRESENT and endpoint and endpoint.mount:
             return sorted(endpoint.local_path(copy.path).glob("*.png"))
     return []
 

@@ -96,16 +96,20 @@ def _params(flow: Flow[Any, Any]) -> list[click.Parameter]:
 
 
 def _fields(model: type[BaseModel]) -> Iterator[click.Option]:
+    """Not given, they are left to the model."""
     for name, field in model.model_fields.items():
-        yield from _option(name, field.annotation, field.default, field.description)
+        shown = field.default != "" and field.default is not False and str(field.default)
+        yield from _option(name, field.annotation, None, field.description, shown=shown)
 
 
-def _option(name: str, kind: Any, default: Any, described: str | None = None) -> Iterator[click.Option]:
+def _option(
+    name: str, kind: Any, default: Any, described: str | None = None, *, shown: str | bool = True
+) -> Iterator[click.Option]:
     """None for what a command line cannot say: those have their defaults there."""
     plain = _without_none(kind)
     option = f"--{name.replace('_', '-')}"
     if plain is bool:
-        yield click.Option([f"{option}/--no-{option[2:]}"], default=default, show_default=True, help=described)
+        yield click.Option([f"{option}/--no-{option[2:]}"], default=default, show_default=shown, help=described)
         return
     choice = click.Choice([str(each) for each in get_args(plain)]) if get_origin(plain) is Literal else None
     if choice is None and plain not in _SIMPLE:
@@ -116,7 +120,7 @@ def _option(name: str, kind: Any, default: Any, described: str | None = None) ->
         type=choice or plain,
         default=None if required else default,
         required=required,
-        show_default=True,
+        show_default=shown,
         help=described,
     )
 

@@ -162,7 +162,7 @@ class XpcsDemo:
             ),
         ]
         for record in self._records:
-            rows += [(record.title, _found(record)), ("", record.subject or "no record")]
+            rows += [(record.title, _found(record)), ("", f"{record.subject} ({record.state or 'no record'})")]
         rows += [
             ("own overhead", f"{summary['overhead_seconds']} s besides what the stages themselves took"),
             ("runs", urls["prefect"]),
@@ -201,7 +201,7 @@ def correlation(records: Sequence[Record]) -> Document:
 def _found(record: Record) -> str:
     fits = record.fitted
     if fits is None:
-        return "no fits"
+        return "no q-bin has a good fit: take more frames, or more photons" if record.pictures else "no results"
     return (
         f"decay {_milliseconds(fits.tau_seconds)} ({fits.tau_error_percent:.1f} % off in the median, "
         f"{fits.worst_tau_error_percent:.1f} % at worst), contrast {fits.contrast:.3f} "

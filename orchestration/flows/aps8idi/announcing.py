@@ -33,6 +33,8 @@ class Announcement:
     shelf: Shelf
     begun: bool = False
     """Whether the index has a record of this, so that it must not be left as it is when something fails."""
+    over: bool = False
+    """Whether the result is published: what fails after that does not make it untrue."""
 
     @property
     def subject(self) -> str:
@@ -55,11 +57,12 @@ class Announcement:
         publication = self._publication(taken)
         request = publication.final(self.index, self.subject, metadata=metadata, files=listed, receipt=receipt)
         publish(self.work, self.scan, request, what="record")
+        self.over = True
 
     def failed(self, error: OrchestrationError) -> None:
         """Say why there is no result. What keeps that from being said is logged, as the failure itself is raised."""
-        if not self.begun and isinstance(error, SourceMissing):
-            return  # a slip of the pen is no dataset
+        if self.over or (not self.begun and isinstance(error, SourceMissing)):
+            return  # the latter is a slip of the pen, and no dataset
         publication = self._publication(moment(self.scan.registered_at))
         request = publication.failed(self.index, self.subject, reason=error.sentence)
         try:

@@ -76,6 +76,13 @@ class Checked:
         }
 
 
+def distinguished(work: Work, payload: Payload) -> Payload:
+    """The payload, told from those of other raw files in its folder. Named by folder or by file, it is the same."""
+    source = work.settings.endpoint(payload.deployment.source)
+    facts = look(work, source, payload.folder) if payload.raw_name else None
+    return payload if facts is None else payload.among(name for name, _ in facts.manifest if "/" not in name)
+
+
 def check(work: Work, payload: Payload, *, thorough: bool = False) -> Checked:
     """Look at everything that the payload names; `thorough`ly also at what a job of this machine would look at first.
 

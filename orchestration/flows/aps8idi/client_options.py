@@ -91,7 +91,9 @@ def chosen(given: Mapping[str, Any]) -> Options:
         click.UsageError: if they do not go together.
     """
     try:
-        return Options.parse({name: value for name, value in given.items() if name in Options.model_fields})
+        return Options.parse(
+            {name: value for name, value in given.items() if name in Options.model_fields and value is not None}
+        )
     except InvalidInput as error:
         raise click.UsageError(error.what) from error
 
@@ -99,7 +101,7 @@ def chosen(given: Mapping[str, Any]) -> Options:
 def parameters(options: Options, **given: Json) -> Document:
     """Of a flow: what was said, and no more."""
     said: Document = {name: value for name, value in given.items() if value}
-    return {**said, "options": options.chosen} if options.chosen else said
+    return {**said, "options": options.given} if options.given else said
 
 
 def awaited(until: str, *, dry_run: bool, results_return: bool = True) -> Until:
@@ -117,8 +119,9 @@ def awaited(until: str, *, dry_run: bool, results_return: bool = True) -> Until:
 
 def _option(name: str, field: FieldInfo) -> Callable[[F], F]:
     kind, flag = field.annotation, f"--{name.replace('_', '-')}"
-    shown = field.default != "" and field.default is not False
-    settings: dict[str, Any] = {"default": field.default, "show_default": shown, "help": field.description}
+    shown = field.default != "" and field.default is not False and str(field.default)
+    # Not given, it is left to the flow: a reprocessing takes what the original was made with.
+    settings: dict[str, Any] = {"default": None, "show_default": shown, "help": field.description}
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}" if field.default else flag, name, is_flag=True, **settings)
     if get_origin(kind) is Literal:

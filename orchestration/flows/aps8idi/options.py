@@ -111,6 +111,11 @@ class Options(BaseModel):
         return self._chosen(type(self).model_fields)
 
     @property
+    def given(self) -> Document:
+        """All that were said, be it the default: what is not said may come from elsewhere."""
+        return {name: getattr(self, name) for name in sorted(self.model_fields_set)}
+
+    @property
     def walltime_seconds(self) -> float | None:
         """None where it is left to the size of the data."""
         found = _WALLTIME.fullmatch(self.walltime)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from orchestration.errors import Cancelled, OrchestrationError
-from orchestration.flows.aps8idi.checking import check
+from orchestration.flows.aps8idi.checking import check, distinguished
 from orchestration.flows.aps8idi.payload import Payload
 from orchestration.flows.work import Work
 from orchestration.ledger.service import Document
@@ -16,7 +16,7 @@ from orchestration.ledger.service import Document
 
 def outlook(work: Work, payload: Payload) -> Document:
     """What a run with this payload would do. Raises what that run would raise before it began."""
-    found = check(work, payload, thorough=True).document()
+    found = check(work, distinguished(work, payload), thorough=True).document()
     _say(work, found)
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from orchestration.flows.aps8idi.options import Options
 from orchestration.ledger.operation import canonical
 from orchestration.ledger.service import Document, Json
 from orchestration.paths import RelativePath
+from orchestration.science.xpcs.listing import may_be_raw
 
 if TYPE_CHECKING:
     from orchestration.globus.publishing import Reprocessing
@@ -41,6 +42,8 @@ class Payload:
     """Of the name of the result, to tell it from others of the same data."""
     request: str = ""
     """Tells a correlation that is asked for again, with the same parameters, from the first."""
+    apart: str = ""
+    """Name of the raw file, if its folder has others, by which their results are told apart."""
     export_controlled: bool = False
     reprocessing: Reprocessing | None = None
 
@@ -68,6 +71,11 @@ class Payload:
     def again(self, reprocessing: Reprocessing) -> Payload:
         """The same, known as a reprocessing of what was published."""
         return replace(self, reprocessing=reprocessing)
+
+    def among(self, names: Iterable[str]) -> Payload:
+        """The same, told from other measurements whose files have these names, in the same folder."""
+        several = sum(map(may_be_raw, names)) > 1
+        return replace(self, apart=self.raw_name if several else "")
 
     @property
     def folder(self) -> RelativePath:
@@ -103,7 +111,7 @@ class Payload:
     @property
     def result_folder(self) -> RelativePath:
         """Where everything that is made lies, below each endpoint that has it; other payloads have other folders."""
-        chosen = [self.raw_name, self.qmap.text, self.deployment.site, self.options.science, self.suffix, self.request]
+        chosen = [self.apart, self.qmap.text, self.deployment.site, self.options.science, self.suffix, self.request]
         digest = hashlib.sha256(canonical(chosen).encode()).hexdigest()[:8]
         return self.folder / f"{self.qmap.stem[:_LONGEST_QMAP]}_{digest}"
 

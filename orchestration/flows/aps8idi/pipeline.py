@@ -17,7 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from orchestration.config import Endpoint
 from orchestration.flows.aps8idi.announcing import Announcement, announcing, moment, shelf_of
 from orchestration.flows.aps8idi.cataloguing import catalogue
-from orchestration.flows.aps8idi.checking import Checked, check
+from orchestration.flows.aps8idi.checking import Checked, check, distinguished
 from orchestration.flows.aps8idi.describing import correlation_receipt, extra, pictures_receipt
 from orchestration.flows.aps8idi.jobs import correlating, drawing
 from orchestration.flows.aps8idi.payload import Payload
@@ -37,6 +37,7 @@ BACK = "results are back"
 
 def process(work: Work, payload: Payload) -> Document:
     """Correlate one dataset, bring the results back, draw them, publish and catalogue them."""
+    payload = distinguished(work, payload)
     with announcing(work, known(work, payload), payload) as announcement:
         checked = check(work, payload)
         scan = expected(work, checked, announcement)

@@ -46,7 +46,7 @@ def xpcs_reprocess_flow(
         "qmap": qmap,
         "suffix": suffix,
         "deployment": deployment,
-        "options": options.chosen,
+        "options": options.given,
         "request": request,
         "is_export_control": is_export_control,
         "dry_run": dry_run,
@@ -79,7 +79,7 @@ def _payload(work: Work, given: Document, options: Options) -> Payload:
         )
     raw = RelativePath.parse(original.raw.path)
     named = {**given, "raw": raw.text, "experiment": original.experiment, "cycle": original.cycle}
-    again = Options.parse({**original.parameters, **options.chosen})
+    again = Options.parse({**original.parameters, **options.given})
     payload = Payload.parse(work.settings, named, again)
     qmap = Located(name=payload.qmap.name, endpoint=deployment.qmap_endpoint, path=payload.qmap.text)
     return payload.again(Reprocessing(original=subject, suffix=suffix, inputs={"qmap": qmap}, parameters=again.science))

@@ -132,9 +132,9 @@ def _power(value: float, _place: int | None) -> str:
     if value <= 0 or 1e-3 <= value < 1e4:
         return f"{value:g}"
     exponent = int(np.floor(np.log10(value) + 1e-9))
-    head = round(value / 10.0**exponent)
+    head = f"{value / 10.0**exponent:.3g}"  # an axis of less than a decade has ticks such as 4.12
     raised = f"10{str(exponent).translate(RAISED)}"
-    return raised if head == 1 else f"{head}·{raised}"
+    return raised if head == "1" else f"{head}·{raised}"
 
 
 def bar(figure: Figure, image: AxesImage, axes: Axes, label: str, *, log: bool) -> None:

@@ -74,7 +74,7 @@ def find_raw(names: Iterable[str], *, where: str = "") -> str:
         FormatUnknown: if several are.
     """
     there = sorted(names)
-    found = [name for name in there if _may_be_raw(name)]
+    found = [name for name in there if may_be_raw(name)]
     if not found:
         what = f"no raw file is among the files of the folder, which are {_listed(there)}"
         raise ScanMissing(what, where=where, next_step=FormatUnknown.next_step_default)
@@ -84,7 +84,8 @@ def find_raw(names: Iterable[str], *, where: str = "") -> str:
     return found[0]
 
 
-def _may_be_raw(name: str) -> bool:
+def may_be_raw(name: str) -> bool:
+    """Whether a file of that name is the raw data of a measurement, or the first part of it."""
     if name.startswith("."):
         return False
     if name.endswith(_HDF5):
