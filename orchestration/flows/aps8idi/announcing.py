@@ -31,8 +31,8 @@ class Announcement:
     payload: Payload
     index: SearchIndex
     shelf: Shelf
-    begun: bool = False
-    """Whether the index has a record of this, so that it must not be left as it is when something fails."""
+    found: bool = False
+    """Whether there is such a dataset: if not, nothing has failed but somebody's pen."""
     over: bool = False
     """Whether the result is published: what fails after that does not make it untrue."""
 
@@ -41,7 +41,6 @@ class Announcement:
         return self.shelf.url(self.payload.result_folder)
 
     def placeholder(self, taken: datetime) -> None:
-        self.begun = True
         request = self._publication(taken).placeholder(self.index, self.subject)
         publish(self.work, self.scan, request, what="placeholder")
 
@@ -61,8 +60,8 @@ class Announcement:
 
     def failed(self, error: OrchestrationError) -> None:
         """Say why there is no result. What keeps that from being said is logged, as the failure itself is raised."""
-        if self.over or (not self.begun and isinstance(error, SourceMissing)):
-            return  # the latter is a slip of the pen, and no dataset
+        if self.over or (not self.found and isinstance(error, SourceMissing)):
+            return
         publication = self._publication(moment(self.scan.registered_at))
         request = publication.failed(self.index, self.subject, reason=error.sentence)
         try:

@@ -20,7 +20,7 @@ from orchestration.flows.aps8idi.many import Share, covers, job_of
 from orchestration.flows.aps8idi.options import Options
 from orchestration.flows.aps8idi.outlook import outlooks
 from orchestration.flows.aps8idi.payload import Payload
-from orchestration.flows.aps8idi.pipeline import expected, finish, known
+from orchestration.flows.aps8idi.pipeline import expect, finish, found, known
 from orchestration.flows.aps8idi.staging import stage_in
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.computing import compute
@@ -234,7 +234,9 @@ class Batch:
         self.work.ledger.batches.take(self.record.id, item.name, scan_id=scan.id)
         with announcing(self.work, scan, payload) as announcement:
             checked = check(self.work, payload)
-            scan = expected(self.work, checked, announcement, carried=False)
+            scan = found(self.work, checked, announcement, carried=False)
+            if item.state is ItemState.WAITING:  # else a run before this one may have come further than that
+                expect(checked, announcement)
             stage_in(self.work, scan, self.site, checked.correlation, source=checked.source)
             return Member(item=item, scan=scan, checked=checked, announcement=announcement)
 

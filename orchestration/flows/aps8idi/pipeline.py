@@ -40,8 +40,8 @@ def process(work: Work, payload: Payload) -> Document:
     payload = distinguished(work, payload)
     with announcing(work, known(work, payload), payload) as announcement:
         checked = check(work, payload)
-        scan = expected(work, checked, announcement)
-        made = _correlated(work, scan, checked)
+        scan = found(work, checked, announcement)
+        made = _correlated(work, scan, checked, announcement)
         return finish(work, scan, checked, made, announcement, draw=lambda: _drawn(work, scan, checked, made))
 
 
@@ -58,13 +58,18 @@ def known(work: Work, payload: Payload, *, version: str = "", carried: bool = Tr
     )
 
 
-def expected(work: Work, checked: Checked, announcement: Announcement | None, *, carried: bool = True) -> Scan:
-    """The dataset in the version that was looked at, of which the index says now that its result is to come."""
+def found(work: Work, checked: Checked, announcement: Announcement | None, *, carried: bool = True) -> Scan:
+    """The dataset in the version that was looked at."""
     scan = known(work, checked.payload, version=checked.measurement.facts.version, carried=carried)
     if announcement is not None:
-        announcement.scan = scan
-        announcement.placeholder(_taken(checked))
+        announcement.scan, announcement.found = scan, True
     return scan
+
+
+def expect(checked: Checked, announcement: Announcement | None) -> None:
+    """Have the index say that the result is to come. Not where it is there: its record would be gone for a while."""
+    if announcement is not None:
+        announcement.placeholder(_taken(checked))
 
 
 def finish(
@@ -107,13 +112,14 @@ def homes_of(work: Work, checked: Checked) -> list[Endpoint]:
     return [work.settings.endpoint(name) for name in dict.fromkeys(named)]
 
 
-def _correlated(work: Work, scan: Scan, checked: Checked) -> Made:
+def _correlated(work: Work, scan: Scan, checked: Checked, announcement: Announcement | None) -> Made:
     """The correlation at its site, made now or by an earlier run."""
     making = correlating(work.settings, scan, checked.site, checked.correlation)
     homes = homes_of(work, checked)
     made = made_before(work, making)
     if made is not None and stands(work, made, homes=homes):
         return made
+    expect(checked, announcement)
     raw = stage_in(work, scan, checked.site, checked.correlation, source=checked.source)
     report = making.paths[checked.correlation.receipt]
     return make(
