@@ -96,12 +96,12 @@ def test_of_many_datasets_a_tenth_is_broken(room: XpcsRoom) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_batch_that_is_killed_again_and_again_computes_nothing_twice(room: XpcsRoom) -> None:
-    folder, datasets, qmap = measured(room, 3)
+    folder, datasets, qmap = measured(room, 2)
     ended, kills = room.killed_all_the_way(BATCH, folder=folder, qmap=qmap, run_batch_size=2, active_runs_limit=1)
     assert ended.completed, ended
     assert kills > 30
     jobs = [each for each in room.overview(datasets[0].parent).operations if each.service.startswith("local.jobs")]
-    assert [each.attempt for each in jobs] == [1, 1]
+    assert [each.attempt for each in jobs] == [1]
     for each in datasets:
         demand_right(room, each)
 
