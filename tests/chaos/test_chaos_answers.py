@@ -105,8 +105,7 @@ def test_a_new_file_arrives_although_something_goes_away_during_its_transfer(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("kind", "first"), [("lost_answer", 0), ("drop", 2)])
-@pytest.mark.parametrize("flow", [NEW_FILE_FLOW, LOCAL_FLOW])
+@pytest.mark.parametrize(("flow", "kind", "first"), [(NEW_FILE_FLOW, "drop", 2), (LOCAL_FLOW, "lost_answer", 0)])
 def test_a_flow_completes_although_one_request_fails(room: Room, flow: str, kind: str, first: int) -> None:
     """Every fourth of them, each in a run of its own."""
     scans = {}

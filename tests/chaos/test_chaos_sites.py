@@ -21,6 +21,7 @@ def test_reconstructions_at_three_sites_at_once_do_not_meet(room: Room) -> None:
     assert len({result.path.text for result in results}) == 3
 
 
+@pytest.mark.slow
 def test_two_runs_at_one_site_at_once_are_one_job(room: Room) -> None:
     file_path = room.moved_scan()
     ends = [child.wait() for child in [room.start(NERSC, file_path=file_path) for _ in range(2)]]

@@ -61,3 +61,10 @@ def _summary(sandbox: Supervisor) -> dict[str, Any]:
     assert process.returncode == 0, errors
     found: dict[str, Any] = json.loads(output)
     return found
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A sandbox takes long to start: what needs one is left to the long part of the tests, which starts one anyway."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and "sandbox" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)

@@ -219,7 +219,7 @@ def run(folder: Path, kill_at: int) -> int:
     return done.returncode
 
 
-@pytest.mark.parametrize("version", [1, pytest.param(2, marks=pytest.mark.slow)])
+@BOTH
 def test_killed_again_and_again_the_job_runs_once(ground: Ground, version: int) -> None:
     spec = ground.spec("import time; time.sleep(0.2); open('out', 'w').write('x')")
     (ground.folder / "site.json").write_text(ground.site(version).model_dump_json())

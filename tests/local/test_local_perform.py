@@ -69,7 +69,7 @@ def run(folder: Path, kill_at: int) -> int:
     return done.returncode
 
 
-@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_killed_again_and_again_everything_happens_once(tmp_path: Path, stride: int) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "backup").mkdir()

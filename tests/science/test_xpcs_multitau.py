@@ -149,7 +149,7 @@ def test_the_result_does_not_depend_on_how_frames_come_in_blocks() -> None:
         np.testing.assert_allclose(parts, found[0][1], rtol=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     frames=st.integers(2, 150),
     pixels=st.integers(1, 12),
