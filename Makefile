@@ -23,7 +23,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n 2 -m "not postgresql and not slow and not slurm and not compute_endpoint and not gpu" $(ARGS)
 
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 2 -m "(postgresql or slow or slurm or compute_endpoint) and not gpu" $(ARGS)
+	$(BIN)/python -m pytest -q -n 3 -m "(postgresql or slow or slurm or compute_endpoint) and not gpu" $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -135,7 +135,8 @@ def _alike(boundary: str) -> list[str]:
     step = boundary.removeprefix("before-reserve of ")
     if step == boundary:
         return []
-    return [*(f"{when}-write of operations, after {step}" for when in ("before", "after")), f"before-find of {step}"]
+    told = [f"{when}-write of operations, after {step}" for when in ("before", "after")]
+    return [*told, f"before-find of {step}", f"after-submit of {step}"]
 
 
 def quick(layout_file: Path) -> None:

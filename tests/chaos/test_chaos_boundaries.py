@@ -78,10 +78,10 @@ def test_a_scan_whose_runs_are_killed_one_after_the_other_at_every_kind_of_bound
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_reconstruction_killed_at_every_second_kind_of_boundary_completes(room: Room) -> None:
+def test_a_reconstruction_killed_at_every_third_kind_of_boundary_completes(room: Room) -> None:
     names = [*dict.fromkeys(undisturbed(room, LOCAL_FLOW))]
-    kills, bad = killed_all_the_way(room, LOCAL_FLOW, spared=names[::2])
-    assert kills > 15
+    kills, bad = killed_all_the_way(room, LOCAL_FLOW, spared=[*names[::3], *names[1::3]])
+    assert kills > 10
     assert bad == []
 
 

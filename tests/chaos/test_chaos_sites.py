@@ -31,16 +31,16 @@ def test_two_runs_at_one_site_at_once_are_one_job(room: Room) -> None:
 
 @pytest.mark.slow
 def test_a_job_survives_kills_around_its_submission(room: Room) -> None:
-    kills = [kill for kill in kinds(undisturbed(room, NERSC_FLOW)) if "reconstruct at nersc" in kill.at]
-    assert len(kills) > 3
+    kills = [kill for kill in kinds(undisturbed(room, NERSC_FLOW)) if "submit of reconstruct at nersc" in kill.at]
+    assert len(kills) > 1
     assert killed_once_each(room, NERSC_FLOW, kills) == []
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_runs_at_a_facility_killed_at_every_second_kind_of_boundary_complete(room: Room) -> None:
+def test_runs_at_a_facility_killed_at_every_third_kind_of_boundary_complete(room: Room) -> None:
     """`benchmarks/chaos.py` kills at any boundary, at any facility."""
     names = [*dict.fromkeys(undisturbed(room, ALCF_FLOW))]
-    kills, bad = killed_all_the_way(room, ALCF_FLOW, spared=names[::2])
-    assert kills > 15
+    kills, bad = killed_all_the_way(room, ALCF_FLOW, spared=[*names[::3], *names[1::3]])
+    assert kills > 10
     assert bad == []
