@@ -31,9 +31,9 @@ def test_two_runs_at_one_site_at_once_are_one_job(room: Room) -> None:
 
 @pytest.mark.slow
 def test_a_job_survives_kills_around_its_submission(room: Room) -> None:
-    kills = [kill for kill in kinds(undisturbed(room, NERSC_FLOW)) if "submit of reconstruct at nersc" in kill.at]
-    assert len(kills) > 1
-    assert killed_once_each(room, NERSC_FLOW, kills) == []
+    kills = [kill for kill in kinds(undisturbed(room, NERSC_FLOW)) if "reconstruct at nersc" in kill.at]
+    assert len(kills) > 3
+    assert killed_once_each(room, NERSC_FLOW, kills[::2]) == []
 
 
 @pytest.mark.slow

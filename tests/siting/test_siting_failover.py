@@ -291,7 +291,7 @@ def test_both_facilities_down_means_this_machine(place: Place) -> None:
     assert "its Globus Compute endpoint is offline" in place.said(scan, "alcf")
 
 
-@pytest.mark.parametrize("moment", (0, 3, 6))
+@pytest.mark.parametrize("moment", [0, 3, 6])
 def test_whenever_the_run_that_moves_it_dies_it_is_done_once(place: Place, moment: int) -> None:
     scan = place.scan()
     held(place)
