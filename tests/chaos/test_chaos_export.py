@@ -32,7 +32,7 @@ def test_a_controlled_scan_is_carried_to_the_server_and_no_further(room: Room) -
     assert outside(room, file_path) == []
 
 
-@pytest.mark.parametrize("target", [NEW_FILE, LOCAL])
+@pytest.mark.parametrize("target", [NEW_FILE, pytest.param(LOCAL, marks=pytest.mark.slow)])
 def test_a_later_flow_without_the_flag_does_not_let_it_out(room: Room, target: str) -> None:
     file_path = room.scan()
     assert room.run(NEW_FILE, file_path=file_path, is_export_control=True).completed

@@ -171,6 +171,7 @@ def test_cancelling_a_scheduled_run_is_confirmed_and_it_never_starts(server: str
     assert isinstance(status.error, Cancelled)
 
 
+@pytest.mark.slow
 def test_cancelling_a_running_run_stops_its_process(server: str, tmp_path: Path) -> None:
     service = PrefectRun()
     request = RunRequest(deployment="sleeping/sleeping", parameters={"path": str(tmp_path / "s"), "seconds": 300})

@@ -142,6 +142,7 @@ def desk(once: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> 
 # ----- one dataset ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_acquisition_goes_on_once_the_results_are_back(desk: Desk, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with desk.start("corr", "--raw", RAW, "--qmap", QMAP, "--avg-frame", "2", "--wait", "results") as script:
