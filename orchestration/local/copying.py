@@ -195,7 +195,7 @@ class Copier:
                 if _TEMPORARY.fullmatch(entry.name) is None:
                     continue
                 ours = entry.name.startswith(f".orc-{self.owner}-")
-                if ours or entry.stat(follow_symlinks=False).st_mtime < time.time() - _STALE_SECONDS:
+                if ours or _age(entry) > _STALE_SECONDS:
                     remove(Path(entry.path))
 
     def _same(self, tree: Tree, destination: Path, there: Path) -> tuple[CopiedFile, ...] | None:
@@ -292,6 +292,14 @@ class Copier:
         self.meter.check()
         with reading(path):
             return os.read(descriptor, CHUNK)
+
+
+def _age(entry: os.DirEntry[str]) -> float:
+    """Seconds since it was touched; 0 if it is gone by now, as what others copy beside us gets its name any moment."""
+    try:
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def forget_cached(descriptor: int) -> None:

@@ -172,3 +172,31 @@ def test_another_process_can_cancel_and_two_do_not_copy_at_once(
     other.join(60)
     assert codes == [0]
     assert isinstance(failure(wait(mover, request_of(here, there, "scan.h5"))), Cancelled)
+
+
+def test_what_others_copy_beside_it_gets_its_name_meanwhile(
+    mover: LocalTransfer, here: Endpoint, there: Endpoint
+) -> None:
+    """Temporary files of other copies in the same folder are there, and a moment later they are not."""
+    source, folder = Path(str(here.mount)), Path(str(there.mount))
+    for number in range(20):
+        (source / f"scan{number}.h5").write_bytes(b"x" * 100)
+    over = threading.Event()
+
+    def others() -> None:
+        while not over.is_set():
+            parts = [folder / f".orc-{'0' * 16}-{number:08x}.part" for number in range(100)]
+            for part in parts:
+                part.touch()
+            for part in parts:
+                part.rename(folder / "theirs.h5")
+
+    beside = threading.Thread(target=others)
+    beside.start()
+    try:
+        for number in range(20):
+            ended = copy(mover, request_of(here, there, f"scan{number}.h5"), token=f"t{number}")
+            assert isinstance(ended, Succeeded), ended
+    finally:
+        over.set()
+        beside.join()
