@@ -89,6 +89,9 @@ def test_a_controlled_dataset_is_correlated_and_nobody_is_told(room: XpcsRoom) -
     assert ended.completed, ended
     assert (room.root(RESULTS) / ended.value["result"]).is_file()
     assert ended.value["subject"] == ""
+    later = room.run(ONLINE, raw=room.posix(folder), qmap=qmap)  # not told, it knows
+    assert later.completed, later
+    assert later.value["subject"] == ""
     assert {each.service for each in room.overview(folder).operations} <= {
         "local.transfer",
         "local.jobs",

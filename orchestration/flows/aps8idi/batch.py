@@ -231,6 +231,7 @@ class Batch:
     def _member(self, item: BatchItem) -> Member:
         payload = self.payload(item)
         scan = known(self.work, payload, carried=False)
+        payload = payload.flagged(scan)
         self.work.ledger.batches.take(self.record.id, item.name, scan_id=scan.id)
         with announcing(self.work, scan, payload) as announcement:
             checked = check(self.work, payload)

@@ -12,6 +12,7 @@ from orchestration.config.xpcs import XpcsDeployment
 from orchestration.errors import InvalidInput
 from orchestration.flows.aps8idi.options import Options
 from orchestration.ledger.operation import canonical
+from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json
 from orchestration.paths import RelativePath
 from orchestration.science.xpcs.listing import may_be_raw
@@ -71,6 +72,10 @@ class Payload:
     def again(self, reprocessing: Reprocessing) -> Payload:
         """The same, known as a reprocessing of what was published."""
         return replace(self, reprocessing=reprocessing)
+
+    def flagged(self, scan: Scan) -> Payload:
+        """The same, under export control if the ledger has its scan so: a flag outlives the run that was told of it."""
+        return replace(self, export_controlled=scan.export_controlled)
 
     def among(self, names: Iterable[str]) -> Payload:
         """The same, told from other measurements whose files have these names, in the same folder."""

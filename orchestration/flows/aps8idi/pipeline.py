@@ -37,8 +37,9 @@ BACK = "results are back"
 
 def process(work: Work, payload: Payload) -> Document:
     """Correlate one dataset, bring the results back, draw them, publish and catalogue them."""
-    payload = distinguished(work, payload)
-    with announcing(work, known(work, payload), payload) as announcement:
+    scan = known(work, payload)
+    payload = distinguished(work, payload).flagged(scan)
+    with announcing(work, scan, payload) as announcement:
         checked = check(work, payload)
         scan = found(work, checked, announcement)
         made = _correlated(work, scan, checked, announcement)

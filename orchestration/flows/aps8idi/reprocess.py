@@ -6,14 +6,12 @@ from typing import Any
 
 from prefect import flow
 
-from orchestration.config import SearchIndex
-from orchestration.config.xpcs import XpcsDeployment
-from orchestration.errors import ConfigError, InvalidInput, UnknownName
+from orchestration.errors import InvalidInput
+from orchestration.flows.aps8idi.finding import Records
 from orchestration.flows.aps8idi.options import Options
 from orchestration.flows.aps8idi.outlook import outlook
 from orchestration.flows.aps8idi.payload import Payload
 from orchestration.flows.aps8idi.pipeline import process
-from orchestration.flows.aps8idi.published import Original, original_of
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.main import command
 from orchestration.flows.work import Work, working
@@ -69,7 +67,7 @@ def _payload(work: Work, given: Document, options: Options) -> Payload:
         raise InvalidInput(
             "a reprocessing needs a suffix, by which its result differs from the original", where="suffix"
         )
-    original = _original(work, deployment, subject)
+    original = Records(services=work.services, settings=work.settings, deployment=deployment).one(subject)
     if original.raw.endpoint != deployment.source:
         raise InvalidInput(
             f"the raw data of {original.title} is at {original.raw.endpoint}, and deployment {deployment.name} takes "
@@ -83,28 +81,6 @@ def _payload(work: Work, given: Document, options: Options) -> Payload:
     payload = Payload.parse(work.settings, named, again)
     qmap = Located(name=payload.qmap.name, endpoint=deployment.qmap_endpoint, path=payload.qmap.text)
     return payload.again(Reprocessing(original=subject, suffix=suffix, inputs={"qmap": qmap}, parameters=again.science))
-
-
-def _original(work: Work, deployment: XpcsDeployment, subject: str) -> Original:
-    index = _index(work, deployment)
-    content = work.services.search.entry(index, subject=subject)
-    if content is None:
-        raise UnknownName(
-            f"the index has no record of {subject!r}",
-            where=index.place.name,
-            next_step="give the subject of a record, such as the portal shows it",
-        )
-    return original_of(content)
-
-
-def _index(work: Work, deployment: XpcsDeployment) -> SearchIndex:
-    if deployment.index is None:
-        raise ConfigError(
-            f"deployment {deployment.name} has no index in which the original could be",
-            where=f"xpcs.deployments.{deployment.name}",
-            next_step="give it an `index`, or name another deployment",
-        )
-    return work.settings.search.index(deployment.index)
 
 
 def main(argv: list[str] | None = None) -> Any:
