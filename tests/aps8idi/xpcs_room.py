@@ -53,11 +53,11 @@ class XpcsRoom:
     def run(self, target: str, *, kill: Kill | None = None, **arguments: Json) -> Ended:
         return self.nursery.run(target, arguments, kill=kill)
 
-    def killed_all_the_way(self, target: str, **arguments: Json) -> tuple[Ended, int]:
-        """Run again and again, each time killed at a kind of boundary at which it was not killed yet, until none is
-        left; how the last run ended, and how many were killed.
+    def killed_all_the_way(self, target: str, *, spared: Sequence[str], **arguments: Json) -> tuple[Ended, int]:
+        """Run again and again, each time killed at a kind of boundary at which it was not killed yet and that is not
+        `spared`, until none is left; how the last run ended, and how many were killed.
         """
-        spared: list[str] = []
+        spared = [*spared]
         kills, ended = -1, Ended(killed=True)
         while ended.killed:
             assert kills < PLENTY, "it makes no progress"

@@ -62,7 +62,7 @@ def main(endpoint: str, name: str, argument: str, options: str = "{}") -> None:
     # Its threads outlive the executor, and would complain about the end of the interpreter.
     watchers: list[Any] = list(_RESULT_WATCHERS.values())
     for watcher in watchers:
-        watcher.shutdown()
+        watcher.shutdown(cancel_futures=True)
     sys.stdout.write(json.dumps(told) + "\n")
 
 

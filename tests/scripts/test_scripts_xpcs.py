@@ -149,7 +149,8 @@ def test_acquisition_goes_on_once_the_results_are_back(desk: Desk, tmp_path: Pat
         assert script.stdout is not None
         run_id = script.stdout.readline().split()[2]
         child = desk.nursery.start("xpcs_stand_in:carry", {"run_id": run_id, "gate": str(gate)})
-        said, complained = script.communicate(timeout=60)
+        assert script.stderr is not None
+        said, complained = script.stdout.read(), script.stderr.read()
     assert script.returncode == 0, complained
     assert "results are back" in said
     assert f"aps8idi_results:{EXPERIMENT}/data/a01/foo_qmap_" in said
