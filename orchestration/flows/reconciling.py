@@ -24,6 +24,7 @@ from orchestration.errors import OrchestrationError, RunFailed
 from orchestration.flows.agreeing import hear_unheard, tell_ends
 from orchestration.flows.cancelling import bury
 from orchestration.flows.orphans import look_after_orphans
+from orchestration.flows.promises import take_back_promises
 from orchestration.flows.remains import plan_deletions, withdraw_plans
 from orchestration.flows.server import insist, prefect_server
 from orchestration.flows.standing import RECONCILE, hear_cancelled
@@ -69,6 +70,7 @@ def reconcile() -> Document:
         resumed = _watch_once(work)
         orphans = [*look_after_orphans(work), *withdraw_plans(work)]
         planned = plan_deletions(work)
+        taken_back = take_back_promises(work)
         swept = sweep(work)
         _clean(work)
         cleared = clear_folders(work)
@@ -83,6 +85,7 @@ def reconcile() -> Document:
             "resumed_runs": resumed,
             "orphans": orphans,
             "planned_deletions": planned,
+            "taken_back": taken_back,
             "swept_jobs": swept,
             "cleared_jobs": cleared,
         }

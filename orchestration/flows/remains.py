@@ -55,7 +55,7 @@ def _interrupted(work: Work) -> Iterator[Scan]:
     horizon = work.ledger.now() - LOOK_BACK_SECONDS
     broken_off = work.ledger.runs.ended((RunState.DEAD, RunState.CANCELLED), since=horizon)
     for scan_id in dict.fromkeys(run.scan_id for run in broken_off):
-        if scan_id is not None and not _carried_now(work, scan_id):
+        if scan_id is not None and not carried_now(work, scan_id):
             yield work.ledger.scans.get(scan_id)
 
 
@@ -92,15 +92,15 @@ def _abandoned(work: Work) -> list[OperationRecord]:
     return [
         record
         for record in adrift(work.ledger)
-        if record.token is None and not _carried_now(work, record.scan_id) and not _comes_back(work, record)
+        if record.token is None and not carried_now(work, record.scan_id) and not comes_back(work, record)
     ]
 
 
-def _carried_now(work: Work, scan_id: str) -> bool:
+def carried_now(work: Work, scan_id: str) -> bool:
     return any(run.state in _LIVE for run in work.ledger.runs.of_scan(scan_id))
 
 
-def _comes_back(work: Work, record: OperationRecord) -> bool:
+def comes_back(work: Work, record: OperationRecord) -> bool:
     """Whether its run may begin again: one that was started in place of it has not told the ledger yet."""
     run = None if record.run_id is None else work.ledger.runs.get(record.run_id)
     if run is None:

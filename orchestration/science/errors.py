@@ -187,6 +187,12 @@ class DeviceMissing(ScienceError):
     next_step_default = "install the `gpu` extra on a machine with a CUDA device, or use --device cpu"
 
 
+class DeviceFailed(ScienceError):
+    """Raised when a GPU fails while it computes."""
+
+    next_step_default = "start it again, with less --memory if the GPU ran out of it, or on processors (--gpu-id -1)"
+
+
 class OutputFailed(ScienceError):
     """Raised when a result cannot be written."""
 

@@ -221,7 +221,7 @@ def test_it_tells_how_far_it_is(
         ({"options": {"avg_frame": 2.5}}, "task 'b': avg_frame cannot be 2.5"),
         ({"options": {"avg_frame": 0}}, "task 'b': average is 0"),
         ({"options": {"type": "twotime"}}, "task 'b': type: 'twotime'"),
-        ({"options": {"gpu_id": 0}}, "task 'b': --gpu-id 0"),
+        ({"options": {"gpu_id": -3}}, "task 'b': gpu_id is -3"),
         ({"options": []}, "options must be a JSON object"),
         ({"fit": "double"}, "fit is 'double'"),
         ({"extra": {"colour": 1}}, "task 'b': extra metadata"),

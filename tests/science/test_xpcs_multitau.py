@@ -15,7 +15,7 @@ from xpcs_bench import Bench, make
 from xpcs_reference import g2_of, lag_list, multitau, segments
 
 from orchestration.science.errors import ParametersInvalid, ScanStillOpen
-from orchestration.science.xpcs import sparse
+from orchestration.science.xpcs import blocks, sparse
 from orchestration.science.xpcs.dense import Series
 from orchestration.science.xpcs.frames import Selection
 from orchestration.science.xpcs.lags import Lags
@@ -131,6 +131,16 @@ def test_what_does_not_fit_the_memory_is_correlated_band_by_band(bench: Bench, m
         np.testing.assert_allclose(bands[f"multitau/{name}"], whole[f"multitau/{name}"], rtol=1e-6, atol=1e-7)
     name = "temporal_mean/scattering_1d_segments"
     np.testing.assert_allclose(bands[name], whole[name], rtol=1e-6)
+
+
+def test_frames_are_averaged_although_they_do_not_fit_a_block(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters = Parameters(type="Both", method="dense", frames=Selection(begin=1, average=50))
+    whole = bench.correlate(parameters)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 7 * bench.frames[0].nbytes)
+    summed = bench.correlate(parameters)
+    for name, values in whole.values.items():
+        if np.asarray(values).dtype.kind == "f":
+            np.testing.assert_allclose(summed[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def test_the_result_does_not_depend_on_how_frames_come_in_blocks() -> None:

@@ -47,7 +47,7 @@ class Options(BaseModel):
     save_g2: bool = Field(default=False, description="Store G2, IP and IF of every pixel.")
     num_partial_g2: int = Field(default=0, ge=0, description="g2 of so many parts of the frames as well.")
     crop_ratio_threshold: float = Field(default=0.5, ge=0.0, le=1.0)
-    gpu_id: int = Field(default=-1, description="The GPU to use; -1: processors.")
+    gpu_id: int = Field(default=-1, ge=-2, description="The GPU to use; -1: processors; -2: one that is free.")
     fit: Literal["single", "stretched"] = "single"
 
     queue: str = Field(default="", description="Another queue than the site's.")

@@ -61,7 +61,7 @@ class Ended:
     error: OrchestrationError | None = None
     error_type: str = ""
     boundaries: tuple[str, ...] = field(default=(), repr=False)
-    """The names of all that were reached; none if it was killed."""
+    """The names of all that were reached; none if it was killed by somebody else."""
 
     @property
     def completed(self) -> bool:
@@ -70,7 +70,9 @@ class Ended:
     @classmethod
     def parse(cls, document: dict[str, Any] | None, *, killed: bool) -> Ended:
         if document is None or killed:
-            return cls(killed=True, killed_at=(document or {}).get("killed_at", ""))
+            last_words = document or {}
+            reached = tuple(last_words.get("boundaries", ()))
+            return cls(killed=True, killed_at=last_words.get("killed_at", ""), boundaries=reached)
         error = document["error"]
         return cls(
             killed=False,

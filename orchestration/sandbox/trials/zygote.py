@@ -113,7 +113,7 @@ class _Watch:
             name = self._names.name(boundary, subject)
             self.reached.append(name)
             if self._kill is not None and self._fatal(self._kill, name):
-                os.write(self._last_words, json.dumps({"killed_at": name}).encode())
+                os.write(self._last_words, json.dumps({"killed_at": name, "boundaries": self.reached}).encode())
                 os.kill(os.getpid(), signal.SIGKILL)
                 signal.pause()
 

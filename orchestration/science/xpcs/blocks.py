@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from orchestration.science.xpcs.threads import in_threads
 BLOCK_BYTES = 2**26
 """Of frames that are in memory at a time; as much again is read meanwhile."""
 
-_LONGEST = 256
+LONGEST = 256
 """Frames of a block: with more, what is computed from one of them does not fit the caches."""
 
 EVENTS_AT_ONCE = 2**19
@@ -29,13 +29,17 @@ _KEPT_EVENTS = 2**24
 
 _SAMPLES = 4
 
+Empty = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
+
 
 @dataclass(frozen=True)
 class Block:
-    """Some frames, (count * average, pixels); the first is the first part of (averaged) frame `first`."""
+    """Some frames, (count * group, pixels); the first is the first part of (averaged) frame `first`."""
 
     first: int
     frames: Counts
+    group: int
+    """So many of them make one averaged frame: as many as are averaged, or 1 where these are their sums."""
 
 
 def occupancy(raw: Raw, chosen: FrameRange, pixels: NDArray[np.int64]) -> float:
@@ -61,15 +65,18 @@ def occupancy(raw: Raw, chosen: FrameRange, pixels: NDArray[np.int64]) -> float:
     return float(np.mean(shares))
 
 
-def blocks(raw: DenseRaw, chosen: FrameRange) -> Iterator[Block]:
-    """All frames chosen; the next block is read while one is looked at.
+def blocks(raw: DenseRaw, chosen: FrameRange, *, empty: Empty = np.empty) -> Iterator[Block]:
+    """All frames chosen, in room that `empty` makes; the next block is read while one is looked at.
 
     A block holds what it says until the next one is asked for.
     """
     pixels = raw.rows * raw.columns
     group = chosen.average
-    count = int(min(_LONGEST, chosen.count, max(1, BLOCK_BYTES // (pixels * raw.dtype.itemsize * group))))
-    buffers = [np.empty((count * group, raw.rows, raw.columns), dtype=raw.dtype) for _ in range(2)]
+    if group > 1 and group * pixels * raw.dtype.itemsize > BLOCK_BYTES:
+        yield from _sums(raw, chosen, empty)
+        return
+    count = int(min(LONGEST, chosen.count, max(1, BLOCK_BYTES // (pixels * raw.dtype.itemsize * group))))
+    buffers = [empty((count * group, raw.rows, raw.columns), raw.dtype) for _ in range(2)]
 
     def read(number: int) -> Block:
         first = number * count
@@ -77,7 +84,7 @@ def blocks(raw: DenseRaw, chosen: FrameRange) -> Iterator[Block]:
         start = chosen.first + first * group * chosen.stride
         out = buffers[number % 2][:size]
         raw.read(slice(start, start + size * chosen.stride, chosen.stride), out)
-        return Block(first, out.reshape(size, pixels))
+        return Block(first, out.reshape(size, pixels), group)
 
     with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
         coming = reader.submit(read, 0)
@@ -86,6 +93,20 @@ def blocks(raw: DenseRaw, chosen: FrameRange) -> Iterator[Block]:
             if (number + 1) * count < chosen.count:
                 coming = reader.submit(read, number + 1)
             yield block
+
+
+def _sums(raw: DenseRaw, chosen: FrameRange, empty: Empty) -> Iterator[Block]:
+    """One averaged frame at a time, summed up: all that go into it would not fit the memory."""
+    group, total = chosen.average, empty((1, raw.rows * raw.columns), np.dtype(np.float64))
+    total[:] = 0.0
+    for block in blocks(raw, replace(chosen, average=1)):
+        stop = block.first + len(block.frames)
+        for number in range(block.first // group, -(-stop // group)):
+            low, high = max(block.first, number * group), min(stop, (number + 1) * group)
+            total += block.frames[low - block.first : high - block.first].sum(axis=0, dtype=np.float64)
+            if high == (number + 1) * group:
+                yield Block(number, total, 1)
+                total[:] = 0.0
 
 
 def times(events: Events, chosen: FrameRange) -> NDArray[np.int64]:

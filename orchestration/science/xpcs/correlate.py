@@ -16,6 +16,7 @@ from orchestration.science.progress import Reporter, Style
 from orchestration.science.staging import staging
 from orchestration.science.timing import Stopwatch
 from orchestration.science.xpcs import output, twotime
+from orchestration.science.xpcs.engines import Engine, engine
 from orchestration.science.xpcs.frames import DenseRaw, SparseRaw
 from orchestration.science.xpcs.measure import Measured, measure
 from orchestration.science.xpcs.multitau import correlation
@@ -85,7 +86,7 @@ def correlate(request: Request, *, progress: Style = "none") -> Result:
             result, or the place for it.
     """
     watch, started = Stopwatch(), datetime.now(tz=UTC)
-    with watch.stage("total"), open_raw(request.raw) as raw:
+    with watch.stage("total"), open_raw(request.raw) as raw, engine(request.parameters.gpu_id) as computing:
         with watch.stage("prepare"):
             prepared = prepare(request, raw)
         plan = prepared.plan
@@ -93,9 +94,11 @@ def correlate(request: Request, *, progress: Style = "none") -> Result:
             digests = helper.submit(inputs, [*raw.files, prepared.metadata], checksum=request.checksums)
             staged = folder / "result.hdf"
             try:
-                _write(staged, request, prepared, folder, watch, progress)
+                _write(staged, request, prepared, computing, folder, watch, progress)
                 checks = demand_valid(staged, raw=raw)
-                path = _publish(staged, folder, request, prepared, digests, checks, watch, started)
+                path = _publish(
+                    staged, folder, request, prepared, digests, checks, watch, started, device=computing.name
+                )
             except ScienceError:
                 raise
             except OSError as error:
@@ -115,30 +118,41 @@ def _publish(
     checks: list[str],
     watch: Stopwatch,
     started: datetime,
+    *,
+    device: str,
 ) -> Path:
     with watch.stage("checksums"):
         found = digests.result()
     paper = folder / "receipt.json"
+    output = prepared.names.result()
     text = receipt(
-        prepared.plan, found=found, checks=checks, watch=watch, started=started, output=prepared.names.result()
+        prepared.plan, found=found, checks=checks, watch=watch, started=started, output=output, device=device
     )
     paper.write_text(text, encoding="utf-8")
     return prepared.names.put(staged, paper, overwrite=request.overwrite)
 
 
-def _write(path: Path, request: Request, prepared: Prepared, folder: Path, watch: Stopwatch, progress: Style) -> None:
+def _write(
+    path: Path,
+    request: Request,
+    prepared: Prepared,
+    computing: Engine,
+    folder: Path,
+    watch: Stopwatch,
+    progress: Style,
+) -> None:
     plan = prepared.plan
     with (
         result_file(path, metadata=prepared.metadata, qmap=request.qmap) as file,
         Reporter(total=plan.chosen.count, style=progress, unit="frames") as reporter,
     ):
-        measured = measure(plan, folder=folder, watch=watch, advance=reporter.advance)
+        measured = measure(plan, computing, folder=folder, watch=watch, advance=reporter.advance)
         with watch.stage("write"):
             _write_means(file, plan, measured)
             if measured.sums is not None:
                 _write_multitau(file, plan, measured, request)
         if measured.sums is not None and plan.parameters.num_partial_g2:
-            _write_partial(file, plan, folder, watch)
+            _write_partial(file, plan, computing, folder, watch)
         with watch.stage("write"):
             file.text(f"{output.ROOT}/rawdata_path", str(request.raw))
         if measured.twotime is not None:
@@ -182,7 +196,7 @@ def _write_multitau(file: ResultFile, plan: Plan, measured: Measured, request: R
     file.scalars(f"{MULTITAU}/config", _config(request, "multitau"))
 
 
-def _write_partial(file: ResultFile, plan: Plan, folder: Path, watch: Stopwatch) -> None:
+def _write_partial(file: ResultFile, plan: Plan, computing: Engine, folder: Path, watch: Stopwatch) -> None:
     """g2 of equal parts of the frames; NaN at lags too long for a part. A part is called by its middle frame."""
     parts = plan.parameters.num_partial_g2
     shape = (parts, len(plan.lags), plan.qmap.dynamic_bins)
@@ -190,7 +204,7 @@ def _write_partial(file: ResultFile, plan: Plan, folder: Path, watch: Stopwatch)
     labels = np.zeros(parts)
     for number in range(parts):
         part = plan.partial(number)
-        sums = measure(part, folder=folder, watch=watch, advance=lambda _: None).sums
+        sums = measure(part, computing, folder=folder, watch=watch, advance=lambda _: None).sums
         if sums is not None:
             found = correlation(sums, part.bins)
             values["g2_partial"][number, : len(part.lags)] = found.g2

@@ -11,15 +11,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestration.science.arrays import Array
 from orchestration.science.timing import Stopwatch
-from orchestration.science.xpcs import dense, sparse, twotime
+from orchestration.science.xpcs import sparse, twotime
 from orchestration.science.xpcs.blocks import EVENTS_AT_ONCE, Block, blocks, times
+from orchestration.science.xpcs.engines import Engine, Series
 from orchestration.science.xpcs.frames import DenseRaw, SparseRaw
-from orchestration.science.xpcs.panels import Panels
 from orchestration.science.xpcs.plan import Plan
 from orchestration.science.xpcs.survey import Survey, scales
-
-_BYTES_PER_EVENT = 6
 
 _UNIT = 256
 """Pixels of a unit of those that are in no bin."""
@@ -46,15 +45,15 @@ class Measured:
     """The normalised frames of the pixels of one of the selected bins."""
 
 
-def measure(plan: Plan, *, folder: Path, watch: Stopwatch, advance: Advance) -> Measured:
+def measure(plan: Plan, engine: Engine, *, folder: Path, watch: Stopwatch, advance: Advance) -> Measured:
     """Look at all the frames of the plan; `advance` is told how many more were. Large arrays may go to `folder`.
 
     Raises:
         ScanUnreadable: or one of its kinds, if the raw data is not what it should be.
     """
     if isinstance(plan.raw, SparseRaw):
-        return _Events(plan, plan.raw, folder, watch, advance).measured()
-    return _Frames(plan, plan.raw, folder, watch, advance).measured()
+        return _Events(plan, plan.raw, engine, folder, watch, advance).measured()
+    return _Frames(plan, plan.raw, engine, folder, watch, advance).measured()
 
 
 def _by_static(plan: Plan, segments: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -83,11 +82,11 @@ class _Ages:
 
     def add(self, block: Block) -> None:
         first = block.first
-        stop = first + len(block.frames) // self._average
+        stop = first + len(block.frames) // block.group
         inside = self._place >= 0
         for age in range(first // self._length, min(self._count, -(-stop // self._length))):
             low, high = max(first, age * self._length), min(stop, (age + 1) * self._length)
-            some = block.frames[(low - first) * self._average : (high - first) * self._average]
+            some = block.frames[(low - first) * block.group : (high - first) * block.group]
             sums = some.sum(axis=0, dtype=np.float64)
             self._sums[age] += np.bincount(self._place[inside], weights=sums[inside], minlength=len(self._size))
 
@@ -105,9 +104,11 @@ class _Ages:
 
 
 class _Frames:
-    def __init__(self, plan: Plan, raw: DenseRaw, folder: Path, watch: Stopwatch, advance: Advance) -> None:
-        self._plan, self._raw, self._folder, self._watch, self._advance = plan, raw, folder, watch, advance
-        self._survey = Survey.of(plan.processed, plan.chosen.count)
+    def __init__(
+        self, plan: Plan, raw: DenseRaw, engine: Engine, folder: Path, watch: Stopwatch, advance: Advance
+    ) -> None:
+        self._plan, self._raw, self._engine, self._watch, self._advance = plan, raw, engine, watch, advance
+        self._survey = engine.survey(plan.processed, plan.chosen.count)
         self._ages = None if plan.parameters.multitau else _Ages(plan)
         self._unit = plan.bins.unit_map(plan.pixels)
         self._wanted = np.sort(np.concatenate([plan.bins.pixel, plan.others]))
@@ -143,14 +144,14 @@ class _Frames:
     def _correlate(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Band by band of pixels, so many at a time that what is kept of them fits the memory."""
         plan, level, units = self._plan, self._plan.segment_level, self._plan.bins.units
-        size = dense.Series.bytes_per_pixel(plan.lags, segment_level=level) * len(self._wanted)
-        count = max(1, -(-size // max(1, plan.parameters.memory_bytes // 2)))
+        size = self._engine.bytes_per_pixel(plan.lags, segment_level=level) * len(self._wanted)
+        count = max(1, -(-size // max(1, self._engine.room(plan.parameters.memory_bytes) // 2)))
         sums = np.zeros((units, len(plan.lags), 5))
         segments = np.zeros((plan.chosen.count >> level, units))
         edges = np.linspace(0, len(self._wanted), min(count, len(self._wanted)) + 1).astype(int).tolist()
         for low, high in pairwise(edges):
             wanted = self._wanted[low:high]
-            series = dense.Series.of(Panels.of(wanted, pixels=plan.pixels), plan.lags, segment_level=level)
+            series = self._engine.series(wanted, plan.lags, pixels=plan.pixels, segment_level=level)
             self._look(series, again=low > 0)
             with self._watch.stage("g2"):
                 unit = self._unit[wanted]
@@ -162,31 +163,33 @@ class _Frames:
                     self._store[lag, :, low:high] = series.pixels(lag)
         return sums, _by_static(plan, segments)
 
-    def _look(self, series: dense.Series | None, *, again: bool = False) -> None:
+    def _look(self, series: Series | None, *, again: bool = False) -> None:
         """At all the frames; what is not about the pixels of a band is done only the first time."""
         average = self._plan.chosen.average
-        for block in _timed(blocks(self._raw, self._plan.chosen), self._watch, "read"):
-            count = len(block.frames) // average
+        for block in _timed(blocks(self._raw, self._plan.chosen, empty=self._engine.empty), self._watch, "read"):
+            count = len(block.frames) // block.group
+            with self._watch.stage("take"):
+                frames = self._engine.taken(block.frames)
             if not again:
-                self._survey_block(block)
+                self._survey_block(block, frames)
                 self._advance(count)
             if series is not None:
                 with self._watch.stage("multitau"):
                     means = self._survey.means[block.first : block.first + count]
                     normalise = self._plan.parameters.normalize_frame
-                    series.add(block.frames, scales(means, average=average, normalise=normalise))
+                    series.add(frames, scales(means, average=average, normalise=normalise))
 
-    def _survey_block(self, block: Block) -> None:
+    def _survey_block(self, block: Block, frames: Array) -> None:
         average = self._plan.chosen.average
         with self._watch.stage("survey"):
-            self._survey.add(block.frames, block.first, average=average, path=self._raw.path)
+            self._survey.add(frames, block.first, average=average, group=block.group, path=self._raw.path)
             if self._ages is not None:
                 self._ages.add(block)
         if self._spool is not None:
             with self._watch.stage("spool"):
                 values = block.frames[:, self._columns]
                 if average > 1:
-                    values = values.reshape(-1, average, len(self._columns)).mean(axis=1, dtype=np.float32)
+                    values = values.reshape(-1, block.group, len(self._columns)).sum(axis=1, dtype=np.float64) / average
                 self._spool[block.first : block.first + len(values)] = values
 
     def _pixels(self, lag: int) -> NDArray[np.float32]:
@@ -199,12 +202,15 @@ class _Frames:
         if self._spool is None:
             raise ValueError("no two-time functions were planned")
         first = int(np.flatnonzero(self._columns == pixel[0])[0])
-        return twotime.WholeFrames.of(self._spool[:, first : first + len(pixel)], self._plan.parts(pixel))
+        return self._engine.whole_frames(self._spool[:, first : first + len(pixel)], self._plan.parts(pixel))
 
 
 class _Events:
-    def __init__(self, plan: Plan, raw: SparseRaw, folder: Path, watch: Stopwatch, advance: Advance) -> None:
-        self._plan, self._raw, self._folder, self._watch, self._advance = plan, raw, folder, watch, advance
+    def __init__(
+        self, plan: Plan, raw: SparseRaw, engine: Engine, folder: Path, watch: Stopwatch, advance: Advance
+    ) -> None:
+        self._plan, self._raw, self._engine, self._watch, self._advance = plan, raw, engine, watch, advance
+        self._folder = folder
         self._survey = Survey.of(plan.processed, plan.chosen.count)
         self._held = np.zeros(plan.pixels, dtype=np.int64)
         self._ages = None if plan.parameters.multitau else _Ages(plan)
@@ -267,7 +273,7 @@ class _Events:
             first, last = int(self._start[low]), int(self._start[high])
             train = self._train(first, last)
             with self._watch.stage("multitau"):
-                found = sparse.correlate(
+                found = self._engine.correlate(
                     train,
                     scale,
                     self._start[low : high + 1] - first,
@@ -283,9 +289,9 @@ class _Events:
 
     def _bands(self) -> Iterator[tuple[int, int]]:
         """Ranges of units."""
-        size = _BYTES_PER_EVENT + (12 * len(self._plan.lags) if self._store is not None else 0)
+        size = self._engine.bytes_per_event + (12 * len(self._plan.lags) if self._store is not None else 0)
         events = np.add.reduceat(self._held[self._order], self._start[:-1])
-        filled = np.cumsum(events * size) // max(1, self._plan.parameters.memory_bytes // 2)
+        filled = np.cumsum(events * size) // max(1, self._engine.room(self._plan.parameters.memory_bytes) // 2)
         edges = np.flatnonzero(np.diff(filled)) + 1
         bounds = [0, *edges.tolist(), len(events)]
         yield from pairwise(bounds)
@@ -320,7 +326,7 @@ class _Events:
             return twotime.PhotonEvents.of(frames, time, local, counts, part)
         whole = np.zeros((frames, len(pixel)), dtype=np.float32)
         whole[time, local] = counts
-        return twotime.WholeFrames.of(whole, part)
+        return self._engine.whole_frames(whole, part)
 
 
 def _joined(cells: Index, counts: NDArray[np.float64]) -> tuple[Index, NDArray[np.float32]]:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from orchestration.science.errors import DeviceMissing, ParametersInvalid
+from orchestration.science.errors import ParametersInvalid
 from orchestration.science.xpcs.correlate import Request
 from orchestration.science.xpcs.frames import Selection
 from orchestration.science.xpcs.parameters import Parameters
@@ -39,7 +39,7 @@ CORRELATION: tuple[click.Option, ...] = (
     click.Option(["-G", "--save-G2", "save_g2"], is_flag=True, help="Store G2, IP and IF of every pixel."),
     _shown("-np", "--num-partial-g2", type=int, default=0, help="g2 of so many parts, too."),
     _shown("--crop-ratio-threshold", type=float, default=0.5),
-    _shown("-i", "--gpu-id", type=int, default=-1, help="-1: processors."),
+    _shown("-i", "--gpu-id", type=int, default=-1, help="-1: processors; -2: a GPU that is free."),
     click.Option(["-p", "--prefix"], default="", help="Before the name of the result."),
     click.Option(["-u", "--suffix"], default="", help="Behind the name of the result."),
     _shown("--method", type=click.Choice(["auto", "dense", "sparse"]), default="auto"),
@@ -84,10 +84,7 @@ def request(found: Mapping[str, Any], *, overwrite: bool = False) -> Request:
 
     Raises:
         ParametersInvalid: if there can be none like that.
-        DeviceMissing: if it is to run on a GPU.
     """
-    if found["gpu_id"] != -1:
-        raise DeviceMissing(f"--gpu-id {found['gpu_id']}: this version correlates on processors")
     frames = Selection(
         begin=found["begin_frame"],
         end=found["end_frame"],
@@ -103,6 +100,7 @@ def request(found: Mapping[str, Any], *, overwrite: bool = False) -> Request:
         save_G2=found["save_g2"],
         num_partial_g2=found["num_partial_g2"],
         crop_ratio_threshold=found["crop_ratio_threshold"],
+        gpu_id=found["gpu_id"],
         method=found["method"],
         memory=found["memory"],
     )

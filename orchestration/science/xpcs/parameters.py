@@ -32,6 +32,8 @@ class Parameters:
     """Into so many equal parts are the frames divided for g2 as a function of time; 0 for none."""
     crop_ratio_threshold: float = 0.5
     """With a smaller share of valid pixels, the others are left out; else they count in the mean of a frame."""
+    gpu_id: int = -1
+    """The GPU that computes; -1 for processors, -2 for any GPU that is free."""
     method: Method = "auto"
     """Whether frames are correlated whole or as events; by their occupancy if `auto`."""
     memory: float | None = None
@@ -43,6 +45,8 @@ class Parameters:
             raise ParametersInvalid(what, where="parameters")
         if self.num_partial_g2 < 0:
             raise ParametersInvalid(f"num_partial_g2 is {self.num_partial_g2}, below 0", where="parameters")
+        if self.gpu_id < -2:
+            raise ParametersInvalid(f"gpu_id is {self.gpu_id}, below -2", where="parameters")
         if self.memory is not None and not self.memory > 0:
             raise ParametersInvalid(f"memory is {self.memory} GiB, not above 0", where="parameters")
         _numbers(self.dq_selection)

@@ -15,7 +15,7 @@ from platform import python_version
 from orchestration.science.timing import Stopwatch, peak_memory
 from orchestration.science.xpcs.plan import Plan
 
-_LIBRARIES = ("beamline-orchestration", "numpy", "numba", "h5py", "hdf5plugin", "scipy")
+_LIBRARIES = ("beamline-orchestration", "numpy", "numba", "h5py", "hdf5plugin", "scipy", "cupy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,14 @@ def _sha256(path: Path) -> str:
 
 
 def receipt(
-    plan: Plan, *, found: Sequence[Input], checks: Sequence[str], watch: Stopwatch, started: datetime, output: Path
+    plan: Plan,
+    *,
+    found: Sequence[Input],
+    checks: Sequence[str],
+    watch: Stopwatch,
+    started: datetime,
+    output: Path,
+    device: str,
 ) -> str:
     """The receipt as JSON text."""
     chosen = dataclasses.asdict(plan.chosen) | {"count": plan.chosen.count}
@@ -55,6 +62,7 @@ def receipt(
         "frames": chosen,
         "detector": {"rows": plan.raw.rows, "columns": plan.raw.columns, "cropped": plan.cropped},
         "method": plan.method,
+        "device": device,
         "occupancy": round(plan.share, 6),
         "checks": list(checks),
         "seconds": watch.seconds,

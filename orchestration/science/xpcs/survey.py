@@ -9,6 +9,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestration.science.arrays import Array
 from orchestration.science.errors import FramesNotFinite
 from orchestration.science.xpcs.frames import Events
 from orchestration.science.xpcs.threads import in_threads
@@ -32,23 +33,26 @@ class Survey:
     def of(cls, wanted: NDArray[np.bool_], frames: int) -> Survey:
         return cls(wanted, np.zeros(len(wanted), dtype=np.float64), np.zeros(frames, dtype=np.float64))
 
-    def add(self, frames: NDArray[np.generic], first: int, *, average: int, path: Path) -> None:
-        """Take frames, (count * average, pixels), of which the first is a part of frame `first`.
+    def add(self, frames: Array, first: int, *, average: int, group: int, path: Path) -> None:
+        """Take frames, (count * group, pixels), of which the first is a part of frame `first`.
+
+        `average` frames of the file make one; a `group` of those given holds all of them, perhaps as their sum.
 
         Raises:
             FramesNotFinite: if a value is not.
         """
-        kind = np.zeros(1, dtype=_sum_type(frames))
-        sums = self._sums(frames, kind)
+        sums = self._sums(frames)
         if not np.isfinite(sums).all():
-            where = f"{path}, about frame {first * average + int(np.argmin(np.isfinite(sums)))} of those selected"
+            at = first * average + int(np.argmin(np.isfinite(sums))) * (average // group)
+            where = f"{path}, about frame {at} of those selected"
             raise FramesNotFinite("frames hold values that are not finite", where=where)
-        means: NDArray[np.float64] = sums.reshape(-1, average).sum(axis=1) / (average * np.count_nonzero(self.wanted))
+        means: NDArray[np.float64] = sums.reshape(-1, group).sum(axis=1) / (average * np.count_nonzero(self.wanted))
         self.means[first : first + len(means)] = means
 
-    def _sums(self, frames: NDArray[np.generic], kind: NDArray[np.generic]) -> NDArray[np.float64]:
+    def _sums(self, frames: Array) -> NDArray[np.float64]:
         """The sum of each frame over the wanted pixels; adds all frames to the total."""
         count, pixels = frames.shape
+        kind = np.zeros(1, dtype=_sum_type(frames))
         parts = np.zeros((-(-pixels // _BLOCK), count), dtype=np.float64)
         wanted = self.wanted.astype(kind.dtype)
 

@@ -77,7 +77,7 @@ class WholeFrames:
     def of(cls, values: NDArray[np.generic], part: Index) -> WholeFrames:
         size = np.bincount(part).astype(np.float64)
         sums = np.zeros((len(values), len(size)))
-        for some in _columns(values):
+        for some in columns(values):
             chosen = np.zeros((some.stop - some.start, len(size)))
             chosen[np.arange(len(chosen)), part[some]] = 1.0
             sums += values[:, some].astype(np.float64) @ chosen
@@ -90,7 +90,7 @@ class WholeFrames:
     def add(self, first: int, out: Float32) -> None:
         rows, frames = out.shape
         tiles = [(top, left) for top in range(0, rows, _TILE) for left in range(first + top, frames, _TILE)]
-        for some in _columns(self.values):
+        for some in columns(self.values):
             whole = self.values[:, some].astype(np.float32)
             whole *= self.factor[:, self.part[some]]
 
@@ -168,7 +168,7 @@ def _factors(sums: NDArray[np.float64], size: NDArray[np.float64]) -> Float32:
     return factors
 
 
-def _columns(values: NDArray[np.generic]) -> list[slice]:
+def columns(values: NDArray[np.generic]) -> list[slice]:
     """Stretches of pixels whose values, in single precision, fit some memory."""
     width = max(1, _COLUMN_BYTES // (4 * len(values)))
     return [slice(low, min(low + width, values.shape[1])) for low in range(0, values.shape[1], width)]

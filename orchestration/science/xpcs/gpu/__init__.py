@@ -1,0 +1,1 @@
+"""The correlation of frames and events on one GPU, with cupy."""
