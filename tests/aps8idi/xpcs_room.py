@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,9 @@ LARGER = replace(MOVIE, rows=48, columns=48)
 
 PLENTY = 300
 
+EVERY = int(os.environ.get("BEAMLINE_TEST_EVERY", "6"))
+"""So many-th new kind of boundary is fatal; with 1 each is."""
+
 _numbers = itertools.count(1)
 
 DELETIONS = ("prune_local8idi_raw", "prune_local8idi_scratch", "prune_polaris_xpcs_raw", "prune_polaris_xpcs_scratch")
@@ -53,16 +57,15 @@ class XpcsRoom:
     def run(self, target: str, *, kill: Kill | None = None, **arguments: Json) -> Ended:
         return self.nursery.run(target, arguments, kill=kill)
 
-    def killed_all_the_way(self, target: str, *, spared: Sequence[str], **arguments: Json) -> tuple[Ended, int]:
-        """Run again and again, each time killed at a kind of boundary at which it was not killed yet and that is not
-        `spared`, until none is left; how the last run ended, and how many were killed.
+    def killed_all_the_way(self, target: str, **arguments: Json) -> tuple[Ended, int]:
+        """Each run is killed at one of the kinds of boundary that none has come to, until one comes to its end; how
+        that ended, and how many were killed.
         """
-        spared = [*spared]
-        kills, ended = -1, Ended(killed=True)
+        kills, passed, ended = -1, set[str](), Ended(killed=True)
         while ended.killed:
             assert kills < PLENTY, "it makes no progress"
-            ended, kills = self.run(target, kill=Kill(spared=tuple(spared)), **arguments), kills + 1
-            spared += [ended.killed_at, *_alike(ended.killed_at)]
+            ended = self.run(target, kill=Kill(spared=tuple(passed), nth=EVERY), **arguments)
+            kills, passed = kills + 1, passed | {*ended.boundaries}
         return ended, kills
 
     # ----- what is measured -----------------------------------------------------------------------------------------
@@ -128,15 +131,6 @@ class XpcsRoom:
         }
         assert len(subjects) == 1, subjects
         return subjects.pop()
-
-
-def _alike(boundary: str) -> list[str]:
-    """Those after it at which no more has happened: the ledger's own tests kill there."""
-    step = boundary.removeprefix("before-reserve of ")
-    if step == boundary:
-        return []
-    told = [f"{when}-write of operations, after {step}" for when in ("before", "after")]
-    return [*told, f"before-find of {step}", f"after-submit of {step}"]
 
 
 def quick(layout_file: Path) -> None:

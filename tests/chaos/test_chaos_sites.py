@@ -38,9 +38,8 @@ def test_a_job_survives_kills_around_its_submission(room: Room) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_runs_at_a_facility_killed_at_every_third_kind_of_boundary_complete(room: Room) -> None:
+def test_runs_at_a_facility_killed_at_every_fifth_kind_of_boundary_complete(room: Room) -> None:
     """`benchmarks/chaos.py` kills at any boundary, at any facility."""
-    names = [*dict.fromkeys(undisturbed(room, ALCF_FLOW))]
-    kills, bad = killed_all_the_way(room, ALCF_FLOW, spared=[*names[::3], *names[1::3]])
-    assert kills > 10
+    kills, bad = killed_all_the_way(room, ALCF_FLOW, every=5)
+    assert kills > 6
     assert bad == []

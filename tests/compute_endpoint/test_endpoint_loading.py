@@ -126,7 +126,7 @@ def test_the_local_endpoint_takes_the_options_of_batch_endpoints(place: Place, l
     assert load(place("local", "compute"), options)["provider"] == "LocalProvider"
 
 
-@pytest.mark.parametrize("facility", ["alcf", "nersc"])
+@pytest.mark.parametrize("facility", ["alcf"])
 def test_the_daemon_refuses_what_the_schema_does_not_know(place: Place, load: Load, facility: str) -> None:
     endpoint = place(facility, "compute")
     for options in (

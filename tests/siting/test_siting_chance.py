@@ -34,7 +34,7 @@ def goes_down(place: Place, way: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(int(os.environ.get("BEAMLINE_TEST_TRIALS", "4"))))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("BEAMLINE_TEST_TRIALS", "2"))))
 def test_the_work_is_done_once(place: Place, seed: int) -> None:
     chance = random.Random(seed)
     way, held, killed = WAYS[seed % len(WAYS)], chance.random() < 0.5, chance.random() < 0.5
