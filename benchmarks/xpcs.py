@@ -6,6 +6,8 @@ Each program runs as people run it, from raw file to result file, in a process o
 run of each is not counted, for what it compiles or loads. The peer is boost_corr in its own interpreter, without which
 its columns are null. Errors of g2 are those of one dynamic bin against the definition in double precision.
 
+boost_corr keeps as many frames as fit 36 GB, whatever the machine has: with less memory, take fewer (`--frames-scale`).
+
 The floor is what no program can do without: dense frames have to be read and multiplied twelve times (eight lags of
 level 0, four of each level above, each of which has half the frames), events have to be read, and the products of
 two-time functions to be made, each at the speed that this machine shows in this run.
@@ -16,7 +18,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -32,7 +36,13 @@ from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 512
-BYTES_PER_EVENT = 8
+PIXELS = SIZE * SIZE
+STAGES = ("read", "take", "survey", "sort", "spool", "multitau", "twotime", "g2")
+"""Of ours, what boost_corr counts as correlating."""
+IMM_HEADER = 1024
+IMM_EVENTS = struct.calcsize("ii32s16si16siiiiiiiiiiiiiddii")
+"""Where the header of a frame has their number."""
+BYTES_PER_EVENT = 6
 OPERATIONS_PER_COUNT = 24
 """Twelve products and as many sums."""
 
@@ -43,7 +53,7 @@ class Case:
     photons: float
     frames: int
     kind: str = "Multitau"
-    raw_format: str = "rigaku500k"
+    raw_format: str = "imm-sparse"
 
     @property
     def options(self) -> list[str]:
@@ -59,7 +69,7 @@ CASES = (
     Case("dense", 0.5, 4096, raw_format="nexus"),
     Case("sparse_0.001", 0.001, 8192),
     Case("sparse_0.01", 0.01, 8192),
-    Case("sparse_0.1", 0.1, 2048),
+    Case("sparse_0.1", 0.1, 4096),
     Case("twotime", 0.5, 4096, kind="Twotime", raw_format="nexus"),
 )
 
@@ -68,30 +78,30 @@ CASES = (
 class Files:
     raw: Path
     qmap: Path
-    shape: tuple[int, int]
-
-    @property
-    def pixels(self) -> int:
-        return self.shape[0] * self.shape[1]
 
 
 def make(case: Case, folder: Path, frames: int) -> Files:
-    """The movie of a case; events are those of a Rigaku 500k, which has twice the pixels of a square of 512."""
+    """The movie of a case."""
     from orchestration.science.xpcs.movie import MovieDescription
     from orchestration.science.xpcs.simulate import write_metadata, write_qmap, write_raw
 
-    shape = (SIZE, SIZE) if case.raw_format == "nexus" else (SIZE, 2 * SIZE)
-    raw = folder / ("movie.h5" if case.raw_format == "nexus" else "movie.bin")
-    description = MovieDescription(rows=shape[0], columns=shape[1], frames=frames, photons=case.photons)
+    raw = folder / ("movie.h5" if case.raw_format == "nexus" else "movie.imm")
+    description = MovieDescription(rows=SIZE, columns=SIZE, frames=frames, photons=case.photons)
     write_raw(raw, description, case.raw_format)  # type: ignore[arg-type]
     write_metadata(folder / "movie_metadata.hdf", description)
     write_qmap(folder / "qmap.hdf", description, rings=9, sectors=3)
-    return Files(raw, folder / "qmap.hdf", shape)
+    return Files(raw, folder / "qmap.hdf")
+
+
+class RunFailed(Exception):
+    """Raised when a program fails; with -9, the machine had no memory left."""
 
 
 @dataclass(frozen=True)
 class Run:
     seconds: float
+    correlating: float
+    """Seconds of `seconds`, as the program itself says: from the first frame to the last, without its start."""
     peak_mb: float
     result: Path
 
@@ -108,8 +118,20 @@ def run(command: list[str], files: Files, case: Case, out: Path) -> Run:
         printed, problem = process.communicate()
     seconds = time.perf_counter() - began
     if process.returncode != 0:
-        raise SystemExit(f"{' '.join(words)} failed:\n{problem[-2000:]}")
-    return Run(seconds, peak / 2**20, Path(printed.strip().splitlines()[-1]))
+        raise RunFailed(
+            f"{' '.join(words)} ended with {process.returncode}, at {peak / 2**20:.0f} MB:\n{problem[-2000:]}"
+        )
+    result = Path(printed.strip().splitlines()[-1])
+    return Run(seconds, _correlating(result, problem), peak / 2**20, result)
+
+
+def _correlating(result: Path, said: str) -> float:
+    receipt = result.with_suffix(".json")
+    if receipt.exists():
+        stages = json.loads(receipt.read_text(encoding="utf-8"))["seconds"]
+        return float(sum(seconds for name, seconds in stages.items() if name in STAGES))
+    found = re.findall(r"correlation finished in ([0-9.]+) ?s", said)
+    return float(found[-1]) if found else float("nan")
 
 
 def _tree_memory(pid: int) -> float:
@@ -128,8 +150,9 @@ def _tree_memory(pid: int) -> float:
 
 def median(command: list[str], files: Files, case: Case, folder: Path, repeats: int) -> Run:
     runs = [run(command, files, case, folder) for _ in range(repeats + 1)][1:]
-    seconds, peak = (statistics.median(getattr(each, name) for each in runs) for name in ("seconds", "peak_mb"))
-    return Run(seconds, peak, runs[-1].result)
+    names = ("seconds", "correlating", "peak_mb")
+    seconds, correlating, peak = (statistics.median(getattr(each, name) for each in runs) for name in names)
+    return Run(seconds, correlating, peak, runs[-1].result)
 
 
 # ----- the definition -------------------------------------------------------------------------------------------------
@@ -172,18 +195,20 @@ def _series(files: Files, pixels: NDArray[np.int64], frames: int) -> NDArray[np.
     if files.raw.suffix == ".h5":
         with h5py.File(files.raw, "r") as file:
             for first in range(0, frames, 256):
-                block = file["entry/data/data"][first : first + 256].reshape(-1, files.pixels)
+                block = file["entry/data/data"][first : first + 256].reshape(-1, PIXELS)
                 out[first : first + 256], sums[first : first + 256] = block[:, pixels], block.sum(axis=1)
     else:
-        words = np.fromfile(files.raw, dtype="<u8")
-        count, pixel, frame = words & 0xFFF, (words >> 16) & 0x1FFFFF, (words >> 40).astype(int)
-        sums[:] = np.bincount(frame, weights=count, minlength=frames)
-        place = np.full(files.pixels, -1)
+        place = np.full(PIXELS, -1)
         place[pixels] = np.arange(len(pixels))
-        inside = place[pixel] >= 0
-        out[frame[inside], place[pixel[inside]]] = count[inside]
-    sums[sums == 0] = files.pixels
-    return np.asarray(out / (sums / files.pixels)[:, None])
+        with files.raw.open("rb") as file:
+            for frame in range(frames):
+                (events,) = struct.unpack_from("I", file.read(IMM_HEADER), IMM_EVENTS)
+                pixel, count = np.fromfile(file, "<i4", events), np.fromfile(file, "<i2", events)
+                sums[frame] = count.sum()
+                inside = place[pixel] >= 0
+                out[frame, place[pixel[inside]]] = count[inside]
+    sums[sums == 0] = PIXELS
+    return np.asarray(out / (sums / PIXELS)[:, None])
 
 
 # ----- the floor ------------------------------------------------------------------------------------------------------
@@ -226,7 +251,7 @@ class Machine:
 
     def floor(self, case: Case, files: Files, frames: int) -> float:
         """Seconds."""
-        counts = files.pixels * frames
+        counts = PIXELS * frames
         if case.kind == "Twotime":
             with h5py.File(files.qmap, "r") as file:
                 pixels = np.isin(file["qmap/dynamic_roi_map"][()], (1, 2, 3)).sum()
@@ -258,6 +283,7 @@ def measure(case: Case, machine: Machine, options: argparse.Namespace) -> dict[s
             "seconds": own.seconds,
             "frames_per_second": frames / own.seconds,
             "speedup_vs_boost_corr": None,
+            "correlating_speedup_vs_boost_corr": None,
             "ratio_to_floor": own.seconds / machine.floor(case, files, frames),
             "peak_mb": own.peak_mb,
             "max_abs_g2_error": error(own.result, files, frames) if case.kind == "Multitau" else None,
@@ -265,10 +291,14 @@ def measure(case: Case, machine: Machine, options: argparse.Namespace) -> dict[s
         receipt = json.loads(own.result.with_suffix(".json").read_text(encoding="utf-8"))
         found |= {"method": receipt["method"], "stages_s": receipt["seconds"]}
         if options.peer_python:
-            theirs = [options.peer_python, "-m", "boost_corr.cli", *case.peer_options]
-            peer = median(theirs, files, case, folder / "peer", options.repeats)
+            theirs = [options.peer_python, "-m", "boost_corr.cli", "-v", *case.peer_options]
+            try:
+                peer = median(theirs, files, case, folder / "peer", options.repeats)
+            except RunFailed as failure:
+                return found | {"boost_corr_failed": str(failure)}
             found |= {
                 "speedup_vs_boost_corr": peer.seconds / own.seconds,
+                "correlating_speedup_vs_boost_corr": peer.correlating / own.correlating,
                 "boost_corr_frames_per_second": frames / peer.seconds,
                 "boost_corr_peak_mb": peer.peak_mb,
                 "boost_corr_max_abs_g2_error": error(peer.result, files, frames) if case.kind == "Multitau" else None,
@@ -278,7 +308,10 @@ def measure(case: Case, machine: Machine, options: argparse.Namespace) -> dict[s
 
 def show(name: str, row: dict[str, Any]) -> None:
     speedup = row["speedup_vs_boost_corr"]
-    peer = "no peer" if speedup is None else f"{speedup:.1f} x boost_corr"
+    alone = row["correlating_speedup_vs_boost_corr"]
+    about = "" if speedup is None else f"({alone:.1f} x without start and files, {row['boost_corr_peak_mb']:.0f} MB)"
+    peer = "no peer" if speedup is None else f"{speedup:.1f} x boost_corr {about}"
+    peer = row.get("boost_corr_failed", peer)
     wrong = row["max_abs_g2_error"]
     error_text = "" if wrong is None else f", g2 within {wrong:.1e}"
     print(

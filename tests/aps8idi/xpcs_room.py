@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -19,6 +22,7 @@ from orchestration.globus.search_reader import GlobusSearch
 from orchestration.ledger.batches import BatchItem
 from orchestration.ledger.overview import Overview, overview
 from orchestration.ledger.service import Json
+from orchestration.sandbox import blueprint, components, processes
 from orchestration.sandbox.trials.kills import Ended, Kill
 from orchestration.sandbox.trials.nursery import Nursery
 from orchestration.sandbox.trials.world import World
@@ -44,7 +48,19 @@ EVERY = int(os.environ.get("BEAMLINE_TEST_EVERY", "6"))
 
 _numbers = itertools.count(1)
 
-DELETIONS = ("prune_local8idi_raw", "prune_local8idi_scratch", "prune_polaris_xpcs_raw", "prune_polaris_xpcs_scratch")
+DELETIONS = (
+    "prune_local8idi_raw",
+    "prune_local8idi_scratch",
+    "prune_polaris_xpcs_raw",
+    "prune_polaris_xpcs_scratch",
+    "prune_globus_endpoint_8idi",
+)
+
+FACILITY = "voyager-8idi-polaris"
+"""The deployment that correlates and draws at Polaris."""
+
+DRAWN_APART, PLOTS = "drawn-apart", "aps8idi_plots"
+"""One that correlates there and draws on a machine of the beamline; where that has its files."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +150,49 @@ class XpcsRoom:
 
 
 def quick(layout_file: Path) -> None:
-    """Settings with which nobody waits for long for files that do not come."""
+    """Settings with which nobody waits for long for files that do not come, and a deployment with a site for plots."""
     document = yaml.safe_load(layout_file.read_text())
     document["xpcs"] |= {"settle_seconds": 0.2, "patience_seconds": 1.0}
+    _draw_apart(document)
     layout_file.write_text(yaml.safe_dump(document, sort_keys=False))
+
+
+def _draw_apart(document: dict[str, Any]) -> None:
+    endpoints, deployments = document["globus"]["globus_endpoints"], document["xpcs"]["deployments"]
+    mount = Path(endpoints["aps8idi_results"]["mount"]).with_name(PLOTS)
+    mount.mkdir()
+    endpoints[PLOTS] = {**endpoints["aps8idi_results"], "root_path": f"/{PLOTS}", "name": PLOTS, "mount": str(mount)}
+    document["compute_sites"]["plots"] = {
+        **document["compute_sites"]["local_xpcs"],
+        "raw_endpoint": PLOTS,
+        "scratch_endpoint": PLOTS,
+    }
+    document["retention"][PLOTS] = {"after_days": 1, "requires": {"any_of": ["aps8idi_results"], "min_copies": 1}}
+    deployments[DRAWN_APART] = {**deployments[FACILITY], "plot_site": "plots"}
+
+
+@contextmanager
+def hearing_of_tasks(world: World) -> Iterator[None]:
+    """Prefect's server notes the tasks of runs meanwhile; it hears of them by events, to which else nothing listens."""
+    everywhere = {**blueprint.clean_environment(world.layout), **world.environment}
+    server = components.prefect_server(everywhere, urlsplit(world.prefect_url).port or 0)
+    world.kill("prefect")
+    process = processes.start(
+        server.argv, environment=server.environment, directory=world.layout.root, log=world.layout.log("prefect")
+    )
+    try:
+        eventually(server.ready)
+        yield
+    finally:
+        processes.stop([process], patience=2.0)
+        world.start("prefect")
+
+
+def eventually(true: Callable[[], object], *, seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, f"not within {seconds} s"
+        time.sleep(0.05)
 
 
 def write_templates(folder: Path) -> Path:

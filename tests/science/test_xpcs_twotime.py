@@ -73,7 +73,7 @@ def test_large_functions_are_made_and_stored_in_strips(bench: Bench, monkeypatch
     monkeypatch.setattr(output, "LARGEST_CHUNK", 1000)
     monkeypatch.setattr("orchestration.science.xpcs.correlate._STRIP_BYTES", 203 * 4 * 30)
     monkeypatch.setattr(twotime, "_COLUMN_BYTES", 203 * 4 * 17)
-    monkeypatch.setattr(twotime, "_TILE", 13)
+    monkeypatch.setattr(twotime, "_PANEL", 13)
     for method in BOTH:
         strips = bench.correlate(Parameters(type="Twotime", dq_selection="3", method=method))
         for name in ("correlation_map/c2_00001", "normalized_g2", "normalized_g2_segments"):

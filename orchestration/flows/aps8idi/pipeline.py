@@ -27,7 +27,7 @@ from orchestration.flows.copying import copy
 from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.results import Made, bring_back, content, made_before, make, stands
 from orchestration.flows.work import Work, register
-from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.copies import CopyRecord, CopyState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document
 
@@ -88,7 +88,7 @@ def finish(
         _say_back()
     drawn = draw()
     homes = homes_of(work, checked)
-    copies = _carried(work, made, homes) + _carried(work, drawn, homes)
+    copies = _carried(work, made, homes) + _carried(work, drawn, homes) + _lent(work, made, drawn)
     told = _told(drawn)
     metadata = (told["metadata"] or {}).get("project_metadata", {})
     if announcement is not None:
@@ -133,18 +133,21 @@ def _correlated(work: Work, scan: Scan, checked: Checked, announcement: Announce
 
 def _drawn(work: Work, scan: Scan, checked: Checked, made: Made) -> Made:
     """The pictures of a correlation, drawn now or by an earlier run."""
-    pictures, site = Pictures(correlation=checked.correlation), checked.plot_site
+    pictures, site, homes = Pictures(correlation=checked.correlation), checked.plot_site, homes_of(work, checked)
+    making = drawing(work.settings, scan, site, pictures, extra(checked.payload, made.result.receipt))
+    drawn = made_before(work, making)
+    if drawn is not None and stands(work, drawn, homes=homes):
+        return drawn
     if site.scratch_endpoint != checked.site.scratch_endpoint:
         destination = work.settings.endpoint(site.scratch_endpoint)
         datasets = checked.correlation.datasets
         copy(work, scan, datasets, source=made.making.at(work), destination=destination, version=made.version)
-    making = drawing(work.settings, scan, site, pictures, extra(checked.payload, made.result.receipt))
     report = making.paths[pictures.files]
     result: Document = {"dataset": "xpcs.result", "endpoint": made.result.endpoint, "path": made.result.path.text}
     return make(
         work,
         making,
-        homes=homes_of(work, checked),
+        homes=homes,
         receipt=lambda outcome: pictures_receipt(
             outcome, result=result, files=content(outcome, report)["files"], site=site.name
         ),
@@ -159,6 +162,14 @@ def _told(drawn: Made) -> Mapping[str, Any]:
 def _carried(work: Work, made: Made, homes: Sequence[Endpoint]) -> list[CopyRecord]:
     away = _away(homes, made)
     return [*bring_back(work, made, homes=away)] if away else []
+
+
+def _lent(work: Work, made: Made, drawn: Made) -> list[CopyRecord]:
+    """What the site that drew a correlation has of it, where that is not the one that made it."""
+    place, known = drawn.making.site.scratch_endpoint, work.ledger.copies.of_scan(made.making.scan.id)
+    lent = [each for each in known if (each.endpoint, each.version) == (place, made.version)]
+    there = [each for each in lent if each.state is CopyState.PRESENT]
+    return [] if place == made.making.site.scratch_endpoint else there
 
 
 def _away(homes: Sequence[Endpoint], made: Made) -> list[Endpoint]:

@@ -7,6 +7,7 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from orchestration.science.progress import Reporter, Style
 from orchestration.science.staging import staging
 from orchestration.science.timing import Stopwatch
 from orchestration.science.xpcs import output, twotime
+from orchestration.science.xpcs.behind import Behind, behind
 from orchestration.science.xpcs.engines import Engine, engine
 from orchestration.science.xpcs.frames import DenseRaw, SparseRaw
 from orchestration.science.xpcs.measure import Measured, measure
@@ -220,10 +222,12 @@ def _write_twotime(file: ResultFile, plan: Plan, measured: Measured, request: Re
         return
     frames = plan.chosen.count
     g2, segments = [], []
-    for number, (_, pixel) in enumerate(plan.selected, start=1):
-        diagonals = _write_map(file, f"{TWOTIME}/correlation_map/c2_{number:05d}", measured.twotime(pixel))
-        g2.append(diagonals.g2)
-        segments.append(diagonals.segments)
+    with behind() as write:
+        for number, (_, pixel) in enumerate(plan.selected, start=1):
+            name = f"{TWOTIME}/correlation_map/c2_{number:05d}"
+            diagonals = _write_map(file, name, measured.twotime(pixel), write)
+            g2.append(diagonals.g2)
+            segments.append(diagonals.segments)
     file.array(f"{TWOTIME}/normalized_g2", np.stack(g2, axis=-1))
     file.array(f"{TWOTIME}/normalized_g2_segments", np.stack(segments, axis=-1))
     file.array(f"{TWOTIME}/delay_list", np.arange(frames, dtype=np.int64))
@@ -231,15 +235,23 @@ def _write_twotime(file: ResultFile, plan: Plan, measured: Measured, request: Re
     file.scalars(f"{TWOTIME}/config", _config(request, "twotime"))
 
 
-def _write_map(file: ResultFile, name: str, one: twotime.Bin) -> twotime.Diagonals:
+def _write_map(file: ResultFile, name: str, one: twotime.Bin, write: Behind) -> twotime.Diagonals:
+    """Strips are compressed and written while the next ones are computed, unless two would take too much memory."""
     frames = one.frames
     whole = 4 * frames**2 <= output.LARGEST_CHUNK
     height = frames if whole else max(1, _STRIP_BYTES // (4 * frames))
-    dataset = file.empty(name, (frames, frames), np.float32, chunks=(height, frames))
     diagonals = twotime.Diagonals(frames)
+
+    def put(first: int, strip: twotime.Float32) -> None:
+        if first == 0:
+            file.empty(name, (frames, frames), np.float32, chunks=(height, frames))
+        file.rows(name, first, strip)
+
     for first, strip in twotime.strips(one, height):
-        dataset[first : first + len(strip)] = strip
+        write(partial(put, first, strip))
         diagonals.add(first, strip)
+        if strip.nbytes > _STRIP_BYTES:
+            write.wait()
     return diagonals
 
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestration.science.arrays import Array
 from orchestration.science.xpcs import dense, sparse, twotime
 from orchestration.science.xpcs.blocks import LONGEST
+from orchestration.science.xpcs.frames import Array
 from orchestration.science.xpcs.gpu import events
 from orchestration.science.xpcs.gpu.device import Gpu, opened
 from orchestration.science.xpcs.gpu.frames import GpuSeries, GpuSurvey

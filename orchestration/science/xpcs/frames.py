@@ -14,6 +14,9 @@ from orchestration.science.errors import ParametersInvalid
 
 Counts = NDArray[np.generic]
 
+Array = Any
+"""An array of numpy or of cupy: no common type exists."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:

@@ -11,12 +11,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestration.science.arrays import Array
 from orchestration.science.timing import Stopwatch
 from orchestration.science.xpcs import sparse, twotime
 from orchestration.science.xpcs.blocks import EVENTS_AT_ONCE, Block, blocks, times
 from orchestration.science.xpcs.engines import Engine, Series
-from orchestration.science.xpcs.frames import DenseRaw, SparseRaw
+from orchestration.science.xpcs.frames import Array, DenseRaw, SparseRaw
 from orchestration.science.xpcs.plan import Plan
 from orchestration.science.xpcs.survey import Survey, scales
 
@@ -77,18 +76,19 @@ class _Ages:
         static = np.empty(len(bins.pixel), dtype=np.int64)
         static[bins.order] = np.repeat(bins.unit_static, bins.unit_size)
         self._place[bins.pixel] = static
+        self._pixel, self._static = bins.pixel, static
         self._size = np.bincount(static)
         self._sums = np.zeros((self._count, len(self._size)))
 
-    def add(self, block: Block) -> None:
-        first = block.first
-        stop = first + len(block.frames) // block.group
-        inside = self._place >= 0
-        for age in range(first // self._length, min(self._count, -(-stop // self._length))):
-            low, high = max(first, age * self._length), min(stop, (age + 1) * self._length)
-            some = block.frames[(low - first) * block.group : (high - first) * block.group]
-            sums = some.sum(axis=0, dtype=np.float64)
-            self._sums[age] += np.bincount(self._place[inside], weights=sums[inside], minlength=len(self._size))
+    def edges(self, first: int, stop: int) -> list[int]:
+        """From the one to the other, with all at which an age begins between them."""
+        return [first, *range(first // self._length * self._length + self._length, stop, self._length), stop]
+
+    def add(self, first: int, sums: NDArray[np.float64]) -> None:
+        """Take the sums of frames of one age, (pixels,), of which one is `first`."""
+        age = first // self._length
+        if age < self._count:
+            self._sums[age] += np.bincount(self._static, weights=sums[self._pixel], minlength=len(self._size))
 
     def count(self, pixel: NDArray[np.uint32], value: NDArray[np.generic], time: Index) -> None:
         age, place = time // self._length, self._place[pixel]
@@ -181,10 +181,16 @@ class _Frames:
 
     def _survey_block(self, block: Block, frames: Array) -> None:
         average = self._plan.chosen.average
+        stop = block.first + len(frames) // block.group
         with self._watch.stage("survey"):
-            self._survey.add(frames, block.first, average=average, group=block.group, path=self._raw.path)
-            if self._ages is not None:
-                self._ages.add(block)
+            for first, last in pairwise(
+                [block.first, stop] if self._ages is None else self._ages.edges(block.first, stop)
+            ):
+                before = None if self._ages is None else self._survey.total.copy()
+                some = frames[(first - block.first) * block.group : (last - block.first) * block.group]
+                self._survey.add(some, first, average=average, group=block.group, path=self._raw.path)
+                if self._ages is not None and before is not None:
+                    self._ages.add(first, self._survey.total - before)
         if self._spool is not None:
             with self._watch.stage("spool"):
                 values = block.frames[:, self._columns]

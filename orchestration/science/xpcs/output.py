@@ -49,6 +49,10 @@ class ResultFile:
         packed = {"chunks": chunks, "compression": "lzf"} if np.prod(shape) > _COMPRESSED else {}
         return self._file.create_dataset(name, shape=shape, dtype=dtype, **packed)
 
+    def rows(self, name: str, first: int, values: NDArray[np.generic]) -> None:
+        """Rows `first` and on of a dataset that is there."""
+        self._file[name][first : first + len(values)] = values
+
     def scalars(self, group: str, values: Mapping[str, Scalar | list[int]]) -> None:
         for name, value in values.items():
             self._file[f"{group}/{name}"] = value

@@ -9,9 +9,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestration.science.arrays import Array
 from orchestration.science.errors import FramesNotFinite
-from orchestration.science.xpcs.frames import Events
+from orchestration.science.xpcs.frames import Array, Events
 from orchestration.science.xpcs.threads import in_threads
 
 _BLOCK = 4096

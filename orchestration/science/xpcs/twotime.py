@@ -11,7 +11,6 @@ over the n pixels of the bin::
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,13 +18,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestration.science.xpcs.threads import in_threads, processors
+from orchestration.science.xpcs.threads import in_threads
 
 SEGMENTS = 5
 """Into so many equal parts are the frames divided for g2 as a function of age."""
 
-_TILE = 512
-"""Frames of a tile of products: what is below the diagonal is left out tile by tile."""
+_PANEL = 1024
+"""Rows of a panel of products: what is below the diagonal is left out panel by panel."""
 
 _COLUMN_BYTES = 2**28
 """Of the frames of a bin that are in memory at a time."""
@@ -88,19 +87,14 @@ class WholeFrames:
         return len(self.values)
 
     def add(self, first: int, out: Float32) -> None:
-        rows, frames = out.shape
-        tiles = [(top, left) for top in range(0, rows, _TILE) for left in range(first + top, frames, _TILE)]
         for some in columns(self.values):
-            whole = self.values[:, some].astype(np.float32)
-            whole *= self.factor[:, self.part[some]]
-
-            def multiply(tile: tuple[int, int], whole: Float32 = whole) -> None:
-                top, left = tile
-                bottom, right = min(top + _TILE, rows), min(left + _TILE, frames)
-                out[top:bottom, left:right] += whole[first + top : first + bottom] @ whole[left:right].T
-
-            with ThreadPoolExecutor(processors(), thread_name_prefix="twotime") as pool:
-                list(pool.map(multiply, tiles))
+            whole = self.values[first:, some].astype(np.float32)
+            whole *= self.factor[first:, self.part[some]]
+            for top in range(0, len(out), _PANEL):
+                panel = whole[top : min(top + _PANEL, len(out))]
+                line, left = out[top : top + len(panel), first:], top + len(panel)
+                line[:, top:left] += panel @ panel.T  # which the library makes with half of the work
+                line[:, left:] += panel @ whole[left:].T
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestration.science.arrays import Array
 from orchestration.science.errors import DeviceFailed, DeviceMissing
+from orchestration.science.xpcs.frames import Array
 
 ANY = -2
 """Stands for whichever device is free, as with boost_corr."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestration.science.arrays import Array
 from orchestration.science.xpcs.dense import HISTORY
+from orchestration.science.xpcs.frames import Array
 from orchestration.science.xpcs.gpu.device import Gpu
 from orchestration.science.xpcs.lags import Lags
 from orchestration.science.xpcs.survey import Survey

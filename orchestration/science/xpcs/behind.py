@@ -1,0 +1,33 @@
+"""One thing after another in a thread of its own, while its caller goes on: compressing and writing take their time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+
+class Behind:
+    """Has at most one thing to do: whoever brings the next waits for the last."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._last: Future[None] | None = None
+
+    def __call__(self, work: Callable[[], None]) -> None:
+        """Raises what the last thing that was given has raised."""
+        self.wait()
+        self._last = self._pool.submit(work)
+
+    def wait(self) -> None:
+        """Raises what the last thing that was given has raised."""
+        if self._last is not None:
+            self._last.result()
+
+
+@contextmanager
+def behind() -> Iterator[Behind]:
+    with ThreadPoolExecutor(1, thread_name_prefix="behind") as pool:
+        one = Behind(pool)
+        yield one
+        one.wait()
