@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +282,21 @@ def test_a_job_of_many_datasets_is_asked_for_likewise(bench: Bench) -> None:
     (text,) = (each.removeprefix("--tasks=") for each in found["arguments"] if each.startswith("--tasks="))
     (task,) = read_tasks(text)
     assert (task.request.parameters, task.request.suffix) == (PARAMETERS, "b")
+
+
+@pytest.mark.parametrize("name", [POLARIS, NERSC])
+def test_a_job_of_many_large_datasets_asks_for_no_more_than_its_site_gives(bench: Bench, name: str) -> None:
+    site = bench.site(name)
+    checked = bench.checked(site, Options())
+    large = replace(MEASUREMENT, facts=replace(FACTS, manifest=(("a01.h5", 20_000_000_000),)))
+    members = {
+        f"d{number:03}": replace(
+            checked,
+            correlation=replace(checked.correlation, measurement=large, folder=FOLDER.beside(f"d{number:03}") / "q"),
+        )
+        for number in range(20)
+    }
+    duration = job_of(bench.settings, site, members).duration
+    assert duration == site.walltime.seconds(400_000_000_000)
+    if isinstance(site, GlobusComputeSite):
+        assert not site.excess(duration)

@@ -203,6 +203,16 @@ def test_a_facility_correlates_a_batch_in_one_job_and_one_of_its_datasets_otherw
     assert raw_copies == ["copy raw from aps8idi to polaris_xpcs_raw"]
 
 
+def test_a_walltime_that_the_facility_does_not_give_is_refused_before_anything_is_carried(room: XpcsRoom) -> None:
+    experiment = room.experiment()
+    folder, qmap = room.measure(experiment), room.qmap(experiment)
+    options: dict[str, Json] = {"walltime": "9:00:00"}
+    ended = room.run(ONLINE, raw=room.posix(folder / "a01.h5"), qmap=qmap, deployment=FACILITY, options=options)
+    assert ended.error_type == "InvalidInput"
+    assert "does not give that walltime" in str(ended.error)
+    assert not room.done(folder, "globus.transfer")
+
+
 def tasks_at_the_facility(room: XpcsRoom) -> list[str]:
     """The jobs that its Globus Compute was given."""
     return [each.key for each in room.world.facility.effects("task") if each.label == "run_job"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orchestration import config
 from orchestration.conditions import SiteState
-from orchestration.config import ComputeSite, Endpoint, LocalSite, SearchIndex, Settings
+from orchestration.config import ComputeSite, Endpoint, GlobusComputeSite, LocalSite, SearchIndex, Settings
 from orchestration.config.xpcs import XpcsDeployment
 from orchestration.errors import (
     ConfigError,
@@ -99,6 +99,7 @@ def check(work: Work, payload: Payload, *, thorough: bool = False) -> Checked:
         demand_account(settings, deployment.service_account)
     _demand_permitted(payload, site)
     _demand_up(work, site)
+    _demand_time(payload, site)
     measurement = settled(work, source, payload.folder, payload.raw_name)
     qmap = _qmap(work, payload)
     options = payload.options
@@ -122,6 +123,13 @@ def check(work: Work, payload: Payload, *, thorough: bool = False) -> Checked:
     )
     notes = [*_room(work, checked), *_fit(source, checked, thorough=thorough)]
     return Checked(**{**vars(checked), "notes": tuple(notes)})
+
+
+def _demand_time(payload: Payload, site: ComputeSite) -> None:
+    """What the endpoint would refuse is known before anything is carried there."""
+    seconds = payload.options.walltime_seconds
+    if seconds and isinstance(site, GlobusComputeSite) and (excess := site.excess(seconds)):
+        raise InvalidInput(f"{site.name} does not give that walltime: {excess}", where="options.walltime")
 
 
 def demand_account(settings: Settings, name: str) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestration.config import ComputeSite, Settings
+from orchestration.config import ComputeSite, RemoteSite, Settings
 from orchestration.errors import JobFailed, OutputMissing
 from orchestration.flows.aps8idi.checking import Checked
 from orchestration.flows.aps8idi.describing import correlation_receipt, extra, pictures_receipt
@@ -37,13 +38,19 @@ def job_of(settings: Settings, site: ComputeSite, members: Mapping[str, Checked]
     return job(
         site,
         several[0].payload.options,
-        seconds=job_seconds(site, size) + SECONDS_EACH * len(several),
+        seconds=_seconds(site, size, len(several)),
         arguments=("-m", "orchestration.science", "xpcs", "batch", f"--tasks={json.dumps(tasks, sort_keys=True)}"),
         directory=written(settings, site, several[0].payload.folder),
         outputs=tuple(Output(path=path, kind=OutputKind.JSON) for path in outcomes),
         environment={},
         name=f"correlate {len(several)} datasets",
     )
+
+
+def _seconds(site: ComputeSite, size: int, count: int) -> float:
+    """No more than the site gives any job, however many datasets there are."""
+    wanted = job_seconds(site, size) + SECONDS_EACH * count
+    return min(wanted, site.walltime.seconds(sys.maxsize)) if isinstance(site, RemoteSite) else wanted
 
 
 def covers(given: JobSpec, wanted: JobSpec) -> bool:
