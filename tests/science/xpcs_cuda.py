@@ -41,6 +41,9 @@ class OnProcessors(Gpu):
     def run_blocks(self, kernel: str, blocks: int, *arguments: Any) -> None:
         self.run(kernel, blocks, *arguments)
 
+    def to_device(self, values: NDArray[Any]) -> Any:
+        return np.array(values)
+
     def to_host(self, values: Any) -> NDArray[Any]:
         return np.array(values)
 

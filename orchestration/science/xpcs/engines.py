@@ -140,7 +140,7 @@ class Graphics:
         return self._gpu.empty_pinned(shape, kind)
 
     def taken(self, frames: NDArray[Any]) -> Array:
-        return self._gpu.cupy.asarray(frames)
+        return self._gpu.to_device(frames)
 
     def survey(self, wanted: NDArray[np.bool_], count: int) -> Survey:
         return GpuSurvey.on(self._gpu, wanted, count)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from orchestration.science.timing import Stopwatch
 from orchestration.science.xpcs import sparse, twotime
+from orchestration.science.xpcs.ages import Ages
 from orchestration.science.xpcs.blocks import EVENTS_AT_ONCE, Block, blocks, times
 from orchestration.science.xpcs.engines import Engine, Series
 from orchestration.science.xpcs.frames import Array, DenseRaw, SparseRaw
@@ -21,9 +22,6 @@ from orchestration.science.xpcs.survey import Survey, scales
 
 _UNIT = 256
 """Pixels of a unit of those that are in no bin."""
-
-_AGES = 10
-"""Segments of the mean scattering where only two-time functions are made."""
 
 T = TypeVar("T")
 
@@ -64,52 +62,13 @@ def _by_static(plan: Plan, segments: NDArray[np.floating]) -> NDArray[np.float64
     return sums / size / plan.chosen.count
 
 
-class _Ages:
-    """Mean frames of each tenth of the time, over static bins: boost_corr's unit with two-time functions alone."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._count = min(_AGES, plan.chosen.count)
-        self._length = plan.chosen.count // self._count
-        self._average = plan.chosen.average
-        self._place = np.full(plan.pixels, -1, dtype=np.int64)
-        bins = plan.bins
-        static = np.empty(len(bins.pixel), dtype=np.int64)
-        static[bins.order] = np.repeat(bins.unit_static, bins.unit_size)
-        self._place[bins.pixel] = static
-        self._pixel, self._static = bins.pixel, static
-        self._size = np.bincount(static)
-        self._sums = np.zeros((self._count, len(self._size)))
-
-    def edges(self, first: int, stop: int) -> list[int]:
-        """From the one to the other, with all at which an age begins between them."""
-        return [first, *range(first // self._length * self._length + self._length, stop, self._length), stop]
-
-    def add(self, first: int, sums: NDArray[np.float64]) -> None:
-        """Take the sums of frames of one age, (pixels,), of which one is `first`."""
-        age = first // self._length
-        if age < self._count:
-            self._sums[age] += np.bincount(self._static, weights=sums[self._pixel], minlength=len(self._size))
-
-    def count(self, pixel: NDArray[np.uint32], value: NDArray[np.generic], time: Index) -> None:
-        age, place = time // self._length, self._place[pixel]
-        inside = (time >= 0) & (age < self._count) & (place >= 0)
-        cells = age[inside] * len(self._size) + place[inside]
-        found = np.bincount(cells, weights=value[inside], minlength=self._sums.size)
-        self._sums += found.reshape(self._sums.shape)
-
-    @property
-    def means(self) -> NDArray[np.float64]:
-        means: NDArray[np.float64] = self._sums / self._size / (self._length * self._average)
-        return means
-
-
 class _Frames:
     def __init__(
         self, plan: Plan, raw: DenseRaw, engine: Engine, folder: Path, watch: Stopwatch, advance: Advance
     ) -> None:
         self._plan, self._raw, self._engine, self._watch, self._advance = plan, raw, engine, watch, advance
         self._survey = engine.survey(plan.processed, plan.chosen.count)
-        self._ages = None if plan.parameters.multitau else _Ages(plan)
+        self._ages = None if plan.parameters.multitau else Ages(plan)
         self._unit = plan.bins.unit_map(plan.pixels)
         self._wanted = np.sort(np.concatenate([plan.bins.pixel, plan.others]))
         self._store: NDArray[np.generic] | None = None
@@ -180,23 +139,26 @@ class _Frames:
                     series.add(frames, scales(means, average=average, normalise=normalise))
 
     def _survey_block(self, block: Block, frames: Array) -> None:
-        average = self._plan.chosen.average
         stop = block.first + len(frames) // block.group
+        edges = [block.first, stop] if self._ages is None else self._ages.edges(block.first, stop)
         with self._watch.stage("survey"):
-            for first, last in pairwise(
-                [block.first, stop] if self._ages is None else self._ages.edges(block.first, stop)
-            ):
-                before = None if self._ages is None else self._survey.total.copy()
+            for first, last in pairwise(edges):
                 some = frames[(first - block.first) * block.group : (last - block.first) * block.group]
-                self._survey.add(some, first, average=average, group=block.group, path=self._raw.path)
-                if self._ages is not None and before is not None:
-                    self._ages.add(first, self._survey.total - before)
+                self._survey_age(first, some, block.group)
         if self._spool is not None:
             with self._watch.stage("spool"):
                 values = block.frames[:, self._columns]
-                if average > 1:
+                if (average := self._plan.chosen.average) > 1:
                     values = values.reshape(-1, block.group, len(self._columns)).sum(axis=1, dtype=np.float64) / average
                 self._spool[block.first : block.first + len(values)] = values
+
+    def _survey_age(self, first: int, frames: Array, group: int) -> None:
+        """Some frames, all of one age: by how much the total grows is what that sees."""
+        survey, ages = self._survey, self._ages
+        before = None if ages is None else survey.total.copy()
+        survey.add(frames, first, average=self._plan.chosen.average, group=group, path=self._raw.path)
+        if ages is not None and before is not None:
+            ages.add(first, survey.total - before)
 
     def _pixels(self, lag: int) -> NDArray[np.float32]:
         out = np.zeros((3, self._plan.pixels), dtype=np.float32)
@@ -219,7 +181,7 @@ class _Events:
         self._folder = folder
         self._survey = Survey.of(plan.processed, plan.chosen.count)
         self._held = np.zeros(plan.pixels, dtype=np.int64)
-        self._ages = None if plan.parameters.multitau else _Ages(plan)
+        self._ages = None if plan.parameters.multitau else Ages(plan)
         self._store: NDArray[np.generic] | None = None
         self._kept: list[tuple[Index, NDArray[np.uint32], NDArray[np.uint16]]] = []
         # Units first, then the pixels that are in none.

@@ -76,6 +76,12 @@ class Gpu:
         """Start a kernel in so many blocks of threads."""
         self._function(kernel, None)((blocks,), (_THREADS,), arguments)
 
+    def to_device(self, values: NDArray[Any]) -> Array:
+        """A copy that is complete: the memory that it comes from may be used again at once."""
+        copy = self.cupy.asarray(values)
+        self.cupy.cuda.get_current_stream().synchronize()
+        return copy
+
     def to_host(self, values: Array) -> NDArray[Any]:
         host: NDArray[Any] = self.cupy.asnumpy(values)
         return host
