@@ -6,10 +6,10 @@ import json
 import sys
 import time
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Style = Literal["auto", "bar", "plain", "json", "none"]
 
@@ -29,8 +29,7 @@ class Reporter:
 
     def __enter__(self) -> Self:
         if self._style == "bar":
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True))
+            self._bar = _bar()
             self._bar.start()
             self._task = self._bar.add_task(self._unit, total=self._total)
         return self
@@ -66,3 +65,11 @@ class Reporter:
     @staticmethod
     def _line(text: str, stream: object) -> None:
         print(text, end="", file=stream, flush=True)  # type: ignore[call-overload]
+
+
+def _bar() -> Progress:
+    from rich.console import Console  # only where there is a terminal: it takes as long as a small correlation
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))
