@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from orchestration.errors import OrchestrationError
 from orchestration.flows.publishing import publish
-from orchestration.flows.remains import LOOK_BACK_SECONDS, carried_now, comes_back
+from orchestration.flows.remains import LIVE, LOOK_BACK_SECONDS, carried_now, comes_back
 from orchestration.flows.work import Work
 from orchestration.globus.publishing import RecordState
 from orchestration.globus.search import GlobusPublish
@@ -36,12 +36,24 @@ _BROKEN_OFF = (RunState.DEAD, RunState.CANCELLED)
 
 
 def _promises(work: Work, run: RunRecord) -> Iterator[OperationRecord]:
-    """What it has published of scans that nobody works at."""
+    """What it has published, where nobody works at that any more."""
     for record in work.ledger.operations.of_run(run.id):
         published = record.service == GlobusPublish.name and record.state is OperationState.SUCCEEDED
-        over = run.state is RunState.CANCELLED or not comes_back(work, record)
-        if published and over and not carried_now(work, record.scan_id) and _is_last(work, record):
+        if published and _is_last(work, record) and not _is_wanted(work, run, record):
             yield record
+
+
+def _is_wanted(work: Work, run: RunRecord, record: OperationRecord) -> bool:
+    """Whether a run makes what it promises, or will."""
+    if carried_now(work, record.scan_id) or _is_repeated(work, run):
+        return True
+    return run.state is not RunState.CANCELLED and comes_back(work, record)
+
+
+def _is_repeated(work: Work, run: RunRecord) -> bool:
+    """Whether another run does the same. What a run of many scans is about, the ledger does not say: any may be it."""
+    live = [each for state in LIVE for each in work.ledger.runs.in_state(state) if each.flow == run.flow]
+    return any(run.scan_id is None or each.parameters == run.parameters for each in live)
 
 
 def _is_last(work: Work, record: OperationRecord) -> bool:

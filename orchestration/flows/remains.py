@@ -30,7 +30,7 @@ RETURN_SECONDS = 3600.0
 SCHEDULE_SECONDS = 60.0
 """How long Prefect may be busy with one entry of its calendar; the next `reconcile` tries again."""
 
-_LIVE = {RunState.RUNNING, RunState.WAITING, RunState.CANCELLING}
+LIVE = {RunState.RUNNING, RunState.WAITING, RunState.CANCELLING}
 
 
 # ----- copies -------------------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def _abandoned(work: Work) -> list[OperationRecord]:
 
 
 def carried_now(work: Work, scan_id: str) -> bool:
-    return any(run.state in _LIVE for run in work.ledger.runs.of_scan(scan_id))
+    return any(run.state in LIVE for run in work.ledger.runs.of_scan(scan_id))
 
 
 def comes_back(work: Work, record: OperationRecord) -> bool:
