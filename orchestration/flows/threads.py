@@ -34,10 +34,11 @@ class Pools:
             pool.shutdown(cancel_futures=True)
 
 
-def guarded(name: str, work: Callable[[], None], subject: Subject) -> None:
+def guarded(name: str, work: Callable[[], bool | None], subject: Subject) -> None:
+    """Do it; what is False was not done, and says nothing about its subject."""
     try:
-        work()
-        subject.answered()
+        if work() is not False:
+            subject.answered()
     except ServiceUnavailable as doubt:
         logger.warning("%s: %s", name, doubt)
         subject.silent(doubt)

@@ -182,13 +182,19 @@ class Watcher:
         with Pools() as pools:
             self._alone = True
             while True:
-                for _ in ("ask", "act on the answers"):
-                    self._turn(pools)
-                    wait(self._busy.values())
+                self._ask_and_act(pools)
                 again = [pause for each in self._subjects.values() if (pause := each.asked_again_in()) is not None]
                 if not again or time.monotonic() + min(again) >= until:
                     return
                 threading.Event().wait(min(again))
+
+    def _ask_and_act(self, pools: Pools) -> None:
+        """A turn, and another for as long as the last one brought news, which the next one acts on."""
+        known: set[str] | None = None
+        while known != (news := self._ended | self._alarms):
+            known = news
+            self._turn(pools)
+            wait(self._busy.values())
 
     # ----- one turn -------------------------------------------------------------------------------------------------
 
@@ -230,7 +236,7 @@ class Watcher:
             for key in known.keys() - picture.operations.keys():
                 known.pop(key, None)
 
-    def _do(self, pool: ThreadPoolExecutor, name: str, work: Callable[[], None], subject: Subject) -> bool:
+    def _do(self, pool: ThreadPoolExecutor, name: str, work: Callable[[], bool | None], subject: Subject) -> bool:
         """In a thread, unless the last such work is still going on."""
         last = self._busy.get(name)
         if last is not None and not last.done():
@@ -309,15 +315,17 @@ class Watcher:
             if time.monotonic() >= self._resume_at.get(run_id, 0.0) and prefect.open():
                 self._do(pool, f"run {run_id}", partial(self._resume_one, run_id, prefect), prefect)
 
-    def _resume_one(self, run_id: str, prefect: Subject) -> None:
+    def _resume_one(self, run_id: str, prefect: Subject) -> bool:
+        """Whether Prefect was asked to: it may have fallen silent since this was queued."""
         if not prefect.open():
-            return  # it has fallen silent since this was queued
+            return False
         resumed = self.prefect.resume(run_id)
         self._resume_at[run_id] = time.monotonic() + (TAKE_UP_SECONDS if resumed else NOT_RESUMED_SECONDS)
         if resumed:
             self.resumed += 1
             logger.info("run %s goes on", run_id)
             self.notice(run_id)
+        return True
 
     def _look(self, picture: Picture, pools: Pools) -> None:
         """How Prefect has the runs, and what is to be done about those that were cancelled."""

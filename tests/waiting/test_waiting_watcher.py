@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,16 +13,19 @@ from prefect.states import Running as RunningState
 from waiting_world import QUICK, BulkSite, RememberedRuns, Site, SitesOnly, job, leave, suspend, wait_until
 
 from orchestration.conditions import SiteState
-from orchestration.errors import Cancelled, ConfigError, OrchestrationError
+from orchestration.errors import Cancelled, ConfigError, OrchestrationError, ServiceUnavailable
 from orchestration.flows import watching
+from orchestration.flows.polling import Subject
+from orchestration.flows.threads import guarded
 from orchestration.flows.watching import Watcher
+from orchestration.jobs import JobSpec
 from orchestration.ledger import Ledger
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.perform import perform
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.scan import Scan
-from orchestration.ledger.service import PollSchedule
+from orchestration.ledger.service import PollSchedule, Status
 from orchestration.ledger.waiting import Awaited
 
 
@@ -387,6 +390,35 @@ def test_looking_once_resumes_and_cancels_and_leaves_no_watcher_behind(ledger: L
     assert site.cancels == [cancelled]
     assert state_of(ledger, "cancelled") is RunState.CANCELLED
     assert not ledger.watchers.alive()
+
+
+class SilentFirst(BulkSite):
+    """It does not answer the first question, and may be asked again at once."""
+
+    def poll_many(self, items: Sequence[tuple[JobSpec, str]]) -> Mapping[str, Status]:
+        if self.asked:
+            return super().poll_many(items)
+        self.asked.append(len(items))
+        raise ServiceUnavailable("no answer", where=self.name, retry_after=1e-6)
+
+
+def test_looking_once_acts_on_an_answer_however_late_it_comes(
+    ledger: Ledger, scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "PACE", PollSchedule(first=1e-6))
+    site, prefect = SilentFirst(), RememberedRuns()
+    site.end(waiting_run(ledger, prefect, scan, site, "ended"))
+    Watcher(ledger, SitesOnly(site, prefect=prefect), prefect).once()
+    assert prefect.resumed == ["ended"]
+
+
+def test_work_that_was_not_done_says_nothing_of_its_service() -> None:
+    subject = Subject("prefect")
+    subject.silent(ServiceUnavailable("no answer", retry_after=60.0))
+    guarded("a run", lambda: False, subject)
+    assert subject.asked_again_in() is not None
+    guarded("another run", lambda: True, subject)
+    assert subject.asked_again_in() is None
 
 
 def test_looking_once_asks_again_where_there_is_no_answer(ledger: Ledger, scan: Scan) -> None:
