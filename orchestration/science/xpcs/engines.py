@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +36,21 @@ class Series(Protocol):
     def segment_sums(self) -> NDArray[np.float32]: ...
 
 
+class Correlate(Protocol):
+    """Of events: see `sparse.correlate`."""
+
+    def __call__(
+        self,
+        train: sparse.Train,
+        scale: NDArray[np.float32],
+        start: Index,
+        lags: Lags,
+        *,
+        segment_level: int,
+        keep_pixels: bool,
+    ) -> sparse.Correlated: ...
+
+
 class Engine(Protocol):
     @property
     def name(self) -> str: ...
@@ -52,16 +68,8 @@ class Engine(Protocol):
     def survey(self, wanted: NDArray[np.bool_], count: int) -> Survey: ...
     def bytes_per_pixel(self, lags: Lags, *, segment_level: int) -> int: ...
     def series(self, wanted: Index, lags: Lags, *, pixels: int, segment_level: int) -> Series: ...
-    def correlate(
-        self,
-        train: sparse.Train,
-        scale: NDArray[np.float32],
-        start: Index,
-        lags: Lags,
-        *,
-        segment_level: int,
-        keep_pixels: bool,
-    ) -> sparse.Correlated: ...
+    @property
+    def correlate(self) -> Correlate: ...
     def whole_frames(self, values: NDArray[np.generic], part: Index) -> twotime.Bin: ...
 
 
@@ -104,17 +112,9 @@ class Processors:
     def series(self, wanted: Index, lags: Lags, *, pixels: int, segment_level: int) -> Series:
         return dense.Series.of(Panels.of(wanted, pixels=pixels), lags, segment_level=segment_level)
 
-    def correlate(
-        self,
-        train: sparse.Train,
-        scale: NDArray[np.float32],
-        start: Index,
-        lags: Lags,
-        *,
-        segment_level: int,
-        keep_pixels: bool,
-    ) -> sparse.Correlated:
-        return sparse.correlate(train, scale, start, lags, segment_level=segment_level, keep_pixels=keep_pixels)
+    @property
+    def correlate(self) -> Correlate:
+        return sparse.correlate
 
     def whole_frames(self, values: NDArray[np.generic], part: Index) -> twotime.Bin:
         return twotime.WholeFrames.of(values, part)
@@ -151,19 +151,9 @@ class Graphics:
     def series(self, wanted: Index, lags: Lags, *, pixels: int, segment_level: int) -> Series:
         return GpuSeries.of(self._gpu, wanted, lags, segment_level=segment_level)
 
-    def correlate(
-        self,
-        train: sparse.Train,
-        scale: NDArray[np.float32],
-        start: Index,
-        lags: Lags,
-        *,
-        segment_level: int,
-        keep_pixels: bool,
-    ) -> sparse.Correlated:
-        return events.correlate(
-            self._gpu, train, scale, start, lags, segment_level=segment_level, keep_pixels=keep_pixels
-        )
+    @property
+    def correlate(self) -> Correlate:
+        return partial(events.correlate, self._gpu)
 
     def whole_frames(self, values: NDArray[np.generic], part: Index) -> twotime.Bin:
         return GpuWholeFrames.on(self._gpu, values, part)
