@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from orchestration.config import Endpoint, RetentionRule, Settings
 from orchestration.errors import DeletionUnproven
 from orchestration.ledger.copies import COMPARED, CopyRecord, CopyState, FileEvidence, Role
+from orchestration.ledger.holds import HoldRecord
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.service import Document
 from orchestration.paths import RelativePath
@@ -63,13 +64,15 @@ def prove(
     *,
     rule: RetentionRule | None,
     others: Iterable[CopyRecord],
+    holds: Sequence[HoldRecord],
     open_operations: Sequence[OperationRecord],
     settings: Settings,
     look: Look,
 ) -> Proof:
     """The proof that `copy` may be deleted now.
 
-    `others` are all copies of its scan, `open_operations` what is still going on with the scan.
+    `others` are all copies of its scan, `holds` those that stand on the scan, `open_operations` what is still going on
+    with it.
 
     Raises:
         DeletionUnproven: naming what is wrong with the copy itself or, for each copy that might have been a witness,
@@ -82,6 +85,8 @@ def prove(
             where=where,
             next_step=f"add `retention.{copy.endpoint}` to config.yml if its copies may be deleted",
         )
+    if holds:
+        raise holds[0].refusal(where=where)
     if open_operations:
         busy = ", ".join(operation.step for operation in open_operations[:3])
         raise DeletionUnproven(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 
 from prefect import Flow, flow
 
@@ -13,8 +14,9 @@ from orchestration.flows import catalogue
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.starting import deployment_of
-from orchestration.flows.variables import retention_days
+from orchestration.flows.variables import PATIENT, retention_days
 from orchestration.flows.work import Work, working
+from orchestration.ledger.audit import Verdict
 from orchestration.ledger.copies import CopyRecord, CopyState, Role
 from orchestration.ledger.operation import Operation, OperationRecord, OperationState
 from orchestration.ledger.scan import Scan
@@ -130,13 +132,17 @@ def prune(work: Work, endpoint: Endpoint, path: RelativePath, *, generation: int
 def _put_off(work: Work, copy: CopyRecord) -> str:
     """Schedules the deletion anew if it must not be yet, and says why; empty if it may go on."""
     scan = work.ledger.scans.get(copy.scan_id)
-    busy, kept_until, now = _reading(work, scan), _kept_until(work, copy), work.ledger.now()
-    if kept_until is None or (kept_until <= now + CLOCK_SLACK_SECONDS and not busy):
+    busy, holds, now = _reading(work, scan), work.ledger.holds.standing(scan.id), work.ledger.now()
+    kept_until = due_at(work, copy)
+    if kept_until is None or (kept_until <= now + CLOCK_SLACK_SECONDS and not busy and not holds):
         return ""
-    later = work.ledger.copies.postpone(copy, kept_until if kept_until > now else now + BUSY_SECONDS)
+    until = max([kept_until, *(hold.until for hold in holds if hold.until is not None)])
+    later = work.ledger.copies.postpone(copy, until if until > now else now + BUSY_SECONDS)
     schedule_pruning(work, scan, later)
-    why = f"{busy[0].step} goes on" if busy else "copies are kept for longer now"
+    why = f"the scan is {holds[0].sentence}" if holds else "copies are kept for longer now"
+    why = f"{busy[0].step} goes on" if busy else why
     said = f"{copy.endpoint}:{copy.path} is deleted at {_clock(later.delete_after)} at the earliest: {why}"
+    work.ledger.audit.write(copy, Verdict.PUT_OFF, run_id=work.run_id, reason=why)
     work.logger.info("%s", said)
     return said
 
@@ -144,15 +150,38 @@ def _put_off(work: Work, copy: CopyRecord) -> str:
 def _prune_copy(work: Work, endpoint: Endpoint, copy: CopyRecord) -> Proof:
     scan = work.ledger.scans.get(copy.scan_id)
     work.ledger.runs.carries(work.run_id, scan.id)
-    _demand_due(work, copy)
-    proof = prove(
+    try:
+        _demand_due(work, copy)
+        proof = proof_of(work, copy)
+        witnesses = [witness.copy for witness in proof.witnesses]
+        work.ledger.copies.begin_deletion(copy, witnesses=witnesses, run_id=work.run_id, proof=proof.document())
+    except DeletionUnproven as refusal:
+        work.ledger.audit.write(copy, Verdict.REFUSED, run_id=work.run_id, reason=refusal.what)
+        raise
+    _delete(work, scan, endpoint, copy)
+    work.ledger.copies.deleted(copy, run_id=work.run_id)
+    return proof
+
+
+def proof_of(work: Work, copy: CopyRecord, *, patience: float | None = None) -> Proof:
+    """That it may be deleted now, apart from whether its time has come. `patience` is that of `Services.look`.
+
+    Raises:
+        DeletionUnproven: saying what is missing.
+    """
+    scan = work.ledger.scans.get(copy.scan_id)
+    return prove(
         copy,
-        rule=work.settings.retention_rule(endpoint.name),
+        rule=work.settings.retention_rule(copy.endpoint),
         others=work.ledger.copies.of_scan(scan.id),
+        holds=work.ledger.holds.standing(scan.id),
         open_operations=_reading(work, scan),
         settings=work.settings,
-        look=work.services.look,
+        look=partial(work.services.look, patience=patience),
     )
+
+
+def _delete(work: Work, scan: Scan, endpoint: Endpoint, copy: CopyRecord) -> None:
     operation = Operation(
         scan=scan,
         step=f"delete {copy.dataset} at {endpoint.name}{_again(copy)}",
@@ -163,17 +192,15 @@ def _prune_copy(work: Work, endpoint: Endpoint, copy: CopyRecord) -> Proof:
     service: Service[DeleteRequest] = (
         work.services.globus_delete if endpoint.uuid is not None else work.services.local_delete
     )
-    work.ledger.copies.begin_deletion(copy, witnesses=[witness.copy for witness in proof.witnesses])
     try:
         work.perform(operation, service)
     except SourceMissing:
         work.logger.warning("%s:%s was gone before it was deleted", endpoint.name, copy.path)
-    except (OperationFailed, InvalidInput, PolicyRefused):
+    except (OperationFailed, InvalidInput, PolicyRefused) as error:
+        work.ledger.audit.write(copy, Verdict.FAILED, run_id=work.run_id, reason=error.what)
         if not _goes_on(work, operation):
             work.ledger.copies.kept(copy)
         raise
-    work.ledger.copies.deleted(copy)
-    return proof
 
 
 def _goes_on(work: Work, operation: Operation[DeleteRequest]) -> bool:
@@ -200,16 +227,20 @@ def _witnessed(work: Work, rule: RetentionRule, copy: CopyRecord) -> bool:
     return len(counted) >= rule.requires.min_copies
 
 
-def _kept_until(work: Work, copy: CopyRecord) -> float | None:
-    """The time that was set when the copy was made, or a later one if operators keep copies for longer since."""
+def due_at(work: Work, copy: CopyRecord, *, patience: float = PATIENT) -> float | None:
+    """The time that was set when the copy was made, or a later one if operators keep copies for longer since.
+
+    Raises:
+        ServiceUnavailable: if Prefect, which knows what operators have set, does not answer within `patience` seconds.
+    """
     rule = work.settings.retention_rule(copy.endpoint)
     if copy.delete_after is None or rule is None:
         return copy.delete_after
-    return max(copy.delete_after, copy.verified_at + retention_days(work.settings, rule) * DAY)
+    return max(copy.delete_after, copy.verified_at + retention_days(work.settings, rule, patience=patience) * DAY)
 
 
 def _demand_due(work: Work, copy: CopyRecord) -> None:
-    kept_until = _kept_until(work, copy)
+    kept_until = due_at(work, copy)
     if kept_until is None or kept_until > work.ledger.now() + CLOCK_SLACK_SECONDS:
         raise DeletionUnproven(
             f"this copy is due for deletion at {'never' if kept_until is None else _clock(kept_until)}",

@@ -121,12 +121,14 @@ class Services:
     def _search_clients(self) -> SearchClients:
         return SearchClients(config.credentials())
 
-    def look(self, endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
+    def look(self, endpoint: Endpoint, path: RelativePath, *, patience: float | None = None) -> FileFacts | None:
         """What stands there now, as its own server sees it; None if nothing does.
 
-        A server that does not answer is asked again for as long as the shortest transfer may take.
+        A server that does not answer is asked again for `patience` seconds, by default as long as the shortest
+        transfer may take.
         """
-        return insist(lambda: self._look(endpoint, path), seconds=self._settings.transfer.min_seconds)
+        seconds = self._settings.transfer.min_seconds if patience is None else patience
+        return insist(lambda: self._look(endpoint, path), seconds=seconds)
 
     def _look(self, endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
         if endpoint.uuid is not None:

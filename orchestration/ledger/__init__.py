@@ -7,10 +7,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from orchestration.ledger.audit import Audit
 from orchestration.ledger.batches import Batches
 from orchestration.ledger.copies import Copies
 from orchestration.ledger.database import Database
 from orchestration.ledger.decisions import Decisions
+from orchestration.ledger.holds import Holds
 from orchestration.ledger.operations import DEFAULT_LEASE_SECONDS, Operations
 from orchestration.ledger.queues import Queues
 from orchestration.ledger.results import Results
@@ -46,6 +48,8 @@ class Ledger:
         self.decisions = Decisions(self._database)
         self.queues = Queues(self._database)
         self.batches = Batches(self._database)
+        self.holds = Holds(self._database)
+        self.audit = Audit(self._database)
 
     @property
     def url(self) -> str:

@@ -6,11 +6,14 @@ import enum
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import Connection, RowMapping, select, update
 
 from orchestration.errors import DeletionUnproven, UnknownName
+from orchestration.ledger import audit
 from orchestration.ledger.database import Database
+from orchestration.ledger.holds import standing
 from orchestration.ledger.operations import expire
+from orchestration.ledger.service import Document
 from orchestration.ledger.tables import copies
 from orchestration.paths import RelativePath
 
@@ -142,15 +145,27 @@ class Copies:
             found = connection.execute(select(copies).where(where)).mappings().one()
         return CopyRecord.from_row(found)
 
-    def begin_deletion(self, copy: CopyRecord, *, witnesses: Sequence[CopyRecord]) -> None:
+    def begin_deletion(
+        self,
+        copy: CopyRecord,
+        *,
+        witnesses: Sequence[CopyRecord],
+        run_id: str | None = None,
+        proof: Document | None = None,
+    ) -> None:
         """Take the copy out of the number of those that count, in one step with a last look at its witnesses.
+
+        The `proof` goes to the audit in the same step.
 
         Two copies that are each other's witness cannot both be deleted: the second deletion finds the first.
 
         Raises:
-            DeletionUnproven: if one of the witnesses, or the copy itself, was deleted or made anew meanwhile.
+            DeletionUnproven: if one of the witnesses, or the copy itself, was deleted or made anew meanwhile, or a hold
+                was placed on the scan.
         """
         with self._database.write("copies") as connection:
+            for hold in standing(connection, copy.scan_id, now=self._database.now()):
+                raise hold.refusal(where=f"{copy.endpoint}:{copy.path}")
             for witness in witnesses:
                 as_seen = (copies.c.id == witness.id) & (copies.c.generation == witness.generation)
                 as_seen &= copies.c.state == CopyState.PRESENT
@@ -166,6 +181,7 @@ class Copies:
                     where=f"{copy.endpoint}:{copy.path}",
                     next_step="nothing: what is there now has a deletion of its own",
                 )
+            self._note(connection, copy, audit.Verdict.PROVED, run_id=run_id, evidence=proof)
 
     def kept(self, copy: CopyRecord) -> None:
         """Its deletion failed, and that is certain: it is there as before."""
@@ -173,18 +189,21 @@ class Copies:
             this = (copies.c.id == copy.id) & (copies.c.state == CopyState.DELETING)
             connection.execute(update(copies).where(this).values(state=CopyState.PRESENT))
 
-    def deleted(self, copy: CopyRecord) -> None:
+    def deleted(self, copy: CopyRecord, *, run_id: str | None = None) -> None:
         """It is gone, on purpose: what made it may be asked for again."""
         with self._database.write("copies") as connection:
             this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
             gone = {"state": CopyState.DELETED, "deleted_at": self._database.now(), "delete_after": None}
             this &= copies.c.state != CopyState.DELETED
-            verified_by = connection.execute(
+            row = connection.execute(
                 update(copies).where(this).values(**gone).returning(copies.c.verified_by)
-            ).scalar_one_or_none()
+            ).one_or_none()
             # Nothing if it was written down before, or has been made again since: that one is not gone.
-            if verified_by is not None:
-                expire(connection, verified_by)
+            if row is None:
+                return
+            self._note(connection, copy, audit.Verdict.DELETED, run_id=run_id)
+            if row.verified_by is not None:
+                expire(connection, row.verified_by)
 
     def schedule(self, copy: CopyRecord, delete_after: float) -> CopyRecord:
         """Set when the copy may go, unless that was set before; the record as it then is."""
@@ -214,6 +233,17 @@ class Copies:
     def at(self, endpoint: str, path: RelativePath) -> Sequence[CopyRecord]:
         """All that the ledger knows at that place, deleted ones too."""
         return self._select((copies.c.endpoint == endpoint) & (copies.c.path == path.text))
+
+    def _note(
+        self,
+        connection: Connection,
+        copy: CopyRecord,
+        verdict: audit.Verdict,
+        *,
+        run_id: str | None,
+        evidence: Document | None = None,
+    ) -> None:
+        audit.add(connection, copy, verdict, at=self._database.now(), run_id=run_id, evidence=evidence)
 
     def _select(self, where: object) -> Sequence[CopyRecord]:
         query = select(copies).where(where).order_by(copies.c.id)  # type: ignore[arg-type]

@@ -198,3 +198,32 @@ batch_items = Table(
     Column("evidence", JSON, nullable=True),
     _time("updated_at", nullable=False),
 )
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("scan_id", String(36), ForeignKey("scans.id"), nullable=False, index=True),
+    Column("why", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    _time("placed_at", nullable=False),
+    _time("until", nullable=True),
+    _time("released_at", nullable=True),
+    Column("released_by", Text, nullable=True),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    _time("at", nullable=False),
+    Column("scan_id", String(36), ForeignKey("scans.id"), nullable=False, index=True),
+    Column("run_id", String(64), nullable=True),
+    Column("dataset", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("evidence", JSON, nullable=False),
+)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from trial_room import LOCAL, NEW_FILE, Room
 
+from orchestration.ledger.audit import AuditRecord, Verdict
 from orchestration.ledger.copies import CopyState
 from orchestration.sandbox.trials.kills import Ended, Kill
+
+PRUNE = "orchestration.flows.bl832.prune:prune_"
 
 
 def kept(room: Room, endpoint: str, file_path: str, ended: Ended, error_type: str = "DeletionUnproven") -> str:
@@ -25,6 +28,16 @@ def kept(room: Room, endpoint: str, file_path: str, ended: Ended, error_type: st
 
 def state(room: Room, endpoint: str, file_path: str) -> CopyState:
     return next(copy.state for copy in room.overview(file_path).copies if copy.endpoint == endpoint)
+
+
+def hold(room: Room, file_path: str) -> None:
+    with room.world.ledger() as ledger:
+        ledger.holds.place(room.overview(file_path).scan.id, why="paper", who="ada")
+
+
+def audit(room: Room, file_path: str) -> Sequence[AuditRecord]:
+    with room.world.ledger() as ledger:
+        return ledger.audit.of_scan(room.overview(file_path).scan.id)
 
 
 def due_scan(room: Room) -> str:
@@ -73,6 +86,33 @@ def test_a_copy_is_kept_while_the_scan_is_in_use(room: Room) -> None:
     assert room.prune("data832", file_path).completed
 
 
+def test_a_copy_is_kept_while_somebody_holds_the_scan_and_goes_afterwards(room: Room) -> None:
+    file_path = due_scan(room)
+    hold(room, file_path)
+    assert "held by ada" in kept(room, "spot832", file_path, room.prune("spot832", file_path))
+    scheduled = room.run(f"{PRUNE}spot832", relative_path=file_path.removeprefix("/global/"), generation=1)
+    assert scheduled.completed, scheduled
+    assert "held by ada" in str(scheduled.value["put off"])
+    assert room.file("spot832", file_path).exists()
+    with room.world.ledger() as ledger:
+        ledger.holds.release(room.overview(file_path).scan.id, who="ada")
+    room.let_time_pass(file_path)
+    assert room.prune("spot832", file_path).completed
+    lines = audit(room, file_path)
+    assert [line.verdict for line in lines] == [Verdict.REFUSED, Verdict.PUT_OFF, Verdict.PROVED, Verdict.DELETED]
+    assert "held by ada" in lines[0].reason
+    assert str(lines[2].evidence["witnesses"]).count("data832") == 1
+
+
+def test_a_hold_comes_in_time_until_a_deletion_begins(room: Room) -> None:
+    file_path = due_scan(room)
+    ended = room.prune("spot832", file_path, kill=Kill(at="before-write of copies, after the beginning"))
+    assert ended.killed
+    hold(room, file_path)
+    kept(room, "spot832", file_path, room.prune("spot832", file_path))
+    assert "delete" not in room.effects(file_path)
+
+
 def test_a_copy_that_could_not_be_deleted_is_still_there(room: Room) -> None:
     file_path = due_scan(room)
     spot832 = room.collection("spot832")
@@ -82,6 +122,8 @@ def test_a_copy_that_could_not_be_deleted_is_still_there(room: Room) -> None:
     room.let_time_pass(file_path)
     assert room.prune("spot832", file_path).completed
     assert not room.file("spot832", file_path).exists()
+    told = [line.verdict for line in audit(room, file_path)]
+    assert told == [Verdict.PROVED, Verdict.FAILED, Verdict.PROVED, Verdict.DELETED]
 
 
 def test_what_this_service_did_not_put_there_is_left_alone(room: Room) -> None:
@@ -104,6 +146,7 @@ def test_a_deletion_that_is_killed_at_every_kind_of_boundary_happens_once(room: 
     assert room.effects(file_path).count("delete") == 1
     assert not room.file("spot832", file_path).exists()
     assert state(room, "spot832", file_path) is CopyState.DELETED
+    assert [line.verdict for line in audit(room, file_path)].count(Verdict.DELETED) == 1
 
 
 def test_a_deletion_that_is_asked_for_twice_happens_once(room: Room) -> None:

@@ -56,6 +56,34 @@ def test_a_page_about_a_scan_cuts_nothing_and_has_no_colours_in_a_pipe(
     assert "until " in page
 
 
+def test_when_each_copy_may_go_is_explained_and_a_hold_keeps_them_all(
+    summary: dict[str, Any], command: CommandLine
+) -> None:
+    found = command.json("retention", "explain", "demo")
+    places = {(copy["dataset"], copy["endpoint"]): copy for copy in found["copies"]}
+    raw = places["raw", "spot832"]
+    assert raw["due"] > raw["verified_at"]
+    assert (raw["missing"], [place.split(":")[0] for place in raw["witnesses"]]) == ("", ["data832"])
+    assert "no retention rule" in places["raw", "nersc832"]["missing"]
+    assert places["raw", "nersc832"]["due"] is None
+
+    placed = command.json("hold", "demo", "--why", "paper under review", "--until", "2099-01-01")
+    assert placed["until"] > raw["due"]
+    held = command.json("retention", "explain", "demo")
+    assert [each["why"] for each in held["holds"]] == ["paper under review"]
+    assert all("paper under review" in copy["missing"] for copy in held["copies"] if copy["due"])
+    page = command("retention", "explain", "demo")
+    assert "may not be deleted now: the scan is held by" in page
+    assert command("release", "demo").count("paper under review") == 1
+    assert "No hold stands" in command("release", "demo")
+    assert command.json("retention", "explain", "demo")["copies"] == found["copies"]
+
+
+def test_a_hold_that_would_be_over_is_refused(summary: dict[str, Any], command: CommandLine) -> None:
+    result = command.result("hold", "demo", "--why", "too late", "--until", "2001-01-01")
+    assert (result.exit_code, result.stderr.split(":")[0]) == (1, "InvalidInput")
+
+
 @pytest.mark.slow
 def test_a_rerun_gives_another_result_and_does_not_move_the_file_again(
     summary: dict[str, Any], command: CommandLine

@@ -81,6 +81,7 @@ class Bench:
             copy,
             rule=rule.model_copy(update={"requires": requires}),
             others=self.ledger.copies.of_scan(self.scan.id),
+            holds=self.ledger.holds.standing(copy.scan_id),
             open_operations=[],
             settings=self.settings,
             look=inspect,

@@ -1,0 +1,71 @@
+"""When each copy of a scan may go, and what is missing for that; nothing is deleted, planned or written down."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestration.config import Settings
+from orchestration.errors import DeletionUnproven, OrchestrationError
+from orchestration.flows.pruning import due_at, proof_of
+from orchestration.flows.services import Services
+from orchestration.flows.suspending import Suspension
+from orchestration.flows.variables import QUICK
+from orchestration.flows.work import Work
+from orchestration.ledger import Ledger
+from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import Document, Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What becomes of one copy.
+
+    `due` is the time (seconds since the epoch) before which it is kept in any case; None if it is not to be deleted, or
+    if operators may have set another time and Prefect, which knows it, does not answer.
+    """
+
+    copy: CopyRecord
+    due: float | None
+    missing: str
+    """What speaks against its deletion, apart from the time; empty if nothing does."""
+    witnesses: tuple[str, ...] = ()
+    """The places of the verified copies that were found."""
+
+    def document(self) -> Document:
+        witnesses: list[Json] = [*self.witnesses]
+        return {
+            "dataset": self.copy.dataset,
+            "endpoint": self.copy.endpoint,
+            "path": self.copy.path.text,
+            "role": self.copy.role.value,
+            "state": self.copy.state.value,
+            "verified_at": self.copy.verified_at,
+            "due": self.due,
+            "missing": self.missing,
+            "witnesses": witnesses,
+        }
+
+
+def explain(settings: Settings, ledger: Ledger, services: Services, scan: Scan) -> Sequence[Outlook]:
+    """Of every copy that was not deleted, by looking at it and at its witnesses as a deletion would."""
+    run_id = str(uuid.uuid4())
+    suspension = Suspension(ledger, run_id, None, settings.waiting.inline_seconds)
+    work = Work(settings, ledger, services, run_id, logging.getLogger(__name__), suspension)
+    return [_outlook(work, each) for each in ledger.copies.of_scan(scan.id) if each.state is not CopyState.DELETED]
+
+
+def _outlook(work: Work, copy: CopyRecord) -> Outlook:
+    due = None
+    try:
+        due = due_at(work, copy, patience=QUICK)
+        proof = proof_of(work, copy, patience=QUICK)
+    except DeletionUnproven as refusal:
+        return Outlook(copy=copy, due=due, missing=refusal.what)
+    except OrchestrationError as silence:
+        return Outlook(copy=copy, due=due, missing=f"that cannot be told now: {silence.what}")
+    found = tuple(f"{each.copy.endpoint}:{each.copy.path}" for each in proof.witnesses)
+    return Outlook(copy=copy, due=due, missing="", witnesses=found)
