@@ -139,6 +139,7 @@ _FOUND = {
     "dead_runs": "{flow} {run}: {action}",
     "orphans": "{step}, which no run waits for: {fate}",
     "planned_deletions": "{endpoint}:{path}, which its run had left there, has a date of deletion now",
+    "renewed_deletions": "{endpoint}:{path} is overdue for deletion, and planned again: {why}",
     "swept_jobs": "{step}: job {job} lived on without it: {answer}",
 }
 """What `reconcile` reports, as people read it."""

@@ -69,6 +69,16 @@ def in_calendar(work: Work, scan: Scan, copy: CopyRecord) -> bool:
     return any(each.state is OperationState.SUCCEEDED for each in known)
 
 
+def scheduled(work: Work, copy: CopyRecord) -> OperationRecord | None:
+    """What has put its deletion into the calendar last, for whatever time."""
+    known = [each for each in work.ledger.operations.of_scan(copy.scan_id) if each.step == _planning(copy)]
+    return max(known, key=lambda each: each.began_at, default=None)
+
+
+def _planning(copy: CopyRecord) -> str:
+    return f"schedule deletion of {copy.dataset} at {copy.endpoint}{_again(copy)}"
+
+
 def _entry(scan: Scan, copy: CopyRecord, *, within: float = SCHEDULE_DEADLINE_SECONDS) -> Operation[RunRequest]:
     """Of the calendar."""
     deployment, named = deletion_at(scan.beamline, copy.endpoint)
@@ -81,7 +91,7 @@ def _entry(scan: Scan, copy: CopyRecord, *, within: float = SCHEDULE_DEADLINE_SE
     )
     return Operation(
         scan=scan,
-        step=f"schedule deletion of {copy.dataset} at {copy.endpoint}{_again(copy)}",
+        step=_planning(copy),
         request=request,
         destination=request.place,
         deadline=within,

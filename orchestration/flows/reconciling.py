@@ -24,6 +24,7 @@ from orchestration.errors import OrchestrationError, RunFailed
 from orchestration.flows.agreeing import hear_unheard, tell_ends
 from orchestration.flows.cancelling import bury
 from orchestration.flows.orphans import look_after_orphans
+from orchestration.flows.overdue import renew_deletions
 from orchestration.flows.promises import take_back_promises
 from orchestration.flows.remains import plan_deletions, withdraw_plans
 from orchestration.flows.server import insist, prefect_server
@@ -70,6 +71,7 @@ def reconcile() -> Document:
         resumed = _watch_once(work)
         orphans = [*look_after_orphans(work), *withdraw_plans(work)]
         planned = plan_deletions(work)
+        renewed: list[Json] = _asked(work, "what is due will be deleted", renew_deletions, [])
         taken_back = take_back_promises(work)
         swept = sweep(work)
         _clean(work)
@@ -85,6 +87,7 @@ def reconcile() -> Document:
             "resumed_runs": resumed,
             "orphans": orphans,
             "planned_deletions": planned,
+            "renewed_deletions": renewed,
             "taken_back": taken_back,
             "swept_jobs": swept,
             "cleared_jobs": cleared,

@@ -156,7 +156,8 @@ def test_nothing_is_going_on_with_a_scan_that_is_done(summary: dict[str, Any], c
 
 
 def test_no_run_has_died(command: CommandLine) -> None:
-    lists = ("dead_runs", "told_to_prefect", "resumed_runs", "orphans", "planned_deletions", "taken_back", "swept_jobs")
+    deletions = ("planned_deletions", "renewed_deletions")
+    lists = ("dead_runs", "told_to_prefect", "resumed_runs", "orphans", *deletions, "taken_back", "swept_jobs")
     assert command.json("reconcile") == {**{name: [] for name in lists}, "cleared_jobs": {}}
     assert command("reconcile") == "No run has died.\n"
 

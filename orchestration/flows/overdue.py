@@ -1,0 +1,83 @@
+"""Deletions that were due and did not take place, because Prefect lost their runs or because these ended without one.
+
+Prefect's calendar is a timer and no memory: the runs of a deployment go with it when it is deleted, those of a server
+with its database. The ledger knows what is due. A deletion that was refused is tried again a day later, so that what
+was missing may have been made meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from prefect.client.schemas.objects import FlowRun, StateType
+
+from orchestration.errors import OrchestrationError
+from orchestration.flows.pruning import DAY, schedule_pruning, scheduled
+from orchestration.flows.runs import RUNS_AT_ONCE, read_runs
+from orchestration.flows.server import prefect_server
+from orchestration.flows.work import Work
+from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.operation import OperationRecord
+from orchestration.ledger.service import Json
+
+OVERDUE_SECONDS = 3600.0
+"""So long after its time a deletion may still be waiting for a worker, or be going on."""
+
+SCHEDULE_SECONDS = 60.0
+"""How long Prefect may be busy with one entry of its calendar; the next `reconcile` tries again."""
+
+_ENDED = {StateType.COMPLETED, StateType.FAILED, StateType.CRASHED}
+"""What a person has cancelled is not tried again."""
+
+
+def renew_deletions(work: Work) -> list[Json]:
+    """One line for each copy whose deletion was missed and is planned again; no copy keeps another from it."""
+    renewed: list[Json] = []
+    for copies in _pages(work):
+        timers = [(copy, scheduled(work, copy)) for copy in copies]
+        runs = _runs([record.handle for _, record in timers if record is not None and record.handle is not None])
+        for copy, record in timers:
+            why = missed(record, None if record is None else runs.get(record.handle or ""), now=work.ledger.now())
+            if why and _renew(work, copy):
+                work.logger.warning("%s:%s is overdue for deletion, planned again: %s", copy.endpoint, copy.path, why)
+                renewed.append({"endpoint": copy.endpoint, "path": copy.path.text, "why": why})
+    return renewed
+
+
+def _pages(work: Work) -> Iterator[Sequence[CopyRecord]]:
+    """All copies that are overdue where a rule lets copies be deleted, so many at a time as Prefect tells of runs."""
+    before, after = work.ledger.now() - OVERDUE_SECONDS, 0
+    while found := work.ledger.copies.overdue(before, after=after, limit=RUNS_AT_ONCE):
+        yield [each for each in found if each.endpoint in work.settings.retention]
+        after = found[-1].id
+
+
+def _runs(handles: Sequence[str]) -> Mapping[str, FlowRun]:
+    if not handles:
+        return {}
+    with prefect_server() as client:
+        return {str(run.id): run for run in read_runs(client, handles)}
+
+
+def missed(record: OperationRecord | None, run: FlowRun | None, *, now: float) -> str:
+    """Why the deletion that `record` put into the calendar will not take place; empty if it may, or is not to."""
+    if record is None:
+        return "it was never planned"
+    if record.state.open:
+        return ""  # it is being planned, or will be by whoever comes next
+    if run is None or run.state is None:
+        return "Prefect does not know its run any more"
+    if run.state.type not in _ENDED or now - run.state.timestamp.timestamp() < DAY:
+        return ""
+    return f"its run ended as {run.state.name} and left the copy"
+
+
+def _renew(work: Work, copy: CopyRecord) -> bool:
+    """With a new time, which makes it another entry than the one that was missed."""
+    try:
+        later = work.ledger.copies.postpone(copy, work.ledger.now())
+        scan = work.ledger.scans.get(copy.scan_id)
+        return schedule_pruning(work, scan, later, within=SCHEDULE_SECONDS) is not None
+    except OrchestrationError as error:
+        work.logger.warning("%s:%s is overdue for deletion: %s", copy.endpoint, copy.path, error)
+        return False
