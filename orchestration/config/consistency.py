@@ -71,6 +71,10 @@ def _xpcs_routes(settings: Settings, deployment: XpcsDeployment) -> Iterator[Rou
     if deployment.qmaps is not None:
         yield deployment.qmaps, site.raw_endpoint
     yield site.scratch_endpoint, deployment.result_endpoint
+    drawing = site if deployment.plot_site is None else settings.site(deployment.plot_site)
+    if drawing.scratch_endpoint != site.scratch_endpoint:
+        yield site.scratch_endpoint, drawing.scratch_endpoint
+        yield drawing.scratch_endpoint, deployment.result_endpoint
     shelf = None if deployment.index is None else settings.search.index(deployment.index).endpoint
     if shelf is not None:
         yield deployment.result_endpoint, shelf

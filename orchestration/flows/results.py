@@ -116,6 +116,21 @@ def stands(work: Work, made: Made, *, homes: Sequence[Endpoint]) -> bool:
     return _at_site(work, made) or bool(_kept(work, made, homes))
 
 
+def source_of(work: Work, made: Made, *, homes: Sequence[Endpoint]) -> Endpoint:
+    """From where it can be had: its site or, where that was cleared since, one of its homes.
+
+    Raises:
+        OutputMissing: if it is nowhere any more.
+    """
+    here = made.making.at(work)
+    if _at_site(work, made):
+        return here
+    kept = _kept(work, made, homes)
+    if not kept:
+        raise _gone(work, made, f"{here.name}:{made.making.product.base}")
+    return work.settings.endpoint(next(iter(kept)))
+
+
 def bring_back(work: Work, made: Made, *, homes: Sequence[Endpoint]) -> Sequence[CopyRecord]:
     """The results at each of their homes, and those at the site, now known to be as good.
 

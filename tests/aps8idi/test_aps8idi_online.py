@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from orchestration.ledger.operation import OperationState
 from orchestration.ledger.service import Json
 from orchestration.sandbox.trials.kills import Kill
 
-RESULTS, PORTAL = "aps8idi_results", "aps8idi_portal"
+RESULTS, PORTAL, SITE = "aps8idi_results", "aps8idi_portal", "local8idi_scratch"
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
@@ -200,6 +201,36 @@ def test_a_slip_of_the_pen_makes_no_record(room: XpcsRoom) -> None:
     ended = room.run(ONLINE, raw=room.posix(folder.with_name("b01") / "b01.h5"), qmap=qmap)
     assert ended.error_type == "SourceMissing"
     assert not room.done(folder.with_name("b01"), "globus.publish")
+
+
+@pytest.mark.slow
+def test_a_result_whose_site_was_cleared_before_it_was_drawn_is_drawn_from_where_it_returned(room: XpcsRoom) -> None:
+    experiment = room.experiment()
+    folder, qmap = room.measure(experiment), room.qmap(experiment)
+    raw = room.posix(folder / "a01.h5")
+    result = Path(room.run(ONLINE, raw=raw, qmap=qmap, dry_run=True).value["result"])
+    drawing = f"before-submit of draw at local_xpcs ({result.parent.name})"
+    assert room.run(ONLINE, raw=raw, qmap=qmap, kill=Kill(at=drawing)).killed
+    assert cleared(room, folder, SITE) > 0
+    ended = room.run(ONLINE, raw=raw, qmap=qmap)
+    assert ended.completed, ended
+    correlations = [each for each in room.overview(folder).operations if each.step.startswith("correlate at")]
+    assert [each.attempt for each in correlations] == [1]
+    lent = [each for each in room.overview(folder).copies if each.endpoint == SITE and each.generation == 2]
+    assert lent
+    assert all(each.delete_after is not None for each in lent)
+    assert list((room.root(PORTAL) / result.parent).rglob("*.png"))
+
+
+def cleared(room: XpcsRoom, folder: Path, endpoint: str) -> int:
+    """All that an endpoint has of a dataset is deleted, as retention does; how many copies that were."""
+    mine = [each for each in room.overview(folder).copies if each.endpoint == endpoint]
+    with room.world.ledger() as ledger:
+        for copy in mine:
+            path = room.root(endpoint) / copy.path.text
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            ledger.copies.deleted(copy)
+    return len(mine)
 
 
 @pytest.mark.slow

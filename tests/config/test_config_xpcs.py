@@ -131,6 +131,12 @@ def test_notes_say_where_nothing_moves_the_data(write_config: Write) -> None:
         "xpcs close-by: nothing moves data from store to here",
         "xpcs close-by: nothing moves data from here to store",
     }
+    apart = config.load(write_config(FILE.replace("plot_site: far", "plot_site: near")))
+    stuck = {note.partition(": give")[0] for note in config.notes(apart) if note.startswith("xpcs far-away")}
+    assert stuck == {
+        "xpcs far-away: nothing moves data from staging to here",
+        "xpcs far-away: nothing moves data from here to store_results",
+    }
     unmade, _ = config.inspect(write_config(FILE.replace("uuid: 1f0c64a4-3f52-4b50-9d65-62a2f7a3f0a3", "uuid: TBD")))
     assert unmade is not None
     stuck = {note.partition(": give")[0] for note in config.notes(unmade) if note.startswith("xpcs far-away")}

@@ -25,7 +25,7 @@ from orchestration.flows.aps8idi.products import Pictures
 from orchestration.flows.aps8idi.staging import stage_in
 from orchestration.flows.copying import copy
 from orchestration.flows.pruning import schedule_pruning
-from orchestration.flows.results import Made, bring_back, content, made_before, make, stands
+from orchestration.flows.results import Made, bring_back, content, made_before, make, source_of, stands
 from orchestration.flows.work import Work, register
 from orchestration.ledger.copies import CopyRecord, CopyState
 from orchestration.ledger.scan import Scan
@@ -88,14 +88,14 @@ def finish(
         _say_back()
     drawn = draw()
     homes = homes_of(work, checked)
-    copies = _carried(work, made, homes) + _carried(work, drawn, homes) + _lent(work, made, drawn)
+    copies = [*_carried(work, made, homes), *_carried(work, drawn, homes), *_lent(work, made, drawn)]
     told = _told(drawn)
     metadata = (told["metadata"] or {}).get("project_metadata", {})
     if announcement is not None:
         receipt = made.result.receipt
         announcement.final(_taken(checked), metadata=metadata, files=told["files"], receipt=receipt)
     catalogue(work, scan, checked, made, drawn, metadata)
-    for present in copies:
+    for present in {each.id: each for each in copies}.values():
         schedule_pruning(work, scan, present)
     return {
         "scan": scan.id,
@@ -138,10 +138,9 @@ def _drawn(work: Work, scan: Scan, checked: Checked, made: Made) -> Made:
     drawn = made_before(work, making)
     if drawn is not None and stands(work, drawn, homes=homes):
         return drawn
-    if site.scratch_endpoint != checked.site.scratch_endpoint:
-        destination = work.settings.endpoint(site.scratch_endpoint)
-        datasets = checked.correlation.datasets
-        copy(work, scan, datasets, source=made.making.at(work), destination=destination, version=made.version)
+    destination, source = making.at(work), source_of(work, made, homes=homes)
+    if destination.name != source.name:
+        copy(work, scan, checked.correlation.datasets, source=source, destination=destination, version=made.version)
     report = making.paths[pictures.files]
     result: Document = {"dataset": "xpcs.result", "endpoint": made.result.endpoint, "path": made.result.path.text}
     return make(
@@ -165,11 +164,10 @@ def _carried(work: Work, made: Made, homes: Sequence[Endpoint]) -> list[CopyReco
 
 
 def _lent(work: Work, made: Made, drawn: Made) -> list[CopyRecord]:
-    """What the site that drew a correlation has of it, where that is not the one that made it."""
+    """What the site that drew a correlation has of it: brought from the one that made it, or back from a home."""
     place, known = drawn.making.site.scratch_endpoint, work.ledger.copies.of_scan(made.making.scan.id)
     lent = [each for each in known if (each.endpoint, each.version) == (place, made.version)]
-    there = [each for each in lent if each.state is CopyState.PRESENT]
-    return [] if place == made.making.site.scratch_endpoint else there
+    return [each for each in lent if each.state is CopyState.PRESENT]
 
 
 def _away(homes: Sequence[Endpoint], made: Made) -> list[Endpoint]:
