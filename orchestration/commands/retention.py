@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 from datetime import datetime
 
 import click
@@ -14,6 +15,14 @@ from orchestration.ledger.copies import CopyState
 from orchestration.ledger.service import Json
 
 _DAYS = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"])
+
+
+def _somebody() -> str:
+    """Who asks; a container may know its user by number alone."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 @click.command(short_help="Keep all copies of a scan.")
@@ -29,7 +38,7 @@ def hold(scan: str, why: str, until: datetime | None, *, as_json: bool) -> None:
     with open_ledger() as (_, ledger):
         found = ledger.scans.find(scan)
         end = None if until is None else until.astimezone().timestamp()
-        placed = ledger.holds.place(found.id, why=why, who=getpass.getuser(), until=end)
+        placed = ledger.holds.place(found.id, why=why, who=_somebody(), until=end)
         leaving = [each for each in ledger.copies.of_scan(found.id) if each.state is CopyState.DELETING]
     going: list[Json] = [f"{each.endpoint}:{each.path}" for each in leaving]
     if as_json:
@@ -47,7 +56,7 @@ def release(scan: str, *, as_json: bool) -> None:
     """End all holds that stand on SCAN. Deletions that were put off take place when they are due next."""
     with open_ledger() as (_, ledger):
         found = ledger.scans.find(scan)
-        ended = ledger.holds.release(found.id, who=getpass.getuser())
+        ended = ledger.holds.release(found.id, who=_somebody())
     if as_json:
         told: list[Json] = [each.document() for each in ended]
         click.echo(json.dumps({"scan": found.id, "ended": told}))
