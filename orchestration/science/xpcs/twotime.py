@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numba
@@ -23,7 +24,7 @@ from orchestration.science.xpcs.threads import in_threads
 SEGMENTS = 5
 """Into so many equal parts are the frames divided for g2 as a function of age."""
 
-_PANEL = 1024
+_PANEL = 512
 """Rows of a panel of products: what is below the diagonal is left out panel by panel."""
 
 _COLUMN_BYTES = 2**28
@@ -90,11 +91,7 @@ class WholeFrames:
         for some in columns(self.values):
             whole = self.values[first:, some].astype(np.float32)
             whole *= self.factor[first:, self.part[some]]
-            for top in range(0, len(out), _PANEL):
-                panel = whole[top : min(top + _PANEL, len(out))]
-                line, left = out[top : top + len(panel), first:], top + len(panel)
-                line[:, top:left] += panel @ panel.T  # which the library makes with half of the work
-                line[:, left:] += panel @ whole[left:].T
+            in_threads(-(-len(out) // _PANEL), partial(_add_panels, whole, out[:, first:]))
 
 
 @dataclass(frozen=True)
@@ -166,6 +163,15 @@ def columns(values: NDArray[np.generic]) -> list[slice]:
     """Stretches of pixels whose values, in single precision, fit some memory."""
     width = max(1, _COLUMN_BYTES // (4 * len(values)))
     return [slice(low, min(low + width, values.shape[1])) for low in range(0, values.shape[1], width)]
+
+
+def _add_panels(whole: Float32, out: Float32, low: int, high: int) -> None:
+    """Products of the frames of some panels with those and all later ones; the library lets other threads go on."""
+    for top in range(low * _PANEL, min(high * _PANEL, len(out)), _PANEL):
+        panel = whole[top : min(top + _PANEL, len(out))]
+        line, left = out[top : top + len(panel)], top + len(panel)
+        line[:, top:left] += panel @ panel.T  # which the library makes with half of the work
+        line[:, left:] += panel @ whole[left:].T
 
 
 @numba.njit(cache=True, nogil=True)
