@@ -1,67 +1,93 @@
-"""`beamline hold` and `release`: keeping all copies of a scan, whatever the rules say."""
+"""`beamline retention`: when copies may go, what is missing for that, and what was decided so far."""
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import click
+from rich.text import Text
 
 from orchestration.commands import page
 from orchestration.commands.scans import open_ledger
-from orchestration.ledger.copies import CopyState
-from orchestration.ledger.service import Json
-
-_DAYS = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"])
-
-
-def _somebody() -> str:
-    """Who asks; a container may know its user by number alone."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
+from orchestration.flows.explaining import Outlook, explain
+from orchestration.flows.main import use_environment
+from orchestration.flows.services import Services
+from orchestration.ledger.audit import AuditRecord
+from orchestration.ledger.holds import HoldRecord
+from orchestration.ledger.service import Document, Json
 
 
-@click.command(short_help="Keep all copies of a scan.")
+@click.group("retention")
+def retention_group() -> None:
+    """When copies may be deleted, and why."""
+
+
+@retention_group.command("explain")
 @click.argument("scan")
-@click.option("--why", required=True, help="What the data is needed for; shown to everybody whose deletion waits.")
-@click.option("--until", type=_DAYS, help="Local time at which the hold ends by itself.  [default: when released]")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
-def hold(scan: str, why: str, until: datetime | None, *, as_json: bool) -> None:
-    """Keep all copies of SCAN from being deleted, also those that are still to be made.
+def explain_command(scan: str, *, as_json: bool) -> None:
+    """Say of each copy of SCAN when it may be deleted and what is missing for that, and what was decided so far.
 
-    Deletions that are due meanwhile are put off. Several holds may stand on one scan.
+    Each copy and its witnesses are looked at, as a deletion would. Nothing is changed.
     """
-    with open_ledger() as (_, ledger):
+    use_environment()
+    with open_ledger() as (settings, ledger), closing(Services(settings)) as services:
         found = ledger.scans.find(scan)
-        end = None if until is None else until.astimezone().timestamp()
-        placed = ledger.holds.place(found.id, why=why, who=_somebody(), until=end)
-        leaving = [each for each in ledger.copies.of_scan(found.id) if each.state is CopyState.DELETING]
-    going: list[Json] = [f"{each.endpoint}:{each.path}" for each in leaving]
+        outlooks = explain(settings, ledger, services, found)
+        holds, audit = ledger.holds.standing(found.id), ledger.audit.of_scan(found.id)
+        now = ledger.now()
     if as_json:
-        click.echo(json.dumps({"scan": found.id, **placed.document(), "being_deleted": going}))
+        copies: list[Json] = [each.document() for each in outlooks]
+        standing: list[Json] = [each.document() for each in holds]
+        decided: list[Json] = [_line(each) for each in audit]
+        click.echo(json.dumps({"scan": found.id, "holds": standing, "copies": copies, "audit": decided}, indent=2))
         return
-    click.echo(f"{found.path} is {placed.sentence}.")
-    for place in going:
-        click.echo(f"{place} is being deleted already: that goes on.", err=True)
+    lines: list[page.Cell] = [Text(found.path.text, style=page.HEAD), *_held(holds)]
+    for outlook in outlooks:
+        lines += _lines(outlook, now)
+    if not outlooks:
+        lines.append("the ledger knows no copy")
+    page.write(page.terminal(), [*lines, *_decided(audit)])
 
 
-@click.command(short_help="End all holds on a scan.")
-@click.argument("scan")
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
-def release(scan: str, *, as_json: bool) -> None:
-    """End all holds that stand on SCAN. Deletions that were put off take place when they are due next."""
-    with open_ledger() as (_, ledger):
-        found = ledger.scans.find(scan)
-        ended = ledger.holds.release(found.id, who=_somebody())
-    if as_json:
-        told: list[Json] = [each.document() for each in ended]
-        click.echo(json.dumps({"scan": found.id, "ended": told}))
-        return
-    for each in ended:
-        click.echo(f"No longer {each.sentence} (since {page.clock(each.placed_at)})")
-    if not ended:
-        click.echo(f"No hold stands on {found.path}.")
+def _held(holds: Sequence[HoldRecord]) -> Iterator[Text]:
+    for each in holds:
+        yield Text(each.sentence, style="yellow")
+
+
+def _lines(outlook: Outlook, now: float) -> Iterator[page.Cell]:
+    copy = outlook.copy
+    yield f"{copy.dataset} at {copy.endpoint}:{copy.path} ({copy.role.value}, {page.size(copy.size)})"
+    if outlook.due is None:
+        yield f"{page.GAP}no time is set for its deletion"
+    else:
+        yield f"{page.GAP}{'due since' if outlook.due <= now else 'due at'} {page.clock(outlook.due)}"
+    if outlook.missing:
+        yield f"{page.GAP}may not be deleted now: {outlook.missing}"
+    else:
+        yield f"{page.GAP}proved by {', '.join(outlook.witnesses)}"
+
+
+def _decided(audit: Sequence[AuditRecord]) -> Iterator[page.Cell]:
+    if audit:
+        yield ""
+        yield Text("decided", style=page.HEAD)
+    for each in audit:
+        why = f": {each.reason}" if each.reason else ""
+        yield f"{page.GAP}{page.clock(each.at)}  {each.verdict.value}  {each.dataset} at {each.endpoint}{why}"
+
+
+def _line(record: AuditRecord) -> Document:
+    return {
+        "at": record.at,
+        "run": record.run_id,
+        "dataset": record.dataset,
+        "endpoint": record.endpoint,
+        "path": record.path,
+        "generation": record.generation,
+        "verdict": record.verdict.value,
+        "reason": record.reason,
+        "evidence": record.evidence,
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestration.config import Settings
@@ -24,8 +24,8 @@ from orchestration.ledger.service import Document, Json
 class Outlook:
     """What becomes of one copy.
 
-    `due` is the time (seconds since the epoch) before which it is kept in any case; None if it is not to be deleted, or
-    if operators may have set another time and Prefect, which knows it, does not answer.
+    `due` is the time (seconds since the epoch) before which it is kept in any case; None if it is not to be deleted.
+    Operators may have set a later one, if `missing` says that Prefect, which knows it, does not answer.
     """
 
     copy: CopyRecord
@@ -55,17 +55,27 @@ def explain(settings: Settings, ledger: Ledger, services: Services, scan: Scan) 
     run_id = str(uuid.uuid4())
     suspension = Suspension(ledger, run_id, None, settings.waiting.inline_seconds)
     work = Work(settings, ledger, services, run_id, logging.getLogger(__name__), suspension)
-    return [_outlook(work, each) for each in ledger.copies.of_scan(scan.id) if each.state is not CopyState.DELETED]
+    return list(_outlooks(work, ledger.copies.of_scan(scan.id)))
 
 
-def _outlook(work: Work, copy: CopyRecord) -> Outlook:
-    due = None
+def _outlooks(work: Work, copies: Sequence[CopyRecord]) -> Iterator[Outlook]:
+    """What has not answered once is not waited for again: a person waits for the page."""
+    patience = QUICK
+    for copy in copies:
+        if copy.state is CopyState.DELETED:
+            continue
+        try:
+            yield _outlook(work, copy, patience=patience)
+        except OrchestrationError as silence:
+            patience = 0.0
+            yield Outlook(copy=copy, due=copy.delete_after, missing=f"that cannot be told now: {silence.what}")
+
+
+def _outlook(work: Work, copy: CopyRecord, *, patience: float) -> Outlook:
+    due = due_at(work, copy, patience=patience)
     try:
-        due = due_at(work, copy, patience=QUICK)
-        proof = proof_of(work, copy, patience=QUICK)
+        proof = proof_of(work, copy, patience=patience)
     except DeletionUnproven as refusal:
         return Outlook(copy=copy, due=due, missing=refusal.what)
-    except OrchestrationError as silence:
-        return Outlook(copy=copy, due=due, missing=f"that cannot be told now: {silence.what}")
     found = tuple(f"{each.copy.endpoint}:{each.copy.path}" for each in proof.witnesses)
     return Outlook(copy=copy, due=due, missing="", witnesses=found)

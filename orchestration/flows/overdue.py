@@ -8,23 +8,26 @@ was missing may have been made meanwhile.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from prefect.client.schemas.objects import FlowRun, StateType
 
 from orchestration.errors import OrchestrationError
-from orchestration.flows.pruning import DAY, schedule_pruning, scheduled
+from orchestration.flows.pruning import DAY, in_calendar, schedule_pruning, scheduled
+from orchestration.flows.remains import SCHEDULE_SECONDS
 from orchestration.flows.runs import RUNS_AT_ONCE, read_runs
 from orchestration.flows.server import prefect_server
 from orchestration.flows.work import Work
 from orchestration.ledger.copies import CopyRecord
-from orchestration.ledger.operation import OperationRecord
+from orchestration.ledger.operation import OperationRecord, OperationState
+from orchestration.ledger.operations import held
 from orchestration.ledger.service import Json
 
-OVERDUE_SECONDS = 3600.0
-"""So long after its time a deletion may still be waiting for a worker, or be going on."""
+HOUR = 3600.0
+"""So long after Prefect has refused an entry in its calendar it is asked again."""
 
-SCHEDULE_SECONDS = 60.0
-"""How long Prefect may be busy with one entry of its calendar; the next `reconcile` tries again."""
+MOST = 500
+"""Deletions that are planned again at a time; the next `reconcile` goes on."""
 
 _ENDED = {StateType.COMPLETED, StateType.FAILED, StateType.CRASHED}
 """What a person has cancelled is not tried again."""
@@ -33,21 +36,28 @@ _ENDED = {StateType.COMPLETED, StateType.FAILED, StateType.CRASHED}
 def renew_deletions(work: Work) -> list[Json]:
     """One line for each copy whose deletion was missed and is planned again; no copy keeps another from it."""
     renewed: list[Json] = []
+    for copy, why in islice(_missed(work), MOST):
+        if _renew(work, copy):
+            work.logger.warning("%s:%s is overdue for deletion, planned again: %s", copy.endpoint, copy.path, why)
+            renewed.append({"endpoint": copy.endpoint, "path": copy.path.text, "why": why})
+    return renewed
+
+
+def _missed(work: Work) -> Iterator[tuple[CopyRecord, str]]:
+    """The copies that nothing will delete although they are due, and why that is."""
     for copies in _pages(work):
         timers = [(copy, scheduled(work, copy)) for copy in copies]
         runs = _runs([record.handle for _, record in timers if record is not None and record.handle is not None])
         for copy, record in timers:
-            why = missed(record, None if record is None else runs.get(record.handle or ""), now=work.ledger.now())
-            if why and _renew(work, copy):
-                work.logger.warning("%s:%s is overdue for deletion, planned again: %s", copy.endpoint, copy.path, why)
-                renewed.append({"endpoint": copy.endpoint, "path": copy.path.text, "why": why})
-    return renewed
+            run = None if record is None else runs.get(record.handle or "")
+            if why := missed(record, run, now=work.ledger.now()):
+                yield copy, why
 
 
 def _pages(work: Work) -> Iterator[Sequence[CopyRecord]]:
-    """All copies that are overdue where a rule lets copies be deleted, so many at a time as Prefect tells of runs."""
-    before, after = work.ledger.now() - OVERDUE_SECONDS, 0
-    while found := work.ledger.copies.overdue(before, after=after, limit=RUNS_AT_ONCE):
+    """All copies that are due where a rule lets copies be deleted, so many at a time as Prefect tells of runs."""
+    before, after = work.ledger.now(), 0
+    while found := work.ledger.copies.due(before, after=after, limit=RUNS_AT_ONCE):
         yield [each for each in found if each.endpoint in work.settings.retention]
         after = found[-1].id
 
@@ -60,11 +70,13 @@ def _runs(handles: Sequence[str]) -> Mapping[str, FlowRun]:
 
 
 def missed(record: OperationRecord | None, run: FlowRun | None, *, now: float) -> str:
-    """Why the deletion that `record` put into the calendar will not take place; empty if it may, or is not to."""
+    """Why the deletion that `record` was to plan will not take place; empty if it may, or is not to."""
     if record is None:
         return "it was never planned"
-    if record.state.open:
-        return ""  # it is being planned, or will be by whoever comes next
+    if record.state is not OperationState.SUCCEEDED:
+        given_up = not record.state.open and now - (record.finished_at or now) > HOUR
+        broken_off = record.state.open and not held(record, now)
+        return "it did not come into the calendar" if given_up or broken_off else ""
     if run is None or run.state is None:
         return "Prefect does not know its run any more"
     if run.state.type not in _ENDED or now - run.state.timestamp.timestamp() < DAY:
@@ -73,11 +85,12 @@ def missed(record: OperationRecord | None, run: FlowRun | None, *, now: float) -
 
 
 def _renew(work: Work, copy: CopyRecord) -> bool:
-    """With a new time, which makes it another entry than the one that was missed."""
+    """With a new time where it was in the calendar: that makes it another entry than the one that was missed."""
     try:
-        later = work.ledger.copies.postpone(copy, work.ledger.now())
         scan = work.ledger.scans.get(copy.scan_id)
-        return schedule_pruning(work, scan, later, within=SCHEDULE_SECONDS) is not None
+        if in_calendar(work, scan, copy):
+            copy = work.ledger.copies.postpone(copy, work.ledger.now())
+        return schedule_pruning(work, scan, copy, within=SCHEDULE_SECONDS) is not None
     except OrchestrationError as error:
         work.logger.warning("%s:%s is overdue for deletion: %s", copy.endpoint, copy.path, error)
         return False

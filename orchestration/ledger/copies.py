@@ -234,10 +234,15 @@ class Copies:
         """All that the ledger knows at that place, deleted ones too."""
         return self._select((copies.c.endpoint == endpoint) & (copies.c.path == path.text))
 
-    def overdue(self, before: float, *, after: int, limit: int) -> Sequence[CopyRecord]:
+    def due(self, before: float, *, after: int, limit: int) -> Sequence[CopyRecord]:
         """Copies that are there although they were to go `before` that time; at most so many, of ids above `after`."""
-        due = copies.c.state.in_([CopyState.PRESENT, CopyState.DELETING]) & (copies.c.delete_after < before)
-        query = select(copies).where(due & (copies.c.id > after)).order_by(copies.c.id).limit(limit)
+        there = copies.c.state.in_([CopyState.PRESENT, CopyState.DELETING])
+        query = (
+            select(copies)
+            .where(there & (copies.c.delete_after < before) & (copies.c.id > after))
+            .order_by(copies.c.id)
+            .limit(limit)
+        )
         with self._database.read() as connection:
             return [CopyRecord.from_row(row) for row in connection.execute(query).mappings()]
 

@@ -16,7 +16,9 @@ from trial_room import Room
 from orchestration.flows.overdue import missed
 from orchestration.ledger.copies import CopyState
 from orchestration.ledger.operation import OperationRecord, OperationState
+from orchestration.ledger.owner import Owner
 from orchestration.sandbox.trials.audit import Audit
+from orchestration.sandbox.trials.kills import Kill
 
 RECONCILE = "orchestration.flows.bl832.reconcile:reconcile"
 HOUR = 3600.0
@@ -57,39 +59,52 @@ def test_a_deletion_that_waits_for_a_worker_is_left_to_it(room: Room) -> None:
     file_path = overdue_scan(room)
     assert renewed(room, file_path) == []
     assert timers(room, file_path) == 1
+    clear(room, file_path)
 
 
 def test_a_deletion_whose_deployment_was_made_again_takes_place_once(room: Room) -> None:
     file_path = overdue_scan(room)
     delete_deployment(room, "prune_spot832")
     assert timers(room, file_path) == 0
-    assert renewed(room, file_path) == []  # there is no deployment; it is said, and tried again
+    assert renewed(room, file_path) == []  # there is no deployment
     room.deploy()
-    copy = next(each for each in room.overview(file_path).copies if each.endpoint == "spot832")
-    assert copy.state is CopyState.PRESENT
-    overdue_again(room, file_path)
+    assert renewed(room, file_path) == []  # it was asked for a moment ago
+    an_hour_later(room, file_path)
     assert renewed(room, file_path) == ["spot832"]
     assert timers(room, file_path) == 1
     assert renewed(room, file_path) == []
     assert timers(room, file_path) == 1
-    planned = room.prune("spot832", file_path)
-    assert planned.completed, planned
+    clear(room, file_path)
     assert not room.file("spot832", file_path).exists()
-    overdue_again(room, file_path)
     assert renewed(room, file_path) == []
+
+
+@pytest.mark.parametrize("where", ["before-reserve", "before-submit", "after-submit"])
+def test_a_reconcile_that_is_killed_while_it_plans_a_deletion_again_leaves_one(room: Room, where: str) -> None:
+    file_path = overdue_scan(room)
+    delete_deployment(room, "prune_spot832")
+    room.deploy()
+    assert room.run(RECONCILE, kill=Kill(at=f"{where} of schedule deletion of raw at spot832")).killed
+    renewed(room, file_path)
+    assert timers(room, file_path) == 1
+    assert [each.step for each in room.overview(file_path).operations if each.state.open] == []
+    clear(room, file_path)
+
+
+def clear(room: Room, file_path: str) -> None:
+    """So that it is overdue for no other test."""
+    assert room.prune("spot832", file_path).completed
     assert room.effects(file_path).count("delete") == 1
 
 
-def overdue_again(room: Room, file_path: str) -> None:
+def an_hour_later(room: Room, file_path: str) -> None:
+    """Since all that was done about the scan ended."""
     scan = room.overview(file_path).scan
     with closing(sqlite3.connect(room.world.layout.root / "ledger.sqlite")) as database, database:
-        database.execute(
-            "update copies set delete_after = delete_after - 7200 where scan_id = ? and endpoint = 'spot832'",
-            (scan.id,),
-        )
+        database.execute("update operations set finished_at = finished_at - 4000 where scan_id = ?", (scan.id,))
 
 
-def planning(state: OperationState) -> OperationRecord:
+def planning(state: OperationState, *, finished_at: float | None = None) -> OperationRecord:
     return OperationRecord(
         key="k",
         scan_id="s",
@@ -102,7 +117,7 @@ def planning(state: OperationState) -> OperationRecord:
         attempt=1,
         token="k",
         handle="h",
-        owner=None,
+        owner=None if finished_at else str(Owner.here()),
         lease_until=None,
         cancel_requested=False,
         progress=None,
@@ -111,7 +126,7 @@ def planning(state: OperationState) -> OperationRecord:
         created_at=0.0,
         began_at=0.0,
         submitted_at=None,
-        finished_at=None,
+        finished_at=finished_at,
     )
 
 
@@ -135,7 +150,10 @@ def test_a_run_that_ended_without_deleting_is_tried_again_a_day_later(
     assert bool(missed(planning(OperationState.SUCCEEDED), run, now=time.time())) is again
 
 
-def test_what_was_never_planned_or_is_forgotten_is_missed_and_what_is_being_planned_is_not() -> None:
-    assert "never planned" in missed(None, None, now=time.time())
-    assert "does not know" in missed(planning(OperationState.SUCCEEDED), None, now=time.time())
-    assert missed(planning(OperationState.RUNNING), None, now=time.time()) == ""
+def test_what_is_not_in_the_calendar_is_missed_unless_somebody_is_at_it_or_was_just_now() -> None:
+    now = time.time()
+    assert "never planned" in missed(None, None, now=now)
+    assert "does not know" in missed(planning(OperationState.SUCCEEDED, finished_at=now), None, now=now)
+    assert missed(planning(OperationState.RUNNING), None, now=now) == ""
+    assert missed(planning(OperationState.FAILED, finished_at=now - 10), None, now=now) == ""
+    assert "did not come" in missed(planning(OperationState.FAILED, finished_at=now - 2 * HOUR), None, now=now)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,21 @@ def test_when_each_copy_may_go_is_explained_and_a_hold_keeps_them_all(
     assert command("release", "demo").count("paper under review") == 1
     assert "No hold stands" in command("release", "demo")
     assert command.json("retention", "explain", "demo")["copies"] == found["copies"]
+
+
+@pytest.mark.slow
+def test_what_nobody_can_tell_of_a_deletion_is_said_to_be_unknown(
+    summary: dict[str, Any], command: CommandLine
+) -> None:
+    known = command.json("retention", "explain", "demo")["copies"]
+    deaf = replace(command, environment={**command.environment, "PREFECT_API_URL": "http://127.0.0.1:9/api"})
+    with deaf.start("retention", "explain", "demo", "--json") as process:
+        printed, _ = process.communicate(timeout=100)
+    assert process.returncode == 0
+    found = json.loads(printed)["copies"]
+    assert [copy["due"] for copy in found] == [copy["due"] for copy in known]
+    assert all("cannot be told" in copy["missing"] for copy in found if copy["due"])
+    assert not any(copy["witnesses"] for copy in found)
 
 
 def test_a_hold_that_would_be_over_is_refused(summary: dict[str, Any], command: CommandLine) -> None:
