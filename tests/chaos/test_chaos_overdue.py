@@ -14,7 +14,6 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from trial_room import Room
 
 from orchestration.flows.overdue import missed
-from orchestration.ledger.copies import CopyState
 from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.owner import Owner
 from orchestration.sandbox.trials.audit import Audit
