@@ -68,7 +68,7 @@ def _outlooks(work: Work, copies: Sequence[CopyRecord]) -> Iterator[Outlook]:
             yield _outlook(work, copy, patience=patience)
         except OrchestrationError as silence:
             patience = 0.0
-            yield Outlook(copy=copy, due=copy.delete_after, missing=f"that cannot be told now: {silence.what}")
+            yield Outlook(copy=copy, due=copy.delete_after, missing=f"no answer ({silence.what})")
 
 
 def _outlook(work: Work, copy: CopyRecord, *, patience: float) -> Outlook:
