@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from orchestration.config import Endpoint, RetentionRule, Settings
 from orchestration.errors import DeletionUnproven
-from orchestration.ledger.copies import COMPARED, CopyRecord, CopyState, FileEvidence, Role
+from orchestration.ledger.copies import CopyRecord, CopyState, Role
 from orchestration.ledger.holds import HoldRecord
+from orchestration.ledger.manifests import COMPARED, FileEvidence
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.service import Document
 from orchestration.paths import RelativePath

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from orchestration.config import Endpoint
 from orchestration.errors import ConfigError, SourceMissing
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import COMPARED, CopyRecord, FileEvidence, Role
+from orchestration.ledger.copies import CopyRecord, Role
+from orchestration.ledger.manifests import COMPARED, FileEvidence
 from orchestration.ledger.operation import Operation, OperationRecord
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.scan import Scan
@@ -197,11 +198,10 @@ def manifest_of(work: Work, outcome: Outcome, item: TransferItem, destination: E
 
     A list too long for the evidence is looked up at the destination: without checksums, it will prove no deletion.
     """
-    listed = outcome.evidence.get("manifest")
-    if isinstance(listed, list) and outcome.evidence.get("manifest_complete", False):
+    if "manifest" in outcome.evidence and outcome.evidence.get("manifest_complete", False):
         prefix = item.destination.text
-        entries = [entry for entry in listed if isinstance(entry, dict) and _below(prefix, str(entry["path"]))]
-        return [_evidence(entry, prefix, outcome) for entry in entries]
+        listed = work.ledger.manifests.listed(outcome.evidence)
+        return [_evidence(entry, prefix, outcome) for entry in listed if _below(prefix, str(entry["path"]))]
     facts = look(work, destination, item.destination)
     if facts is None:
         raise SourceMissing(

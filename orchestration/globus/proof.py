@@ -13,7 +13,7 @@ from orchestration.globus.tasks import Task, where
 from orchestration.ledger.service import Document, Failed, Json, Status, Succeeded
 from orchestration.transfers import FileFacts, TransferItem, TransferRequest
 
-LISTED_FILES = 20_000
+LISTED_FILES = 500_000
 """Files named one by one in the evidence."""
 
 _MOST_FOLDERS = 200

@@ -13,6 +13,7 @@ from orchestration.ledger.copies import Copies
 from orchestration.ledger.database import Database
 from orchestration.ledger.decisions import Decisions
 from orchestration.ledger.holds import Holds
+from orchestration.ledger.manifests import Manifests
 from orchestration.ledger.operations import DEFAULT_LEASE_SECONDS, Operations
 from orchestration.ledger.queues import Queues
 from orchestration.ledger.results import Results
@@ -43,6 +44,7 @@ class Ledger:
         self.runs = Runs(self._database)
         self.operations = Operations(self._database, lease_seconds=lease_seconds)
         self.copies = Copies(self._database)
+        self.manifests = Manifests(self._database)
         self.results = Results(self._database)
         self.watchers = Watchers(self._database)
         self.decisions = Decisions(self._database)

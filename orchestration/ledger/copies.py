@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select, update
+from sqlalchemy import Connection, RowMapping, Select, select, update
 
 from orchestration.errors import DeletionUnproven, UnknownName
-from orchestration.ledger import audit
+from orchestration.ledger import audit, manifests
 from orchestration.ledger.database import Database
 from orchestration.ledger.holds import standing
+from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operations import expire
 from orchestration.ledger.service import Document
 from orchestration.ledger.tables import copies
 from orchestration.paths import RelativePath
-
-COMPARED = "compared"
-"""In place of a checksum's algorithm: a service compared the file with its source, in the task named behind it."""
 
 
 class Role(enum.StrEnum):
@@ -39,16 +38,6 @@ class CopyState(enum.StrEnum):
     DELETING = "deleting"
     """Proof against it was accepted: it proves nothing for any other copy any more."""
     DELETED = "deleted"
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileEvidence:
-    """One file of a copy: its path below the copy's own path (empty for a copy that is one file), bytes, checksum."""
-
-    path: str
-    size: int
-    checksum: str | None = None
-    """``sha256:...``, ``md5:...``, ``compared:<task>``; None if only the size is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +62,17 @@ class CopyRecord:
     verified_at: float
     delete_after: float | None
     deleted_at: float | None
+    deletion: str | None
+    """Key of the operation that deletes it: of many copies at once, it is filed under one of their scans."""
 
     @classmethod
-    def from_row(cls, row: RowMapping) -> CopyRecord:
+    def from_row(cls, row: RowMapping, files: Mapping[str, tuple[FileEvidence, ...]]) -> CopyRecord:
+        """`files` has the manifest of that row by its digest."""
         values = dict(row)
         values["path"] = RelativePath(values["path"])
         values["role"] = Role(values["role"])
         values["state"] = CopyState(values["state"])
-        values["manifest"] = tuple(FileEvidence(**entry) for entry in values["manifest"])
+        values["manifest"] = files[values["manifest"]]
         return cls(**values)
 
 
@@ -122,12 +114,12 @@ class Copies:
             "state": CopyState.PRESENT,
             "size": sum(entry.size for entry in manifest),
             "files": len(manifest),
-            "manifest": [asdict(entry) for entry in manifest],
             "verified_by": verified_by,
             "method": method,
             "verified_at": self._database.now() if verified_at is None else verified_at,
         }
         with self._database.write("copies") as connection:
+            values["manifest"] = manifests.keep(connection, manifest)
             row = connection.execute(select(copies).where(where)).mappings().one_or_none()
             if row is None:
                 key = {"scan_id": scan_id, "dataset": dataset, "endpoint": endpoint, "path": path.text}
@@ -142,8 +134,7 @@ class Copies:
                     values["verified_at"] = row["verified_at"]  # the same proof, told again by a run that was repeated
                 values["delete_after"] = delete_after if again or row["delete_after"] is None else row["delete_after"]
                 connection.execute(update(copies).where(where).values(**values))
-            found = connection.execute(select(copies).where(where)).mappings().one()
-        return CopyRecord.from_row(found)
+            return _records(connection, select(copies).where(where))[0]
 
     def begin_deletion(
         self,
@@ -244,7 +235,7 @@ class Copies:
             .limit(limit)
         )
         with self._database.read() as connection:
-            return [CopyRecord.from_row(row) for row in connection.execute(query).mappings()]
+            return _records(connection, query)
 
     def _note(
         self,
@@ -260,4 +251,10 @@ class Copies:
     def _select(self, where: object) -> Sequence[CopyRecord]:
         query = select(copies).where(where).order_by(copies.c.id)  # type: ignore[arg-type]
         with self._database.read() as connection:
-            return [CopyRecord.from_row(row) for row in connection.execute(query).mappings()]
+            return _records(connection, query)
+
+
+def _records(connection: Connection, query: Select[Any]) -> Sequence[CopyRecord]:
+    rows = connection.execute(query).mappings().all()
+    files = manifests.read(connection, {row["manifest"] for row in rows})
+    return [CopyRecord.from_row(row, files) for row in rows]

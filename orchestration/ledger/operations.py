@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select, update
 
 from orchestration.errors import InvalidInput, LeaseLost, LedgerError, OperationFailed, OrchestrationError, UnknownName
 from orchestration.ledger.database import Database
+from orchestration.ledger.manifests import Manifests
 from orchestration.ledger.operation import Event, Operation, OperationRecord, OperationState, error_document
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.runs import demand_wanted
@@ -116,7 +117,9 @@ class Operations:
                 connection.execute(update(operations).where(operations.c.key == key, free).values(progress=document))
 
     def succeeded(self, key: str, owner: Owner, evidence: Document) -> None:
-        self._finish(key, owner, OperationState.SUCCEEDED, evidence=evidence, error=None)
+        """A long list of files in the evidence is kept apart: `Manifests.listed` has it."""
+        shelved = Manifests(self._database).shelve(evidence)
+        self._finish(key, owner, OperationState.SUCCEEDED, evidence=shelved, error=None)
 
     def failed(self, key: str, owner: Owner, error: OrchestrationError, evidence: Document) -> None:
         self._finish(key, owner, OperationState.FAILED, evidence=evidence, error=error_document(error))

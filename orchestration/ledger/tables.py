@@ -16,6 +16,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -122,6 +123,13 @@ events = Table(
     Column("detail", JSON, nullable=True),
 )
 
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+)
+
 copies = Table(
     "copies",
     metadata,
@@ -136,12 +144,13 @@ copies = Table(
     Column("generation", Integer, nullable=False, default=1),
     Column("size", BigInteger, nullable=False),
     Column("files", Integer, nullable=False),
-    Column("manifest", JSON, nullable=False),
+    Column("manifest", String(64), ForeignKey("manifests.digest"), nullable=False),
     Column("verified_by", String(40), nullable=True),
     Column("method", Text, nullable=False),
     _time("verified_at", nullable=False),
-    _time("delete_after", nullable=True),
+    _time("delete_after", nullable=True, index=True),
     _time("deleted_at", nullable=True),
+    Column("deletion", String(40), nullable=True),
     UniqueConstraint("scan_id", "dataset", "endpoint", "path"),
 )
 

@@ -12,7 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from orchestration.errors import DeletionUnproven, InvalidInput, UnknownName
 from orchestration.ledger import Ledger
 from orchestration.ledger.audit import Verdict
-from orchestration.ledger.copies import CopyRecord, CopyState, FileEvidence, Role
+from orchestration.ledger.copies import CopyRecord, CopyState, Role
+from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.scan import Scan
 
 
@@ -125,12 +126,14 @@ def test_an_older_ledger_gets_its_tables_and_keeps_its_copies(tmp_path_factory: 
         database.execute(
             "insert into copies (scan_id, dataset, endpoint, path, version, role, state, generation, size, files,"
             " manifest, method, verified_at) values"
-            " ('s', 'raw', 'spot832', 'raw/a.h5', '', 'original', 'present', 1, 0, 0, '[]', 'test', 1.0)"
+            " ('s', 'raw', 'spot832', 'raw/a.h5', '', 'original', 'present', 1, 3, 1,"
+            ' \'[{"path": "", "size": 3, "checksum": "md5:0"}]\', \'test\', 1.0)'
         )
     database.close()
     migrate(f"sqlite:///{path}")
     with Ledger(f"sqlite:///{path}") as ledger:
         (copy,) = ledger.copies.of_scan("s")
+        assert copy.manifest == (FileEvidence(path="", size=3, checksum="md5:0"),)
         ledger.holds.place("s", why="paper", who="ada")
         with pytest.raises(DeletionUnproven, match="held"):
             ledger.copies.begin_deletion(copy, witnesses=[])

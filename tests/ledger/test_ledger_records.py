@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from ledger_world import QUICK, Books, errand, gone
 
-from orchestration.errors import JobFailed, UnknownName
+from orchestration.errors import JobFailed, LedgerError, UnknownName
 from orchestration.ledger import Ledger
-from orchestration.ledger.copies import CopyRecord, CopyState, FileEvidence, Role
+from orchestration.ledger.copies import CopyRecord, CopyState, Role
+from orchestration.ledger.database import migrate
+from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.perform import perform
 from orchestration.ledger.results import Receipt
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.scan import Scan, scan_identity
+from orchestration.ledger.service import Document
 from orchestration.paths import RelativePath
 
 
@@ -279,3 +284,44 @@ def test_what_is_planned_can_be_planned_again(ledger: Ledger, scan: Scan) -> Non
     first = ledger.operations.plan(errand(scan), service="s")
     assert ledger.operations.plan(errand(scan), service="s") == first
     assert first.seconds is None
+
+
+def test_copies_of_the_same_files_share_one_manifest(ledger: Ledger, scan: Scan) -> None:
+    first = copied(ledger, scan, None)
+    ledger.copies.record(
+        scan_id=scan.id,
+        dataset="raw",
+        endpoint="nersc832",
+        path=scan.path,
+        role=Role.REPLICA,
+        manifest=first.manifest,
+        method="sizes",
+        verified_by=None,
+    )
+    one, other = ledger.copies.of_scan(scan.id)
+    assert one.manifest == first.manifest
+    assert other.manifest is one.manifest
+
+
+def test_a_list_of_many_files_is_kept_apart_from_its_operation(ledger: Ledger) -> None:
+    few: Document = {"manifest": [{"path": "a", "size": 1}], "files": 1}
+    many: Document = {"manifest": [{"path": f"{number}", "size": number} for number in range(5000)], "files": 5000}
+    assert ledger.manifests.shelve(few) == few
+    shelved = ledger.manifests.shelve(many)
+    assert len(str(shelved)) < 200
+    assert ledger.manifests.listed(shelved) == ledger.manifests.listed(many) == many["manifest"]
+    assert ledger.manifests.listed(few) == few["manifest"]
+    assert ledger.manifests.listed({}) == []
+
+
+@pytest.mark.parametrize("damage", ["update manifests set body = x'00'", "update manifests set digest = 'x'"])
+def test_a_damaged_manifest_proves_nothing(tmp_path: Path, damage: str) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    migrate(url)
+    with Ledger(url) as ledger:
+        copy = copied(ledger, known(ledger, "raw/a.h5"), None)
+        with sqlite3.connect(tmp_path / "ledger.sqlite") as database:
+            database.execute(damage)
+        database.close()
+        with pytest.raises(LedgerError, match=r"lists? of files"):
+            ledger.copies.get(copy.id)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from orchestration.config import Endpoint, RetentionRule, Settings
 from orchestration.ledger import Ledger
-from orchestration.ledger.copies import CopyRecord, FileEvidence, Role
+from orchestration.ledger.copies import CopyRecord, Role
+from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.scan import Scan
 from orchestration.local.files import inspect
 from orchestration.paths import RelativePath

@@ -1,0 +1,127 @@
+"""Manifests: the files of a copy, and the evidence for each of them.
+
+They lie apart from the rows of the copies, each once however many copies share it, so that those who ask which copies
+there are need not read which files these have: a scan may have 100,000.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from orchestration.errors import LedgerError
+from orchestration.ledger.database import Database
+from orchestration.ledger.service import Document, Json
+from orchestration.ledger.tables import manifests
+
+COMPARED = "compared"
+"""In place of a checksum's algorithm: a service compared the file with its source, in the task named behind it."""
+
+INLINE_ROWS = 200
+"""A list of files that is no longer than this stays in the evidence of its operation."""
+
+_FAST = 1
+"""Checksums do not get shorter, whatever the effort."""
+
+_KEYS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileEvidence:
+    """One file of a copy: its path below the copy's own path (empty for a copy that is one file), bytes, checksum."""
+
+    path: str
+    size: int
+    checksum: str | None = None
+    """``sha256:...``, ``md5:...``, ``compared:<task>``; None if only the size is known."""
+
+
+class Manifests:
+    """Lists of files as services tell them, for the evidence of operations."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def shelve(self, evidence: Document) -> Document:
+        """The evidence with the digest of its list of files in place of a list that is long."""
+        listed = evidence.get("manifest")
+        if not isinstance(listed, list) or len(listed) <= INLINE_ROWS:
+            return evidence
+        with self._database.write("manifests") as connection:
+            return {**evidence, "manifest": _keep(connection, _packed(listed))}
+
+    def listed(self, evidence: Document) -> Sequence[Mapping[str, Json]]:
+        """The files in the evidence of an operation, wherever the list is; empty if there is none."""
+        listed = evidence.get("manifest") or []
+        if isinstance(listed, str):
+            with self._database.read() as connection:
+                listed = json.loads(_body(connection, [listed])[listed])
+        if not isinstance(listed, list):
+            raise LedgerError(f"this is no list of files: {str(listed)[:80]}", where="evidence of an operation")
+        return [row for row in listed if isinstance(row, dict)]
+
+
+def keep(connection: Connection, manifest: Iterable[FileEvidence]) -> str:
+    """Store it, unless it is there; its digest. Within a transaction of the caller."""
+    return _keep(connection, _packed([[entry.path, entry.size, entry.checksum] for entry in manifest]))
+
+
+def read(connection: Connection, digests: Collection[str]) -> Mapping[str, tuple[FileEvidence, ...]]:
+    """By digest; each is made once, and shared by all copies that have it.
+
+    Raises:
+        LedgerError: if one of them is missing, or is not what its digest says.
+    """
+    return {
+        digest: tuple(
+            FileEvidence(path=path, size=size, checksum=checksum) for path, size, checksum in json.loads(body)
+        )
+        for digest, body in _body(connection, digests).items()
+    }
+
+
+def _packed(rows: Sequence[Json]) -> bytes:
+    return json.dumps(rows, separators=(",", ":")).encode()
+
+
+def _keep(connection: Connection, body: bytes) -> str:
+    digest = hashlib.sha256(body).hexdigest()
+    there = select(manifests.c.digest).where(manifests.c.digest == digest)
+    if connection.execute(there).one_or_none() is None:
+        connection.execute(manifests.insert().values(digest=digest, body=zlib.compress(body, _FAST)))
+    return digest
+
+
+def _body(connection: Connection, digests: Collection[str]) -> Mapping[str, bytes]:
+    found: dict[str, bytes] = {}
+    wanted = sorted(set(digests))
+    for start in range(0, len(wanted), _KEYS_AT_ONCE):
+        some = manifests.c.digest.in_(wanted[start : start + _KEYS_AT_ONCE])
+        for row in connection.execute(select(manifests).where(some)):
+            found[row.digest] = _checked(row.digest, row.body)
+    if missing := [digest for digest in wanted if digest not in found]:
+        raise LedgerError(
+            f"{len(missing)} lists of files are not there",
+            where=f"table manifests, {missing[0]}",
+            next_step="restore the ledger from a backup: without them no copy proves anything",
+        )
+    return found
+
+
+def _checked(digest: str, body: bytes) -> bytes:
+    try:
+        plain = zlib.decompress(body)
+    except zlib.error:
+        plain = b""
+    if hashlib.sha256(plain).hexdigest() != digest:
+        raise LedgerError(
+            "a list of files is damaged",
+            where=f"table manifests, {digest}",
+            next_step="restore the ledger from a backup: without it its copies prove nothing",
+        )
+    return plain
