@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from orchestration.config import Endpoint, RetentionRule, Settings
 from orchestration.errors import DeletionUnproven
-from orchestration.ledger.copies import CopyRecord, CopyState, Role
+from orchestration.ledger.copies import CopyRecord, CopyState, Proven, Role
 from orchestration.ledger.holds import HoldRecord
 from orchestration.ledger.manifests import COMPARED, FileEvidence
 from orchestration.ledger.operation import OperationRecord
@@ -52,6 +52,12 @@ class Proof:
 
     copy: CopyRecord
     witnesses: tuple[Witness, ...]
+
+    @property
+    def proven(self) -> Proven:
+        """For the ledger."""
+        witnesses = tuple(witness.copy for witness in self.witnesses)
+        return Proven(copy=self.copy, witnesses=witnesses, evidence=self.document())
 
     def document(self) -> Document:
         return {

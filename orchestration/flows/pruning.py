@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
 from prefect import Flow, flow
 
 from orchestration.config import Endpoint, RetentionRule
-from orchestration.errors import DeletionUnproven, InvalidInput, OperationFailed, PolicyRefused, SourceMissing
+from orchestration.errors import DeletionUnproven
 from orchestration.flows import catalogue
 from orchestration.flows.cancelling import say_cancelled
+from orchestration.flows.deleting import again, delete, settled
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.starting import deployment_of
 from orchestration.flows.variables import PATIENT, retention_days
@@ -20,16 +23,14 @@ from orchestration.ledger.audit import Verdict
 from orchestration.ledger.copies import CopyRecord, CopyState, Role
 from orchestration.ledger.operation import Operation, OperationRecord, OperationState
 from orchestration.ledger.scan import Scan
-from orchestration.ledger.service import Document, Service
+from orchestration.ledger.service import Document, Json
 from orchestration.paths import RelativePath
 from orchestration.policy import Zone
 from orchestration.retention import CLOCK_SLACK_SECONDS, Proof, prove
-from orchestration.transfers import DeleteRequest
 
 DAY = 24 * 3600.0
 
 SCHEDULE_DEADLINE_SECONDS = 3600.0
-DELETE_DEADLINE_SECONDS = 24 * 3600.0
 
 BUSY_SECONDS = DAY
 """So much later a scheduled deletion is tried again of what is still in use."""
@@ -39,6 +40,14 @@ _GENERAL = "prune_globus_endpoint"
 
 _HARMLESS = ("prefect.run", "prefect.schedule", "globus.delete", "local.delete")
 """Open operations that do not read the copy: runs, whose own operations count; schedules; and the deletion itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What came of the deletion of some copies: the proofs of those that are gone, and why others are not."""
+
+    deleted: tuple[Proof, ...]
+    refused: tuple[DeletionUnproven, ...]
 
 
 def schedule_pruning(
@@ -76,7 +85,7 @@ def scheduled(work: Work, copy: CopyRecord) -> OperationRecord | None:
 
 
 def _planning(copy: CopyRecord) -> str:
-    return f"schedule deletion of {copy.dataset} at {copy.endpoint}{_again(copy)}"
+    return f"schedule deletion of {copy.dataset} at {copy.endpoint}{again(copy)}"
 
 
 def _entry(scan: Scan, copy: CopyRecord, *, within: float = SCHEDULE_DEADLINE_SECONDS) -> Operation[RunRequest]:
@@ -130,11 +139,14 @@ def prune(work: Work, endpoint: Endpoint, path: RelativePath, *, generation: int
     if not present:
         work.logger.info("%s:%s was already deleted, or has been made anew", endpoint.name, path)
     later = {copy.id: _put_off(work, copy) for copy in present} if generation is not None else {}
-    deleted = [_prune_copy(work, endpoint, copy).document() for copy in present if not later.get(copy.id)]
+    done = prune_copies(work, endpoint, [copy for copy in present if not later.get(copy.id)])
+    if done.refused:
+        raise done.refused[0]
+    deleted: list[Json] = [proof.document() for proof in done.deleted]
     return {
         "endpoint": endpoint.name,
         "path": path.text,
-        "deleted": [*deleted],
+        "deleted": deleted,
         "put off": [why for why in later.values() if why],
     }
 
@@ -157,20 +169,33 @@ def _put_off(work: Work, copy: CopyRecord) -> str:
     return said
 
 
-def _prune_copy(work: Work, endpoint: Endpoint, copy: CopyRecord) -> Proof:
-    scan = work.ledger.scans.get(copy.scan_id)
-    work.ledger.runs.carries(work.run_id, scan.id)
-    try:
-        _demand_due(work, copy)
-        proof = proof_of(work, copy)
-        witnesses = [witness.copy for witness in proof.witnesses]
-        work.ledger.copies.begin_deletion(copy, witnesses=witnesses, run_id=work.run_id, proof=proof.document())
-    except DeletionUnproven as refusal:
-        work.ledger.audit.write(copy, Verdict.REFUSED, run_id=work.run_id, reason=refusal.what)
-        raise
-    _delete(work, scan, endpoint, copy)
-    work.ledger.copies.deleted(copy, run_id=work.run_id)
-    return proof
+def prune_copies(work: Work, endpoint: Endpoint, copies: Sequence[CopyRecord]) -> Pruned:
+    """Delete those of these copies at one endpoint that are due and proved, in one task.
+
+    One that is not keeps no other from it. What an earlier run had begun to delete is seen to its end first.
+
+    Raises:
+        OperationFailed: (or another error of the endpoint) if the task failed: what is left is as it was before.
+    """
+    copies = settled(work, copies)
+    refused: dict[int, DeletionUnproven] = {}
+    proofs: dict[int, Proof] = {}
+    for copy in copies:
+        try:
+            _demand_due(work, copy)
+            proofs[copy.id] = proof_of(work, copy)
+        except DeletionUnproven as refusal:
+            refused[copy.id] = refusal
+    while proofs:
+        doubts = delete(work, endpoint, [proof.proven for proof in proofs.values()])
+        if not doubts:
+            break
+        refused |= doubts
+        proofs = {number: proof for number, proof in proofs.items() if number not in doubts}
+    for copy in copies:
+        if copy.id in refused:
+            work.ledger.audit.write(copy, Verdict.REFUSED, run_id=work.run_id, reason=refused[copy.id].what)
+    return Pruned(deleted=tuple(proofs.values()), refused=tuple(refused.values()))
 
 
 def proof_of(work: Work, copy: CopyRecord, *, patience: float | None = None) -> Proof:
@@ -189,34 +214,6 @@ def proof_of(work: Work, copy: CopyRecord, *, patience: float | None = None) -> 
         settings=work.settings,
         look=partial(work.services.look, patience=patience),
     )
-
-
-def _delete(work: Work, scan: Scan, endpoint: Endpoint, copy: CopyRecord) -> None:
-    operation = Operation(
-        scan=scan,
-        step=f"delete {copy.dataset} at {endpoint.name}{_again(copy)}",
-        request=DeleteRequest(endpoint=endpoint, paths=(copy.path,), label=f"prune {scan.path.stem}"),
-        destination=endpoint.place,
-        deadline=DELETE_DEADLINE_SECONDS,
-    )
-    service: Service[DeleteRequest] = (
-        work.services.globus_delete if endpoint.uuid is not None else work.services.local_delete
-    )
-    try:
-        work.perform(operation, service)
-    except SourceMissing:
-        work.logger.warning("%s:%s was gone before it was deleted", endpoint.name, copy.path)
-    except (OperationFailed, InvalidInput, PolicyRefused) as error:
-        work.ledger.audit.write(copy, Verdict.FAILED, run_id=work.run_id, reason=error.what)
-        if not _goes_on(work, operation):
-            work.ledger.copies.kept(copy)
-        raise
-
-
-def _goes_on(work: Work, operation: Operation[DeleteRequest]) -> bool:
-    """Given up without a certain end: the copy may be gone at any moment, and must not prove anything for others."""
-    known = work.ledger.operations.of_scan(operation.scan.id)
-    return any(record.key == operation.key and record.state.open for record in known)
 
 
 def _witnesses_allowed(work: Work, rule: RetentionRule) -> bool:
@@ -266,11 +263,6 @@ def _clock(seconds: float | None) -> str:
 def _reading(work: Work, scan: Scan) -> list[OperationRecord]:
     known = work.ledger.operations.of_scan(scan.id)
     return [operation for operation in known if operation.state.open and operation.service not in _HARMLESS]
-
-
-def _again(copy: CopyRecord) -> str:
-    """A copy that was made anew is deleted anew."""
-    return f" ({copy.generation})" if copy.generation > 1 else ""
 
 
 def prune_flow(endpoint_name: str) -> Flow[..., Document]:

@@ -43,7 +43,7 @@ class Ledger:
         self.scans = Scans(self._database)
         self.runs = Runs(self._database)
         self.operations = Operations(self._database, lease_seconds=lease_seconds)
-        self.copies = Copies(self._database)
+        self.copies = Copies(self._database, self.operations)
         self.manifests = Manifests(self._database)
         self.results = Results(self._database)
         self.watchers = Watchers(self._database)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, select, update
@@ -14,8 +14,9 @@ from orchestration.ledger import audit, manifests
 from orchestration.ledger.database import Database
 from orchestration.ledger.holds import standing
 from orchestration.ledger.manifests import FileEvidence
-from orchestration.ledger.operations import expire
-from orchestration.ledger.service import Document
+from orchestration.ledger.operation import Operation
+from orchestration.ledger.operations import KEYS_AT_ONCE, Operations, batched, expire
+from orchestration.ledger.service import Document, Request
 from orchestration.ledger.tables import copies
 from orchestration.paths import RelativePath
 
@@ -76,9 +77,23 @@ class CopyRecord:
         return cls(**values)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Proven:
+    """A copy whose deletion was proved, the copies that stand for it, and what the proof says."""
+
+    copy: CopyRecord
+    witnesses: tuple[CopyRecord, ...] = ()
+    evidence: Document = field(default_factory=dict)
+
+
+class _TakenBack(Exception):
+    """Ends a transaction of which nothing is to stay."""
+
+
 class Copies:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, operations: Operations) -> None:
         self._database = database
+        self._operations = operations
 
     def record(
         self,
@@ -137,54 +152,69 @@ class Copies:
             return _records(connection, select(copies).where(where))[0]
 
     def begin_deletion(
-        self,
-        copy: CopyRecord,
-        *,
-        witnesses: Sequence[CopyRecord],
-        run_id: str | None = None,
-        proof: Document | None = None,
-    ) -> None:
-        """Take the copy out of the number of those that count, in one step with a last look at its witnesses.
+        self, proven: Sequence[Proven], operation: Operation[Request], *, service: str, run_id: str | None = None
+    ) -> Mapping[int, DeletionUnproven]:
+        """Take the copies out of the number of those that count, in one step with a last look at their witnesses.
 
-        The `proof` goes to the audit in the same step.
+        In the same step the operation that deletes them is planned, and their proofs go to the audit: whoever finds
+        such a copy later finds the operation, too. Two copies that are each other's witness cannot both be deleted: the
+        second deletion finds the first.
 
-        Two copies that are each other's witness cannot both be deleted: the second deletion finds the first.
-
-        Raises:
-            DeletionUnproven: if one of the witnesses, or the copy itself, was deleted or made anew meanwhile, or a hold
-                was placed on the scan.
+        Returns why copies (by id) may not be deleted after all: they, or their witnesses, were deleted or made anew
+        meanwhile, or a hold was placed on their scan. If there are any, nothing has begun.
         """
-        with self._database.write("copies") as connection:
-            for hold in standing(connection, copy.scan_id, now=self._database.now()):
-                raise hold.refusal(where=f"{copy.endpoint}:{copy.path}")
-            for witness in witnesses:
-                as_seen = (copies.c.id == witness.id) & (copies.c.generation == witness.generation)
-                as_seen &= copies.c.state == CopyState.PRESENT
-                if connection.execute(select(copies.c.id).where(as_seen)).one_or_none() is None:
-                    raise DeletionUnproven(
-                        f"the copy at {witness.endpoint} is itself being deleted", where=f"{copy.endpoint}:{copy.path}"
-                    )
-            this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
-            this &= copies.c.state != CopyState.DELETED
-            if connection.execute(update(copies).where(this).values(state=CopyState.DELETING)).rowcount == 0:
-                raise DeletionUnproven(
-                    "it was deleted, or made anew, while its deletion was being proved",
-                    where=f"{copy.endpoint}:{copy.path}",
-                    next_step="nothing: what is there now has a deletion of its own",
-                )
-            self._note(connection, copy, audit.Verdict.PROVED, run_id=run_id, evidence=proof)
+        try:
+            with self._database.write("copies") as connection:
+                refused = {
+                    each.copy.id: why for each in proven if (why := self._begin(connection, each, operation.key))
+                }
+                if refused:
+                    raise _TakenBack
+                for each in proven:
+                    self._note(connection, each.copy, audit.Verdict.PROVED, run_id=run_id, evidence=each.evidence)
+                self._operations.plan_again(connection, operation, service=service, run_id=run_id)
+        except _TakenBack:
+            return refused
+        return {}
+
+    def _begin(self, connection: Connection, proven: Proven, key: str) -> DeletionUnproven | None:
+        """Why not; None if it has begun. What another operation deletes is left to it until that has ended."""
+        copy = proven.copy
+        where = f"{copy.endpoint}:{copy.path}"
+        for hold in standing(connection, copy.scan_id, now=self._database.now()):
+            return hold.refusal(where=where)
+        for witness in proven.witnesses:
+            as_seen = (copies.c.id == witness.id) & (copies.c.generation == witness.generation)
+            as_seen &= copies.c.state == CopyState.PRESENT
+            if connection.execute(select(copies.c.id).where(as_seen)).one_or_none() is None:
+                return DeletionUnproven(f"the copy at {witness.endpoint} is itself being deleted", where=where)
+        this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
+        free = (copies.c.state == CopyState.PRESENT) | copies.c.deletion.is_(None) | (copies.c.deletion == key)
+        this &= (copies.c.state != CopyState.DELETED) & free
+        if connection.execute(update(copies).where(this).values(state=CopyState.DELETING, deletion=key)).rowcount:
+            return None
+        return DeletionUnproven(
+            "it was deleted, or made anew, while its deletion was being proved",
+            where=where,
+            next_step="nothing: what is there now has a deletion of its own",
+        )
 
     def kept(self, copy: CopyRecord) -> None:
         """Its deletion failed, and that is certain: it is there as before."""
         with self._database.write("copies") as connection:
             this = (copies.c.id == copy.id) & (copies.c.state == CopyState.DELETING)
-            connection.execute(update(copies).where(this).values(state=CopyState.PRESENT))
+            connection.execute(update(copies).where(this).values(state=CopyState.PRESENT, deletion=None))
 
     def deleted(self, copy: CopyRecord, *, run_id: str | None = None) -> None:
         """It is gone, on purpose: what made it may be asked for again."""
         with self._database.write("copies") as connection:
             this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
-            gone = {"state": CopyState.DELETED, "deleted_at": self._database.now(), "delete_after": None}
+            gone = {
+                "state": CopyState.DELETED,
+                "deleted_at": self._database.now(),
+                "delete_after": None,
+                "deletion": None,
+            }
             this &= copies.c.state != CopyState.DELETED
             row = connection.execute(
                 update(copies).where(this).values(**gone).returning(copies.c.verified_by)
@@ -217,6 +247,17 @@ class Copies:
         if not found:
             raise UnknownName(f"no copy {copy_id} in the ledger")
         return found[0]
+
+    def among(self, ids: Collection[int]) -> Sequence[CopyRecord]:
+        """Those of these ids that the ledger has."""
+        found: list[CopyRecord] = []
+        for some in batched(sorted(ids), KEYS_AT_ONCE):
+            found += self._select(copies.c.id.in_(some))
+        return found
+
+    def of_deletion(self, key: str) -> Sequence[CopyRecord]:
+        """What the operation of that key deletes, and has not deleted as far as is known."""
+        return self._select((copies.c.deletion == key) & (copies.c.state == CopyState.DELETING))
 
     def of_scan(self, scan_id: str) -> Sequence[CopyRecord]:
         return self._select(copies.c.scan_id == scan_id)

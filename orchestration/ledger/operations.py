@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 DEFAULT_LEASE_SECONDS = 30.0
 
-_KEYS_AT_ONCE = 500
+KEYS_AT_ONCE = 500
 
 _REDONE = {OperationState.FAILED, OperationState.CANCELLED, OperationState.EXPIRED}
 
@@ -42,6 +42,16 @@ class Operations:
         """
         with self._database.write("operations") as connection:
             return self._plan(connection, operation, service=service, run_id=run_id)
+
+    def plan_again(
+        self, connection: Connection, operation: Operation[Request], *, service: str, run_id: str | None = None
+    ) -> None:
+        """`plan`, written together with what the caller writes; one that has ended badly is open again, too."""
+        row = self._plan(connection, operation, service=service, run_id=run_id)
+        if row.state in _REDONE:
+            again = _blank_attempt(row.attempt + 1) | {"run_id": run_id, "began_at": self._database.now()}
+            connection.execute(update(operations).where(operations.c.key == row.key).values(**again))
+            self._note(connection, row.key, row.attempt + 1, "planned")
 
     def claim(self, key: str, owner: Owner, *, redo: bool, run_id: str | None = None) -> OperationRecord | None:
         """Take the operation for `owner`; None if another live run has it or (without `redo`) if it has ended.
@@ -174,7 +184,7 @@ class Operations:
     def among(self, keys: Collection[str]) -> Sequence[OperationRecord]:
         """Those of these keys that the ledger has."""
         found: list[OperationRecord] = []
-        for some in batched(sorted(keys), _KEYS_AT_ONCE):
+        for some in batched(sorted(keys), KEYS_AT_ONCE):
             found += self._select(select(operations).where(operations.c.key.in_(some)))
         return found
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from orchestration.config import Endpoint, RetentionRule, Settings
 from orchestration.ledger import Ledger
-from orchestration.ledger.copies import CopyRecord, Role
+from orchestration.ledger.copies import CopyRecord, Proven, Role
 from orchestration.ledger.manifests import FileEvidence
+from orchestration.ledger.operation import Operation
 from orchestration.ledger.scan import Scan
 from orchestration.local.files import inspect
 from orchestration.paths import RelativePath
 from orchestration.retention import Proof, prove
+from orchestration.transfers import DeleteRequest
 
 PATH = RelativePath("raw/p/scan.h5")
 
@@ -87,3 +89,17 @@ class Bench:
             settings=self.settings,
             look=inspect,
         )
+
+    def begin(self, copy: CopyRecord, witness: CopyRecord) -> str:
+        """Begin the deletion of a copy for which another stands; why it could not be, or nothing."""
+        endpoint = self.endpoint(copy.endpoint)
+        operation = Operation(
+            scan=self.scan,
+            step=f"delete at {endpoint.name}",
+            request=DeleteRequest(endpoint=endpoint, paths=(copy.path,)),
+            destination=endpoint.place,
+            deadline=60.0,
+        )
+        proven = Proven(copy=copy, witnesses=(witness,))
+        refused = self.ledger.copies.begin_deletion([proven], operation, service="local.delete")
+        return "".join(why.what for why in refused.values())

@@ -1,0 +1,166 @@
+"""Deletions whose proof was accepted: of one copy, or of many at one endpoint in one task.
+
+Each copy that is being deleted names the operation that does it. Whoever finds such a copy sees that operation to its
+end before asking for another: nothing is deleted by two at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from orchestration.config import Endpoint
+from orchestration.errors import DeletionUnproven, InvalidInput, OperationFailed, PolicyRefused, SourceMissing
+from orchestration.flows.work import Work
+from orchestration.ledger.audit import Verdict
+from orchestration.ledger.copies import CopyRecord, CopyState, Proven
+from orchestration.ledger.operation import Operation, OperationRecord
+from orchestration.ledger.operations import held
+from orchestration.ledger.runs import RunState
+from orchestration.ledger.service import Service
+from orchestration.transfers import DeleteRequest
+
+DEADLINE_SECONDS = 24 * 3600.0
+
+
+def delete(work: Work, endpoint: Endpoint, proven: Sequence[Proven]) -> Mapping[int, DeletionUnproven]:
+    """Delete these copies, all at that endpoint, and write down that they are gone.
+
+    Returns why some of them (by id) may not be deleted after all: then none was.
+
+    Raises:
+        OperationFailed: (or another error of the endpoint) if the task failed. What is left counts as before, unless it
+            is not certain that the task has ended.
+    """
+    copies = [each.copy for each in proven]
+    operation = _operation(work, endpoint, copies)
+    service = _service(work, endpoint)
+    refused = work.ledger.copies.begin_deletion(proven, operation, service=service.name, run_id=work.run_id)
+    if not refused:
+        _carry_out(work, endpoint, operation, copies)
+    return refused
+
+
+def settled(work: Work, copies: Sequence[CopyRecord]) -> Sequence[CopyRecord]:
+    """Those of the copies that are still there, once the deletions that others had begun of them have ended.
+
+    One that a dead run had begun, and not asked for, is taken back: it needs a new proof.
+    """
+    keys = dict.fromkeys(each.deletion for each in copies if each.state is CopyState.DELETING and each.deletion)
+    if not keys:
+        return copies
+    for key in keys:
+        _settle(work, key)
+    found = work.ledger.copies.among([copy.id for copy in copies])
+    generations = {copy.id: copy.generation for copy in copies}
+    return [copy for copy in found if copy.state is not CopyState.DELETED and copy.generation == generations[copy.id]]
+
+
+def _settle(work: Work, key: str) -> None:
+    record = work.ledger.operations.get(key)
+    copies = work.ledger.copies.of_deletion(key)
+    if not copies:
+        return
+    endpoint = work.settings.endpoint(copies[0].endpoint)
+    if record.state.open and record.handle is None and not _attended(work, record):
+        work.ledger.operations.request_cancel(key)
+    request = work.services.request_of(record)
+    if not isinstance(request, DeleteRequest):
+        raise InvalidInput(
+            "what it was to delete cannot be read back",
+            where=record.step,
+            next_step=f"put the endpoint {endpoint.name} back into config.yml as it was",
+        )
+    try:
+        _carry_out(work, endpoint, _again_as(work, record, request, endpoint), copies)
+    except (OperationFailed, InvalidInput, PolicyRefused) as error:
+        work.ledger.runs.demand_wanted(work.run_id)
+        if _goes_on(work, key):
+            raise
+        work.logger.warning("%s had failed: %s", record.step, error.what)
+
+
+def _attended(work: Work, record: OperationRecord) -> bool:
+    """Whether another run has just proved it, and is about to ask for it."""
+    run = None if record.run_id in {None, work.run_id} else work.ledger.runs.get(str(record.run_id))
+    alive = run is not None and run.state is RunState.RUNNING and not run.dead(work.ledger.now())
+    return alive or held(record, work.ledger.now())
+
+
+def _again_as(
+    work: Work, record: OperationRecord, request: DeleteRequest, endpoint: Endpoint
+) -> Operation[DeleteRequest]:
+    return Operation(
+        scan=replace(work.ledger.scans.get(record.scan_id), fingerprint=""),
+        step=record.step,
+        request=request,
+        destination=endpoint.place,
+        deadline=DEADLINE_SECONDS,
+    )
+
+
+def _operation(work: Work, endpoint: Endpoint, copies: Sequence[CopyRecord]) -> Operation[DeleteRequest]:
+    """Of many copies it is filed under the first one's scan. What is deleted does not depend on the version of a file
+    that was read meanwhile, so the operation does not, either.
+    """
+    scan = work.ledger.scans.get(copies[0].scan_id)
+    many = len(copies) > 1
+    label = f"prune {scan.path.stem}" + (f" and {len(copies) - 1} more" if many else "")
+    return Operation(
+        scan=replace(scan, fingerprint=""),
+        step=_step(endpoint, copies),
+        request=DeleteRequest(
+            endpoint=endpoint, paths=tuple(copy.path for copy in copies), ignore_missing=many, label=label
+        ),
+        destination=endpoint.place,
+        deadline=DEADLINE_SECONDS,
+    )
+
+
+def _step(endpoint: Endpoint, copies: Sequence[CopyRecord]) -> str:
+    """A copy that was made anew is deleted anew."""
+    if len(copies) == 1:
+        return f"delete {copies[0].dataset} at {endpoint.name}{again(copies[0])}"
+    which = hashlib.sha256(repr([(copy.id, copy.generation) for copy in copies]).encode()).hexdigest()[:8]
+    return f"delete {len(copies)} copies at {endpoint.name} [{which}]"
+
+
+def again(copy: CopyRecord) -> str:
+    """What tells the steps of a copy that was made anew from those of the one before."""
+    return f" ({copy.generation})" if copy.generation > 1 else ""
+
+
+def _service(work: Work, endpoint: Endpoint) -> Service[DeleteRequest]:
+    return work.services.globus_delete if endpoint.uuid is not None else work.services.local_delete
+
+
+def _carry_out(
+    work: Work, endpoint: Endpoint, operation: Operation[DeleteRequest], copies: Sequence[CopyRecord]
+) -> None:
+    try:
+        work.perform(operation, _service(work, endpoint))
+    except SourceMissing:
+        work.logger.warning("%s:%s was gone before it was deleted", endpoint.name, copies[0].path)
+    except (OperationFailed, InvalidInput, PolicyRefused) as error:
+        certain = not _goes_on(work, operation.key)
+        for copy in copies:
+            _failed(work, endpoint, copy, error.what, certain=certain)
+        raise
+    for copy in copies:
+        work.ledger.copies.deleted(copy, run_id=work.run_id)
+
+
+def _failed(work: Work, endpoint: Endpoint, copy: CopyRecord, why: str, *, certain: bool) -> None:
+    """A task that failed may have deleted some of what it was given."""
+    if certain and work.services.look(endpoint, copy.path) is None:
+        work.ledger.copies.deleted(copy, run_id=work.run_id)
+        return
+    work.ledger.audit.write(copy, Verdict.FAILED, run_id=work.run_id, reason=why)
+    if certain:
+        work.ledger.copies.kept(copy)
+
+
+def _goes_on(work: Work, key: str) -> bool:
+    """Given up without a certain end: the copy may be gone at any moment, and must not prove anything for others."""
+    return any(record.state.open for record in work.ledger.operations.among([key]))
