@@ -20,6 +20,7 @@ from orchestration.config.load import inspect, load, locate
 from orchestration.config.models import GlobusApp, GlobusSettings, Images, Settings
 from orchestration.config.policies import (
     CopyRequirement,
+    DatasetRule,
     LedgerSettings,
     RetentionRule,
     ScicatSettings,
@@ -46,6 +47,7 @@ from orchestration.config.sites import (
 )
 from orchestration.config.variables import (
     Aps8idiSettings,
+    Bl733Settings,
     Bl832Settings,
     DecisionSettings,
     PrefectSettings,
@@ -59,6 +61,7 @@ __all__ = [
     "Aps8idiSettings",
     "Attempts",
     "Beamline",
+    "Bl733Settings",
     "Bl832Settings",
     "CatalogueDefaults",
     "ComputeEndpoints",
@@ -66,6 +69,7 @@ __all__ = [
     "Container",
     "CopyRequirement",
     "Credentials",
+    "DatasetRule",
     "DecisionSettings",
     "Endpoint",
     "GlobusApp",

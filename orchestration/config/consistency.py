@@ -10,6 +10,7 @@ from orchestration.config.beamline import Beamline
 from orchestration.config.document import Document, Key
 from orchestration.config.endpoint import Endpoint
 from orchestration.config.models import Settings
+from orchestration.config.policies import CopyRequirement, DatasetRule, RetentionRule
 from orchestration.config.sites import GlobusComputeSite
 from orchestration.config.xpcs import XpcsDeployment
 
@@ -118,19 +119,34 @@ def _endpoint_names(settings: Settings) -> Iterator[tuple[Key, str]]:
     for identifier, site in settings.compute_sites.items():
         yield ("compute_sites", identifier, "raw_endpoint"), site.raw_endpoint
         yield ("compute_sites", identifier, "scratch_endpoint"), site.scratch_endpoint
-    for identifier, rule in settings.retention.items():
+    for identifier in settings.retention:
         yield ("retention", identifier), identifier
-        for position, name in enumerate(rule.requires.any_of):
-            yield ("retention", identifier, "requires", "any_of", position), name
+    for _, key, requires in _requirements(settings):
+        for position, name in enumerate(requires.any_of):
+            yield (*key, "any_of", position), name
+
+
+def _rules(settings: Settings) -> Iterator[tuple[str, Key, DatasetRule | RetentionRule]]:
+    """Each rule as it is written, with its endpoint and its place in the file."""
+    for identifier, rule in settings.retention.items():
+        yield identifier, ("retention", identifier), rule
+        for pattern, different in rule.datasets.items():
+            yield identifier, ("retention", identifier, "datasets", pattern), different
+
+
+def _requirements(settings: Settings) -> Iterator[tuple[str, Key, CopyRequirement]]:
+    for identifier, key, rule in _rules(settings):
+        if rule.requires is not None:
+            yield identifier, (*key, "requires"), rule.requires
 
 
 def _overrides(settings: Settings) -> Iterator[Fault]:
     """An age that operators change has its first value in two places, which must agree."""
     variables = settings.prefect.variables.documents()
-    for identifier, rule in settings.retention.items():
-        if rule.override is None:
+    for _, place, rule in _rules(settings):
+        if rule.override is None or rule.after_days is None:
             continue
-        key: Key = ("retention", identifier, "override")
+        key: Key = (*place, "override")
         values = variables.get(rule.override.variable)
         if values is None:
             yield (
@@ -142,29 +158,29 @@ def _overrides(settings: Settings) -> Iterator[Fault]:
         elif values[rule.override.key] != rule.after_days:
             first = f"prefect.variables.{rule.override.variable}.{rule.override.key}"
             message = f"is {rule.after_days:g}, but {first} is {values[rule.override.key]:g}: make them the same"
-            yield ("retention", identifier, "after_days"), message
+            yield (*place, "after_days"), message
 
 
 def _worthless_proofs(settings: Settings) -> Iterator[Fault]:
-    for identifier, rule in settings.retention.items():
-        for position, name in enumerate(rule.requires.any_of):
+    for identifier, key, requires in _requirements(settings):
+        for position, name in enumerate(requires.any_of):
             here, there = settings.endpoints.get(identifier), settings.endpoints.get(name)
             if here and there and here.shares_storage_with(there):
                 message = f"`{name}` is the same storage as `{identifier}`: a file there proves no second copy"
-                yield ("retention", identifier, "requires", "any_of", position), f"{message}, name another endpoint"
+                yield (*key, "any_of", position), f"{message}, name another endpoint"
 
 
 def _too_few_storages(settings: Settings) -> Iterator[Fault]:
     """Endpoints of one storage hold one copy between them, however many there are."""
-    for identifier, rule in settings.retention.items():
+    for _, key, requires in _requirements(settings):
         separate: list[Endpoint] = []
-        for endpoint in filter(None, map(settings.endpoints.get, rule.requires.any_of)):
+        for endpoint in filter(None, map(settings.endpoints.get, requires.any_of)):
             if not any(endpoint.shares_storage_with(other) for other in separate):
                 separate.append(endpoint)
-        if len(separate) < rule.requires.min_copies:
+        if len(separate) < requires.min_copies:
             yield (
-                ("retention", identifier, "requires", "min_copies"),
-                f"asks for {rule.requires.min_copies} copies on {len(separate)} separate storages: name more endpoints",
+                (*key, "min_copies"),
+                f"asks for {requires.min_copies} copies on {len(separate)} separate storages: name more endpoints",
             )
 
 

@@ -104,10 +104,11 @@ class Settings(Section):
             raise unknown("compute site", name, self.compute_sites, section="compute_sites")
         return found
 
-    def retention_rule(self, endpoint: str) -> RetentionRule | None:
-        """The rule for copies on that endpoint; None means that they are never deleted.
+    def retention_rule(self, endpoint: str, dataset: str) -> RetentionRule | None:
+        """The rule for copies of that dataset on that endpoint; None means that they are never deleted.
 
         Raises:
             UnknownName: if there is no such endpoint.
         """
-        return self.retention.get(self.endpoint(endpoint).name)
+        rule = self.retention.get(self.endpoint(endpoint).name)
+        return None if rule is None else rule.of(dataset)

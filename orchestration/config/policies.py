@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -33,6 +35,17 @@ class VariableKey(Section):
     key: str = Field(description="Key in it, such as `delete_data832_files_after_days`.")
 
 
+class DatasetRule(Section):
+    """What is different for some datasets of an endpoint. What is left out is as the endpoint's rule says."""
+
+    after_days: NonNegativeFloat | None = Field(default=None, description="Age at which the copy may go.")
+    requires: CopyRequirement | None = Field(default=None, description="Other verified copies that are needed.")
+    override: VariableKey | None = Field(default=None, description="Where operators change `after_days`.")
+    catalogued: bool | None = Field(default=None, description="Whether the catalogue must have the scan.")
+    recreatable: bool | None = Field(default=None, description="Whether it may go since it can be computed again.")
+    evidence_days: NonNegativeFloat | None = Field(default=None, description="Age from which checksums are old.")
+
+
 class RetentionRule(Section):
     """When a copy on an endpoint may be deleted, and under which proof."""
 
@@ -40,9 +53,41 @@ class RetentionRule(Section):
     after_days: NonNegativeFloat = Field(description="Age at which the copy may go.")
     requires: CopyRequirement = Field(description="Other verified copies, looked for at the moment of deletion.")
     override: VariableKey | None = Field(default=None, description="Where operators change `after_days`.")
+    catalogued: bool = Field(
+        default=False, description="Whether the catalogue must have the scan, asked at that moment."
+    )
+    recreatable: bool = Field(
+        default=False,
+        description="Whether a result may go without a copy: its receipt is known, and what it was made of has copies.",
+    )
+    evidence_days: NonNegativeFloat | None = Field(
+        default=None,
+        description="Checksums of another copy that are older are computed again before it counts; 0: always.",
+    )
+    datasets: Mapping[str, DatasetRule] = Field(
+        default_factory=dict, description="By dataset (`raw`, `rec.*`; the first that fits): what is different for it."
+    )
+
+    @field_validator("datasets", mode="after")
+    @classmethod
+    def _own_age_own_override(cls, value: Mapping[str, DatasetRule]) -> Mapping[str, DatasetRule]:
+        for pattern, rule in value.items():
+            if rule.override is not None and rule.after_days is None:
+                raise ValueError(f"`{pattern}` has an `override` and no `after_days`, which is its first value")
+        return value
 
     def known_as(self, key: str) -> RetentionRule:
         return self.model_copy(update={"endpoint": key})
+
+    def of(self, dataset: str) -> RetentionRule:
+        """The rule for one dataset. An age of its own is not changed by the override of the others."""
+        for pattern, rule in self.datasets.items():
+            if fnmatchcase(dataset, pattern):
+                changes = {name: value for name, value in rule if value is not None}
+                if rule.after_days is not None:
+                    changes["override"] = rule.override
+                return self.model_copy(update=changes)
+        return self
 
 
 STATE_VARIABLE = "BEAMLINE_STATE"

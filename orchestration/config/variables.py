@@ -79,6 +79,12 @@ class Bl832Settings(Variable):
     delete_data832_files_after_days: NonNegativeFloat = 35.0
 
 
+class Bl733Settings(Variable):
+    """`bl733-settings`: age in days at which the raw data of 7.3.3 may be deleted."""
+
+    delete_data733_files_after_days: NonNegativeFloat = 180.0
+
+
 class Aps8idiSettings(Variable):
     """`aps8idi-settings`: ages in days at which working copies of 8-ID-I may be deleted."""
 
@@ -94,6 +100,7 @@ class PrefectVariables(Section):
     decision_settings: DecisionSettings = Field(default_factory=DecisionSettings)
     pruning_config: PruningConfig = Field(default_factory=PruningConfig)
     bl832_settings: Bl832Settings = Field(default_factory=Bl832Settings)
+    bl733_settings: Bl733Settings = Field(default_factory=Bl733Settings)
     aps8idi_settings: Aps8idiSettings = Field(default_factory=Aps8idiSettings)
 
     def documents(self) -> dict[str, dict[str, bool | float]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from orchestration.config import Settings
 from orchestration.errors import DeletionUnproven, OrchestrationError
+from orchestration.flows.inspecting import Inspection
 from orchestration.flows.pruning import due_at, proof_of
 from orchestration.flows.services import Services
 from orchestration.flows.suspending import Suspension
@@ -74,7 +75,7 @@ def _outlooks(work: Work, copies: Sequence[CopyRecord]) -> Iterator[Outlook]:
 def _outlook(work: Work, copy: CopyRecord, *, patience: float) -> Outlook:
     due = due_at(work, copy, patience=patience)
     try:
-        proof = proof_of(work, copy, patience=patience)
+        proof = proof_of(work, copy, inspection=Inspection(work, patience=patience, computes=False))
     except DeletionUnproven as refusal:
         return Outlook(copy=copy, due=due, missing=refusal.what)
     found = tuple(f"{each.copy.endpoint}:{each.copy.path}" for each in proof.witnesses)

@@ -1,8 +1,7 @@
-"""Deletions that were due and did not take place, because Prefect lost their runs or because these ended without one.
+"""Deletions that were due and did not take place because Prefect lost their runs.
 
 Prefect's calendar is a timer and no memory: the runs of a deployment go with it when it is deleted, those of a server
-with its database. The ledger knows what is due. A deletion that was refused is tried again a day later, so that what
-was missing may have been made meanwhile.
+with its database. The ledger knows what is due. What a run was refused, the nightly sweep tries again.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from itertools import islice
 from prefect.client.schemas.objects import FlowRun, StateType
 
 from orchestration.errors import OrchestrationError
-from orchestration.flows.pruning import DAY, in_calendar, schedule_pruning, scheduled
+from orchestration.flows.pruning import in_calendar, schedule_pruning, scheduled
 from orchestration.flows.remains import SCHEDULE_SECONDS
 from orchestration.flows.runs import RUNS_AT_ONCE, read_runs
 from orchestration.flows.server import prefect_server
@@ -29,9 +28,6 @@ HOUR = 3600.0
 MOST = 500
 """Deletions that are planned again at a time; the next `reconcile` goes on."""
 
-_ENDED = {StateType.COMPLETED, StateType.FAILED, StateType.CRASHED}
-"""What a person has cancelled is not tried again."""
-
 
 def renew_deletions(work: Work) -> list[Json]:
     """One line for each copy whose deletion was missed and is planned again; no copy keeps another from it."""
@@ -46,12 +42,22 @@ def renew_deletions(work: Work) -> list[Json]:
 def _missed(work: Work) -> Iterator[tuple[CopyRecord, str]]:
     """The copies that nothing will delete although they are due, and why that is."""
     for copies in _pages(work):
-        timers = [(copy, scheduled(work, copy)) for copy in copies]
-        runs = _runs([record.handle for _, record in timers if record is not None and record.handle is not None])
-        for copy, record in timers:
-            run = None if record is None else runs.get(record.handle or "")
+        for copy, record, run in timers(work, copies):
             if why := missed(record, run, now=work.ledger.now()):
                 yield copy, why
+
+
+def timers(
+    work: Work, copies: Sequence[CopyRecord]
+) -> Sequence[tuple[CopyRecord, OperationRecord | None, FlowRun | None]]:
+    """With each copy, what has put its deletion into the calendar last, and its run there, where Prefect knows it."""
+    planned = [(copy, scheduled(work, copy)) for copy in copies]
+    runs = _runs([record.handle for _, record in planned if record is not None and record.handle is not None])
+    return [(copy, record, runs.get(record.handle or "") if record else None) for copy, record in planned]
+
+
+def cancelled_by_hand(run: FlowRun) -> bool:
+    return run.state is not None and run.state.type in {StateType.CANCELLED, StateType.CANCELLING}
 
 
 def _pages(work: Work) -> Iterator[Sequence[CopyRecord]]:
@@ -77,11 +83,7 @@ def missed(record: OperationRecord | None, run: FlowRun | None, *, now: float) -
         given_up = not record.state.open and now - (record.finished_at or now) > HOUR
         broken_off = record.state.open and not held(record, now)
         return "it did not come into the calendar" if given_up or broken_off else ""
-    if run is None or run.state is None:
-        return "Prefect does not know its run any more"
-    if run.state.type not in _ENDED or now - run.state.timestamp.timestamp() < DAY:
-        return ""
-    return f"its run ended as {run.state.name} and left the copy"
+    return "Prefect does not know its run any more" if run is None else ""
 
 
 def _renew(work: Work, copy: CopyRecord) -> bool:

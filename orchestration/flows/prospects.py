@@ -10,10 +10,10 @@ from orchestration.conditions import SiteCondition, SiteState
 from orchestration.config import ComputeSite, GlobusComputeSite, IriSite, LocalSite, NerscSite, RemoteSite
 from orchestration.errors import OrchestrationError
 from orchestration.flows.asking import answers
-from orchestration.flows.copying import RAW, look
+from orchestration.flows.copying import look
 from orchestration.flows.siting import Prospect
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import CopyState
+from orchestration.ledger.copies import RAW, CopyState
 from orchestration.ledger.queues import Queue
 from orchestration.ledger.scan import Scan
 from orchestration.policy import Zone

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 
 from prefect import Flow, flow
 
@@ -15,6 +14,7 @@ from orchestration.errors import DeletionUnproven
 from orchestration.flows import catalogue
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.deleting import again, delete, settled
+from orchestration.flows.inspecting import Inspection
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.starting import deployment_of
 from orchestration.flows.variables import PATIENT, retention_days
@@ -26,7 +26,7 @@ from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json
 from orchestration.paths import RelativePath
 from orchestration.policy import Zone
-from orchestration.retention import CLOCK_SLACK_SECONDS, Proof, prove
+from orchestration.retention import CLOCK_SLACK_SECONDS, Case, Proof, prove
 
 DAY = 24 * 3600.0
 
@@ -38,7 +38,7 @@ BUSY_SECONDS = DAY
 _GENERAL = "prune_globus_endpoint"
 """The flow that deletes at endpoints that have none of their own."""
 
-_HARMLESS = ("prefect.run", "prefect.schedule", "globus.delete", "local.delete")
+HARMLESS = ("prefect.run", "prefect.schedule", "globus.delete", "local.delete")
 """Open operations that do not read the copy: runs, whose own operations count; schedules; and the deletion itself."""
 
 
@@ -57,14 +57,14 @@ def schedule_pruning(
 
     `within` so many seconds, or it stays open: whoever comes next carries on.
     """
-    rule = work.settings.retention_rule(copy.endpoint)
+    rule = work.settings.retention_rule(copy.endpoint, copy.dataset)
     if rule is None:
         work.logger.info("%s keeps its copy of %s: no retention rule", copy.endpoint, copy.path)
         return None
     if scan.export_controlled and not _witnesses_allowed(work, rule):
         work.logger.info("%s keeps its copy of %s: no other place may have one", copy.endpoint, copy.path)
         return None
-    if copy.role is Role.CACHE and not _witnessed(work, rule, copy):
+    if copy.role is Role.CACHE and not rule.recreatable and not _witnessed(work, rule, copy):
         work.logger.info("%s keeps its copy of %s until it has a second home", copy.endpoint, copy.path)
         return None
     if copy.delete_after is None:
@@ -198,22 +198,23 @@ def prune_copies(work: Work, endpoint: Endpoint, copies: Sequence[CopyRecord]) -
     return Pruned(deleted=tuple(proofs.values()), refused=tuple(refused.values()))
 
 
-def proof_of(work: Work, copy: CopyRecord, *, patience: float | None = None) -> Proof:
-    """That it may be deleted now, apart from whether its time has come. `patience` is that of `Services.look`.
+def proof_of(work: Work, copy: CopyRecord, *, inspection: Inspection | None = None) -> Proof:
+    """That it may be deleted now, apart from whether its time has come.
 
     Raises:
         DeletionUnproven: saying what is missing.
     """
     scan = work.ledger.scans.get(copy.scan_id)
-    return prove(
-        copy,
-        rule=work.settings.retention_rule(copy.endpoint),
+    case = Case(
+        copy=copy,
+        rule=work.settings.retention_rule(copy.endpoint, copy.dataset),
         others=work.ledger.copies.of_scan(scan.id),
         holds=work.ledger.holds.standing(scan.id),
         open_operations=_reading(work, scan),
-        settings=work.settings,
-        look=partial(work.services.look, patience=patience),
+        results=work.ledger.results.of_scan(scan.id),
+        now=work.ledger.now(),
     )
+    return prove(case, settings=work.settings, inspector=inspection or Inspection(work))
 
 
 def _witnesses_allowed(work: Work, rule: RetentionRule) -> bool:
@@ -240,7 +241,7 @@ def due_at(work: Work, copy: CopyRecord, *, patience: float = PATIENT) -> float 
     Raises:
         ServiceUnavailable: if Prefect, which knows what operators have set, does not answer within `patience` seconds.
     """
-    rule = work.settings.retention_rule(copy.endpoint)
+    rule = work.settings.retention_rule(copy.endpoint, copy.dataset)
     if copy.delete_after is None or rule is None:
         return copy.delete_after
     return max(copy.delete_after, copy.verified_at + retention_days(work.settings, rule, patience=patience) * DAY)
@@ -262,7 +263,7 @@ def _clock(seconds: float | None) -> str:
 
 def _reading(work: Work, scan: Scan) -> list[OperationRecord]:
     known = work.ledger.operations.of_scan(scan.id)
-    return [operation for operation in known if operation.state.open and operation.service not in _HARMLESS]
+    return [operation for operation in known if operation.state.open and operation.service not in HARMLESS]
 
 
 def prune_flow(endpoint_name: str) -> Flow[..., Document]:

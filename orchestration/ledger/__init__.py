@@ -12,6 +12,7 @@ from orchestration.ledger.batches import Batches
 from orchestration.ledger.copies import Copies
 from orchestration.ledger.database import Database
 from orchestration.ledger.decisions import Decisions
+from orchestration.ledger.due import Due
 from orchestration.ledger.holds import Holds
 from orchestration.ledger.manifests import Manifests
 from orchestration.ledger.operations import DEFAULT_LEASE_SECONDS, Operations
@@ -44,6 +45,7 @@ class Ledger:
         self.runs = Runs(self._database)
         self.operations = Operations(self._database, lease_seconds=lease_seconds)
         self.copies = Copies(self._database, self.operations)
+        self.due = Due(self._database)
         self.manifests = Manifests(self._database)
         self.results = Results(self._database)
         self.watchers = Watchers(self._database)

@@ -20,6 +20,9 @@ from orchestration.ledger.service import Document, Request
 from orchestration.ledger.tables import copies
 from orchestration.paths import RelativePath
 
+RAW = "raw"
+"""The dataset that was acquired."""
+
 
 class Role(enum.StrEnum):
     ORIGINAL = "original"
@@ -32,13 +35,18 @@ class CopyState(enum.StrEnum):
     """::
 
     present ──> deleting ──> deleted ──> present (made again: the next generation)
-       ^───────────┘ (the deletion failed)
+     ^   ^─────────┘ (the deletion failed)
+     └──> changed, missing (found out about; until it is carried anew, or found to be whole after all)
     """
 
     PRESENT = "present"
     DELETING = "deleting"
     """Proof against it was accepted: it proves nothing for any other copy any more."""
     DELETED = "deleted"
+    CHANGED = "changed"
+    """What stands there is not what was verified: it proves nothing, and is not deleted."""
+    MISSING = "missing"
+    """Nobody here deleted it, and it is not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +233,24 @@ class Copies:
             self._note(connection, copy, audit.Verdict.DELETED, run_id=run_id)
             if row.verified_by is not None:
                 expire(connection, row.verified_by)
+
+    def verified(self, copy: CopyRecord, *, method: str) -> CopyRecord:
+        """It was found to be what it was, by new checksums; a copy that was changed or missing is there again."""
+        values = {"verified_at": self._database.now(), "method": method}
+        with self._database.write("copies") as connection:
+            this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
+            connection.execute(update(copies).where(this).values(**values))
+            lost = copies.c.state.in_([CopyState.CHANGED, CopyState.MISSING])
+            connection.execute(update(copies).where(this & lost).values(state=CopyState.PRESENT))
+        return self.get(copy.id)
+
+    def found(self, copy: CopyRecord, state: CopyState) -> bool:
+        """Write down that it was found `changed`, `missing`, or `present` after all; whether that is news."""
+        these = [CopyState.PRESENT, CopyState.CHANGED, CopyState.MISSING]
+        this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
+        this &= copies.c.state.in_([each for each in these if each is not state])
+        with self._database.write("copies") as connection:
+            return bool(connection.execute(update(copies).where(this).values(state=state)).rowcount)
 
     def schedule(self, copy: CopyRecord, delete_after: float) -> CopyRecord:
         """Set when the copy may go, unless that was set before; the record as it then is."""

@@ -134,13 +134,13 @@ copies = Table(
     "copies",
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("scan_id", String(36), ForeignKey("scans.id"), nullable=False, index=True),
+    Column("scan_id", String(36), ForeignKey("scans.id"), nullable=False),
     Column("dataset", Text, nullable=False),
     Column("endpoint", Text, nullable=False, index=True),
     Column("path", Text, nullable=False),
     Column("version", Text, nullable=False, default=""),
     Column("role", String(16), nullable=False),
-    Column("state", String(16), nullable=False, index=True),
+    Column("state", String(16), nullable=False),
     Column("generation", Integer, nullable=False, default=1),
     Column("size", BigInteger, nullable=False),
     Column("files", Integer, nullable=False),
@@ -152,6 +152,7 @@ copies = Table(
     _time("deleted_at", nullable=True),
     Column("deletion", String(40), nullable=True),
     UniqueConstraint("scan_id", "dataset", "endpoint", "path"),
+    Index("ix_copies_of_scan", "scan_id", "delete_after", "state"),
 )
 
 results = Table(

@@ -76,6 +76,10 @@ class ScicatIngest:
     def pid(self, request: IngestRequest) -> str:
         return dataset_pid(request.identity, prefix=self._settings.pid_prefix)
 
+    def knows(self, pid: str) -> bool:
+        """Whether the catalogue has that record now."""
+        return self._client.dataset(pid) is not None
+
     def reserve(self, key: str) -> str:
         return key
 

@@ -23,8 +23,8 @@ ERROR_FILE = "ORCHESTRATION_ERROR_FILE"
 """Environment variable that names a file for the error, as JSON, when a command fails."""
 
 
-TECHNIQUES = ("tomography", "xpcs")
-"""Each has a package here, whose module `cli` has a group of commands of the same name."""
+TECHNIQUES = ("checksums", "tomography", "xpcs")
+"""Each has a package here, whose module `cli` has a command, or a group of commands, of the same name."""
 
 
 class _Techniques(click.Group):

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
-import uuid
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from prefect.client.schemas.objects import FlowRun, State, StateType
 from trial_room import Room
 
 from orchestration.flows.overdue import missed
@@ -127,26 +124,6 @@ def planning(state: OperationState, *, finished_at: float | None = None) -> Oper
         submitted_at=None,
         finished_at=finished_at,
     )
-
-
-@pytest.mark.parametrize(
-    ("state", "hours", "again"),
-    [
-        (StateType.SCHEDULED, 99, False),
-        (StateType.RUNNING, 99, False),
-        (StateType.CANCELLED, 99, False),
-        (StateType.FAILED, 1, False),
-        (StateType.FAILED, 25, True),
-        (StateType.CRASHED, 25, True),
-        (StateType.COMPLETED, 25, True),
-    ],
-)
-def test_a_run_that_ended_without_deleting_is_tried_again_a_day_later(
-    state: StateType, hours: int, again: bool
-) -> None:
-    since = datetime.now(UTC) - timedelta(hours=hours)
-    run = FlowRun(flow_id=uuid.uuid4(), state=State(type=state, timestamp=since))
-    assert bool(missed(planning(OperationState.SUCCEEDED), run, now=time.time())) is again
 
 
 def test_what_is_not_in_the_calendar_is_missed_unless_somebody_is_at_it_or_was_just_now() -> None:

@@ -24,6 +24,7 @@ KEYS = st.sampled_from(
         *config.Beamline.model_fields,
         *config.LocalSite.model_fields,
         *config.RetentionRule.model_fields,
+        *config.DatasetRule.model_fields,
         "globus_endpoints",
         "any_of",
         "decision-settings",

@@ -87,7 +87,7 @@ def test_a_file_of_the_existing_system_loads_unchanged(write_config: Write) -> N
     assert endpoint.zone is Zone.EXTERNAL
     assert settings.ghcr_images832.recon_image == "ghcr.io/example/recon:main"
     assert settings.scicat.jobs_api_url == "https://catalogue.example.org/api/ingest/jobs"
-    assert settings.retention_rule("acq123") is None
+    assert settings.retention_rule("acq123", "raw") is None
 
 
 def test_an_endpoint_still_to_be_decided_is_known_but_cannot_be_used(write_config: Write) -> None:
@@ -119,7 +119,7 @@ def test_the_projects_own_file_loads_without_any_variable(repository: Path) -> N
     assert settings.endpoint("nersc832").place.zone is Zone.EXTERNAL
     assert settings.endpoint("local832_raw").mount == Path.home() / ".local/share/beamline/raw"
     assert settings.site("local").place.zone is Zone.BEAMLINE
-    rule = settings.retention_rule("data832")
+    rule = settings.retention_rule("data832", "raw")
     assert rule is not None
     assert (rule.endpoint, rule.after_days, rule.requires.any_of) == ("data832", 35, ("nersc832",))
     assert settings.ledger.url == f"sqlite:///{Path.home()}/.local/state/beamline/ledger.sqlite"
@@ -294,7 +294,7 @@ def test_an_unknown_name_lists_the_near_ones(write_config: Write) -> None:
     with pytest.raises(UnknownName, match="there is no compute site 'local'"):
         settings.site("local")
     with pytest.raises(UnknownName, match="there is no endpoint 'x'"):
-        settings.retention_rule("x")
+        settings.retention_rule("x", "raw")
 
 
 def test_a_relative_mount_lies_beside_the_settings_file(write_config: Write) -> None:

@@ -215,10 +215,10 @@ def test_the_projects_own_deployments_are_right_and_never_delete_the_raw_data(
     for deployment in settings.xpcs.deployments.values():
         source, results = settings.endpoint(deployment.source), settings.endpoint(deployment.result_endpoint)
         assert not source.shares_storage_with(results)
-        assert settings.retention_rule(source.name) is settings.retention_rule(results.name) is None
+        assert settings.retention_rule(source.name, "raw") is settings.retention_rule(results.name, "raw") is None
         site = settings.site(deployment.site)
-        assert settings.retention_rule(site.raw_endpoint) is not None
-        assert settings.retention_rule(site.scratch_endpoint) is not None
+        assert settings.retention_rule(site.raw_endpoint, "raw") is not None
+        assert settings.retention_rule(site.scratch_endpoint, "raw") is not None
     beamline = settings.beamline("aps8idi")
     assert beamline.relative("/gdata/dm/8IDI/2024-1/x.h5").text == "2024-1/x.h5"
     monkeypatch.setenv("BEAMLINE_XPCS_DEPLOYMENT", "aps8idi-local")

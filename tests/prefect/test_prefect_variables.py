@@ -27,7 +27,7 @@ def settings() -> Settings:
 
 
 def rule(settings: Settings) -> RetentionRule:
-    found = settings.retention_rule("data832")
+    found = settings.retention_rule("data832", "raw")
     assert found is not None
     return found
 

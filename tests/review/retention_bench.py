@@ -5,21 +5,46 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestration.config import Endpoint, RetentionRule, Settings
+from orchestration.errors import ChecksumMismatch
 from orchestration.ledger import Ledger
-from orchestration.ledger.copies import CopyRecord, Proven, Role
+from orchestration.ledger.copies import RAW, CopyRecord, Proven, Role
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.scan import Scan
 from orchestration.local.files import inspect
 from orchestration.paths import RelativePath
-from orchestration.retention import Proof, prove
-from orchestration.transfers import DeleteRequest
+from orchestration.retention import Case, Proof, prove
+from orchestration.transfers import DeleteRequest, FileFacts
 
 PATH = RelativePath("raw/p/scan.h5")
+DAY = 24 * 3600.0
+
+
+@dataclass
+class Eyes:
+    """Looks at the folders; computes checksums of single files, and remembers of which."""
+
+    settings: Settings
+    ledger: Ledger
+    computed: list[str] = field(default_factory=list)
+    catalogue: set[str] = field(default_factory=set)
+
+    def look(self, endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
+        return inspect(endpoint, path)
+
+    def checked(self, copy: CopyRecord) -> CopyRecord:
+        self.computed.append(copy.endpoint)
+        content = self.settings.endpoint(copy.endpoint).local_path(copy.path).read_bytes()
+        if copy.manifest[0].checksum != f"sha256:{hashlib.sha256(content).hexdigest()}":
+            raise ChecksumMismatch("its sha256 checksums are not what they were")
+        return self.ledger.copies.verified(copy, method="sha256 computed again")
+
+    def catalogued(self, scan_id: str) -> bool:
+        return scan_id in self.catalogue
 
 
 @dataclass(frozen=True)
@@ -27,6 +52,7 @@ class Bench:
     settings: Settings
     ledger: Ledger
     scan: Scan
+    eyes: Eyes
 
     @classmethod
     def at(cls, folder: Path, ledger: Ledger) -> Bench:
@@ -41,7 +67,7 @@ class Bench:
         for name in endpoints:
             (folder / name).mkdir(parents=True, exist_ok=True)
         scan = ledger.scans.register(beamline="bl832", path=PATH)
-        return cls(settings, ledger, scan)
+        return cls(settings, ledger, scan, Eyes(settings, ledger))
 
     def file(self, endpoint: str, path: RelativePath = PATH) -> Path:
         return self.endpoint(endpoint).local_path(path)
@@ -50,7 +76,13 @@ class Bench:
         return self.settings.endpoint(name)
 
     def put(
-        self, endpoint: str, content: bytes = b"scan", *, role: Role = Role.REPLICA, path: RelativePath = PATH
+        self,
+        endpoint: str,
+        content: bytes = b"scan",
+        *,
+        role: Role = Role.REPLICA,
+        path: RelativePath = PATH,
+        dataset: str = RAW,
     ) -> CopyRecord:
         """A verified copy, written a minute ago."""
         file = self.file(endpoint, path)
@@ -62,7 +94,7 @@ class Bench:
         checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
         return self.ledger.copies.record(
             scan_id=self.scan.id,
-            dataset="raw",
+            dataset=dataset,
             endpoint=endpoint,
             path=path,
             role=role,
@@ -76,19 +108,20 @@ class Bench:
         facts = inspect(self.endpoint("source"), PATH)
         return "" if facts is None else facts.version
 
-    def prove(self, copy: CopyRecord, *, min_copies: int = 1) -> Proof:
-        rule = self.settings.retention_rule(copy.endpoint)
-        assert isinstance(rule, RetentionRule)
-        requires = rule.requires.model_copy(update={"min_copies": min_copies})
-        return prove(
-            copy,
-            rule=rule.model_copy(update={"requires": requires}),
+    def prove(self, copy: CopyRecord, *, days_later: float = 0.0, **rule: object) -> Proof:
+        """`rule` is what differs from the settings."""
+        known = self.settings.retention_rule(copy.endpoint, copy.dataset)
+        assert isinstance(known, RetentionRule)
+        case = Case(
+            copy=copy,
+            rule=known.model_validate({**known.model_dump(), **rule}),
             others=self.ledger.copies.of_scan(self.scan.id),
             holds=self.ledger.holds.standing(copy.scan_id),
             open_operations=[],
-            settings=self.settings,
-            look=inspect,
+            results=self.ledger.results.of_scan(self.scan.id),
+            now=self.ledger.now() + days_later * DAY,
         )
+        return prove(case, settings=self.settings, inspector=self.eyes)
 
     def begin(self, copy: CopyRecord, witness: CopyRecord) -> str:
         """Begin the deletion of a copy for which another stands; why it could not be, or nothing."""

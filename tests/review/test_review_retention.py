@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 
 import pytest
 from retention_bench import Bench
 
 from orchestration.errors import DeletionUnproven
-from orchestration.ledger.copies import CopyState, Role
+from orchestration.ledger.copies import RAW, CopyRecord, CopyState, Role
+from orchestration.ledger.operation import Operation
+from orchestration.ledger.results import Receipt
 from orchestration.paths import RelativePath
+from orchestration.transfers import DeleteRequest
+
+TWO = {"any_of": ["server", "server_raw", "archive"], "min_copies": 2}
 
 
 def test_a_copy_with_a_whole_witness_is_proved(bench: Bench) -> None:
@@ -49,9 +55,9 @@ def test_one_file_under_two_names_is_one_witness(bench: Bench) -> None:
     bench.put("server")
     bench.put("server_raw", path=RelativePath("p/scan.h5"))
     with pytest.raises(DeletionUnproven, match=r"2 verified copies are needed.*1 proved.*same storage"):
-        bench.prove(original, min_copies=2)
+        bench.prove(original, requires=TWO)
     bench.put("archive")
-    assert len(bench.prove(original, min_copies=2).witnesses) == 2
+    assert len(bench.prove(original, requires=TWO).witnesses) == 2
 
 
 def test_a_copy_that_is_made_anew_while_its_deletion_is_proved_is_kept(bench: Bench) -> None:
@@ -78,3 +84,136 @@ def test_the_same_folder_behind_a_link_is_the_same_storage(bench: Bench, tmp_pat
     assert link is not None
     link.symlink_to("server")
     assert server.shares_storage_with(server.model_copy(update={"mount": link, "root_path": "/elsewhere"}))
+
+
+def test_checksums_that_are_old_are_computed_again_and_count_anew(bench: Bench) -> None:
+    original = bench.put("source", role=Role.ORIGINAL)
+    before = bench.put("server")
+    assert bench.prove(original, evidence_days=30).witnesses
+    assert bench.eyes.computed == []
+    (witness,) = bench.prove(original, evidence_days=30, days_later=31).witnesses
+    assert bench.eyes.computed == ["server"]
+    assert witness.copy.verified_at > before.verified_at
+    assert witness.copy.method == "sha256 computed again"
+
+
+def test_a_flipped_bit_that_no_look_sees_is_found_by_the_checksum(bench: Bench) -> None:
+    original = bench.put("source", role=Role.ORIGINAL)
+    bench.put("server")
+    file = bench.file("server")
+    facts = file.stat()
+    file.write_bytes(b"sc\xe1n"[:4])
+    os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert bench.prove(original).witnesses  # nothing to see
+    with pytest.raises(DeletionUnproven, match="checksums are 0 days old: its sha256 checksums are not what they were"):
+        bench.prove(original, evidence_days=0)
+
+
+def test_no_checksum_is_computed_where_younger_ones_are_enough(bench: Bench) -> None:
+    original = bench.put("source", role=Role.ORIGINAL)
+    old = bench.put("server")
+    bench.put("archive")
+    with sqlite3.connect(bench.ledger.url.removeprefix("sqlite:///")) as database:
+        database.execute("update copies set verified_at = verified_at - 1e6 where id = ?", (old.id,))
+    database.close()
+    os.utime(bench.file("server"), (1.0, 1.0))
+    (witness,) = bench.prove(original, evidence_days=5).witnesses
+    assert witness.copy.endpoint == "archive"
+    assert bench.eyes.computed == []
+
+
+def test_a_copy_whose_scan_must_be_catalogued_is_kept_until_it_is(bench: Bench) -> None:
+    original = bench.put("source", role=Role.ORIGINAL)
+    bench.put("server")
+    with pytest.raises(DeletionUnproven, match="catalogue does not have its scan"):
+        bench.prove(original, catalogued=True)
+    bench.eyes.catalogue.add(bench.scan.id)
+    assert bench.prove(original, catalogued=True).witnesses
+
+
+@pytest.mark.parametrize("state", [CopyState.CHANGED, CopyState.MISSING])
+def test_what_was_found_to_be_changed_or_missing_proves_nothing_and_is_not_deleted(
+    bench: Bench, state: CopyState
+) -> None:
+    original = bench.put("source", role=Role.ORIGINAL)
+    server = bench.put("server")
+    assert bench.ledger.copies.found(server, state)
+    assert not bench.ledger.copies.found(server, state)  # no news
+    with pytest.raises(DeletionUnproven, match=r"0 proved: server: it is not"):
+        bench.prove(original)
+    assert bench.ledger.copies.found(server, CopyState.PRESENT)
+    assert bench.prove(original).witnesses
+    assert bench.ledger.copies.found(original, state)
+    with pytest.raises(DeletionUnproven, match=r"missing|not what was verified"):
+        bench.prove(bench.ledger.copies.get(original.id))
+
+
+RESULT = RelativePath("rec/scan.zarr")
+
+
+def result(bench: Bench, **change: object) -> CopyRecord:
+    """A result at the source, with its receipt, and the raw data that it was made of at the source, too."""
+    raw = bench.put("source", role=Role.ORIGINAL)
+    copy = bench.put("source", b"result", role=Role.CACHE, path=RESULT, dataset="rec.zarr")
+    taken: dict[str, object] = {
+        "dataset": RAW,
+        "endpoint": "source",
+        "path": raw.path.text,
+        "size": raw.size,
+        "checksum": raw.manifest[0].checksum,
+    }
+    operation = Operation(
+        scan=bench.scan,
+        step="reconstruct",
+        request=DeleteRequest(endpoint=bench.endpoint("source"), paths=(RESULT,)),  # any request will do
+        destination=bench.endpoint("source").place,
+        deadline=60.0,
+    )
+    bench.ledger.operations.plan(operation, service="local.jobs")
+    bench.ledger.results.record(
+        scan_id=bench.scan.id,
+        operation_key=operation.key,
+        kind="tomography",
+        endpoint="source",
+        path=RESULT,
+        receipt=Receipt(
+            inputs=({**taken, **change},),  # type: ignore[dict-item]
+            parameters={},
+            code_version="1",
+            environment={},
+            site="local",
+            job="1",
+            timings={},
+            quality={},
+        ),
+    )
+    return copy
+
+
+def test_a_result_may_go_if_what_it_was_made_of_is_kept(bench: Bench) -> None:
+    copy = result(bench)
+    with pytest.raises(DeletionUnproven, match="verified copies are needed"):
+        bench.prove(copy)
+    with pytest.raises(DeletionUnproven, match="cannot be made again: raw, of which it was made"):
+        bench.prove(copy, recreatable=True)
+    bench.put("server")
+    proof = bench.prove(copy, recreatable=True)
+    assert [(each.copy.dataset, each.copy.endpoint) for each in proof.witnesses] == [(RAW, "server")]
+    assert proof.recreated_by is not None
+    assert proof.document()["receipt"] == proof.recreated_by
+
+
+@pytest.mark.parametrize("change", [{"size": 5}, {"checksum": "sha256:0"}, {"path": "raw/p/other.h5"}])
+def test_a_result_of_another_version_of_its_scan_cannot_be_made_again(bench: Bench, change: dict[str, object]) -> None:
+    copy = result(bench, **change)
+    bench.put("server")
+    with pytest.raises(DeletionUnproven, match="is not what it was"):
+        bench.prove(copy, recreatable=True)
+
+
+def test_a_result_without_a_receipt_cannot_be_made_again(bench: Bench) -> None:
+    bench.put("source", role=Role.ORIGINAL)
+    bench.put("server")
+    copy = bench.put("source", b"result", role=Role.CACHE, path=RESULT, dataset="rec.zarr")
+    with pytest.raises(DeletionUnproven, match="no receipt"):
+        bench.prove(copy, recreatable=True)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from orchestration.flows.aps8idi.catalogue import Described, ingest_raw, ingest_result
 from orchestration.flows.aps8idi.checking import Checked
-from orchestration.flows.copying import RAW
 from orchestration.flows.results import Made
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copies import RAW, CopyRecord, CopyState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Json
 

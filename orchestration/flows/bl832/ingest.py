@@ -14,11 +14,10 @@ from orchestration.errors import ConfigError
 from orchestration.flows.bl832.metadata import ScanMetadata, read_metadata
 from orchestration.flows.bl832.records import Product, derived_request, raw_dataset, raw_request
 from orchestration.flows.cataloguing import ingest, listed, making_of, raw_identity, recorded, software_of
-from orchestration.flows.copying import RAW
 from orchestration.flows.thumbnail import picture_thumbnail, projection_thumbnail
 from orchestration.flows.tomography import Reconstruction
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copies import RAW, CopyRecord, CopyState
 from orchestration.ledger.results import ResultRecord
 from orchestration.ledger.scan import Scan
 from orchestration.paths import RelativePath

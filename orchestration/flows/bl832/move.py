@@ -16,11 +16,11 @@ from orchestration.config import Endpoint
 from orchestration.errors import ScanUnreadable, SourceChanged
 from orchestration.flows.bl832.ingest import ingest_raw
 from orchestration.flows.cancelling import say_cancelled
-from orchestration.flows.copying import RAW, Dataset, copy, fingerprint, look, record_source
+from orchestration.flows.copying import Dataset, copy, fingerprint, look, record_source
 from orchestration.flows.main import command
 from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.work import Work, register, working
-from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.copies import RAW, CopyRecord
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document
 from orchestration.paths import RelativePath

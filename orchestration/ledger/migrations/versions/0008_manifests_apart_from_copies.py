@@ -38,10 +38,16 @@ def upgrade() -> None:
         batch_op.create_foreign_key(batch_op.f("fk_copies_manifest"), "manifests", ["manifest"], ["digest"])
         batch_op.add_column(sa.Column("deletion", sa.String(length=40), nullable=True))
         batch_op.create_index(batch_op.f("ix_copies_delete_after"), ["delete_after"], unique=False)
+        batch_op.create_index("ix_copies_of_scan", ["scan_id", "delete_after", "state"], unique=False)
+        batch_op.drop_index(batch_op.f("ix_copies_scan_id"))
+        batch_op.drop_index(batch_op.f("ix_copies_state"))
 
 
 def downgrade() -> None:
     with op.batch_alter_table("copies", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_copies_state"), ["state"], unique=False)
+        batch_op.create_index(batch_op.f("ix_copies_scan_id"), ["scan_id"], unique=False)
+        batch_op.drop_index("ix_copies_of_scan")
         batch_op.drop_index(batch_op.f("ix_copies_delete_after"))
         batch_op.drop_column("deletion")
         batch_op.drop_constraint(batch_op.f("fk_copies_manifest"), type_="foreignkey")

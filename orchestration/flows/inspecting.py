@@ -1,0 +1,40 @@
+"""What a proof wants to know of the world: what stands at a place, and whether its bytes are what they were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestration.config import Endpoint
+from orchestration.errors import DeletionUnproven
+from orchestration.flows.checksumming import verified_again
+from orchestration.flows.work import Work
+from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.operation import OperationState
+from orchestration.paths import RelativePath
+from orchestration.transfers import FileFacts
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """`patience` is that of `Services.look`. One that does not compute asks for no checksums: a person waits."""
+
+    work: Work
+    patience: float | None = None
+    computes: bool = True
+
+    def look(self, endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
+        return self.work.services.look(endpoint, path, patience=self.patience)
+
+    def checked(self, copy: CopyRecord) -> CopyRecord:
+        if not self.computes:
+            raise DeletionUnproven("they are computed again when it is to be deleted", where=copy.endpoint)
+        return verified_again(self.work, copy)
+
+    def catalogued(self, scan_id: str) -> bool:
+        """Asked of the catalogue itself: what it was given once may have been removed since."""
+        for record in self.work.ledger.operations.of_scan(scan_id):
+            pid = (record.evidence or {}).get("pid")
+            given = record.service == "scicat.ingest" and record.state is OperationState.SUCCEEDED
+            if given and isinstance(pid, str) and self.work.services.catalogue.knows(pid):
+                return True
+        return False

@@ -1,0 +1,87 @@
+"""All copies that are due, with the others of their scans: read in pages, and without manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from sqlalchemy import Connection, or_, select
+
+from orchestration.ledger.copies import CopyState
+from orchestration.ledger.database import Database
+from orchestration.ledger.operation import OperationState
+from orchestration.ledger.tables import copies, holds, operations
+
+_SCANS_AT_ONCE = 2000
+"""Scans of a page: each transaction is short, and memory bounded, however many copies there are."""
+
+_THERE = (CopyState.PRESENT, CopyState.DELETING)
+
+
+class DueRow(NamedTuple):
+    """A copy that is there, as far as its row tells. Times are seconds since the epoch."""
+
+    id: int
+    scan_id: str
+    dataset: str
+    endpoint: str
+    version: str
+    role: str
+    state: str
+    size: int
+    files: int
+    verified_at: float
+    delete_after: float | None
+
+
+class Due:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def scans(self, before: float) -> Iterator[Sequence[DueRow]]:
+        """All copies of each scan of which at least one was to go `before` that time, scan by scan."""
+        last = ""
+        while True:
+            with self._database.read() as connection:
+                page = _page(connection, before, last)
+                rows = _rows(connection, page) if page else []
+            for _, group in groupby(rows, key=lambda row: row.scan_id):
+                yield tuple(group)
+            if len(page) < _SCANS_AT_ONCE:
+                return
+            last = page[-1]
+
+    def held(self) -> frozenset[str]:
+        """The scans on which a hold stands."""
+        ends = or_(holds.c.until.is_(None), holds.c.until > self._database.now())
+        query = select(holds.c.scan_id).where(holds.c.released_at.is_(None) & ends)
+        with self._database.read() as connection:
+            return frozenset(connection.execute(query).scalars())
+
+    def catalogued(self) -> frozenset[str]:
+        """The scans that the catalogue was given."""
+        given = (operations.c.service == "scicat.ingest") & (operations.c.state == OperationState.SUCCEEDED)
+        with self._database.read() as connection:
+            return frozenset(connection.execute(select(operations.c.scan_id).where(given)).scalars())
+
+    def busy(self, *, harmless: Sequence[str]) -> frozenset[str]:
+        """The scans on which something goes on, at services other than these."""
+        states = [state for state in OperationState if state.open]
+        query = select(operations.c.scan_id).where(
+            operations.c.state.in_(states), operations.c.service.not_in(harmless)
+        )
+        with self._database.read() as connection:
+            return frozenset(connection.execute(query).scalars())
+
+
+def _page(connection: Connection, before: float, last: str) -> Sequence[str]:
+    due = (copies.c.delete_after < before) & copies.c.state.in_(_THERE)
+    query = select(copies.c.scan_id).where(due & (copies.c.scan_id > last)).distinct()
+    return connection.execute(query.order_by(copies.c.scan_id).limit(_SCANS_AT_ONCE)).scalars().all()
+
+
+def _rows(connection: Connection, scan_ids: Sequence[str]) -> Sequence[DueRow]:
+    columns = [copies.c[name] for name in DueRow._fields]
+    query = select(*columns).where(copies.c.scan_id.in_(scan_ids) & copies.c.state.in_(_THERE))
+    return [DueRow(*row) for row in connection.execute(query.order_by(copies.c.scan_id, copies.c.id))]

@@ -1,0 +1,1 @@
+"""Checksums of files and of whole folders."""
