@@ -10,7 +10,8 @@
     │   ├── UnknownName             no such beamline, endpoint, scan, deployment, ...
     │   └── ScanUnreadable          the file is not a scan: empty, truncated, not HDF5, incomplete
     ├── PolicyRefused               the data may not go there
-    │   └── ExportControlled
+    │   ├── ExportControlled
+    │   └── Unpermitted             it reached an adapter without a decision, or does not say what it does and where
     ├── ServiceUnavailable          no answer, or "not now": nothing is known; asked again until the deadline
     ├── OperationFailed             the outside world did not do what was asked, and that is certain
     │   ├── TransferFailed
@@ -119,6 +120,12 @@ class ExportControlled(PolicyRefused):
     """Raised when export-controlled data would leave the beamline."""
 
     next_step_default = "process it at the beamline; nothing was sent"
+
+
+class Unpermitted(PolicyRefused):
+    """Raised when something is to be submitted about which the policy has not decided, or cannot."""
+
+    next_step_default = "report this as a fault of this service; nothing was sent"
 
 
 class ServiceUnavailable(OrchestrationError):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from orchestration.errors import InvalidInput
+from orchestration.policy import Effect
 
 if TYPE_CHECKING:
     from orchestration.ledger.service import Document, Json
@@ -99,8 +100,10 @@ class JobSpec:
     `outputs` are checked when the exit code is 0. `container` is an image with the directories `mounts`; the site knows
     what runs it. `queue`, `account`, `constraint` and `reservation` are the site's own words for them. A job that has
     not begun `start_within` seconds after its submission never begins. `name` is for people and no part of the
-    request's identity.
+    request's identity. Where it runs, and so takes data, its service says.
     """
+
+    effect: ClassVar[Effect] = Effect.COMPUTE
 
     executable: str
     arguments: tuple[str, ...] = ()

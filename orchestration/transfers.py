@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from orchestration.config import Endpoint
 from orchestration.errors import InvalidInput
 from orchestration.paths import RelativePath
-from orchestration.policy import Place
+from orchestration.policy import Effect, Place
 
 if TYPE_CHECKING:
     from orchestration.ledger.service import Document, Json
@@ -29,6 +29,8 @@ class TransferRequest:
 
     Whether an item is a file or a directory is not said here: the source endpoint knows.
     """
+
+    effect: ClassVar[Effect] = Effect.MOVE
 
     source: Endpoint
     destination: Endpoint
@@ -94,6 +96,8 @@ class DeleteRequest:
 
     With `ignore_missing`, what is already gone counts as deleted.
     """
+
+    effect: ClassVar[Effect] = Effect.DELETE
 
     endpoint: Endpoint
     paths: tuple[RelativePath, ...]

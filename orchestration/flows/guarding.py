@@ -39,7 +39,9 @@ from orchestration.ledger.service import (
     Service,
     Status,
     Succeeded,
+    site_of,
 )
+from orchestration.policy import Permitted, Place
 from orchestration.transfers import TransferRequest
 
 T = TypeVar("T")
@@ -118,6 +120,10 @@ class _Guarded:
     def name(self) -> str:
         return self.inner.name
 
+    @property
+    def place(self) -> Place | None:
+        return site_of(self.inner)
+
     def reserve(self, key: str) -> str:
         return self.inner.reserve(key)
 
@@ -144,10 +150,10 @@ class _Guarded:
 class GuardedCopy(_Guarded):
     """The copy of the data to a site: of no use there if the site is down."""
 
-    def submit(self, request: Request, token: str) -> str:
+    def submit(self, permitted: Permitted[Request], token: str) -> str:
         if trouble := self.guard.trouble():
             raise _given_up(trouble)
-        return self.inner.submit(request, token)
+        return self.inner.submit(permitted, token)
 
     def poll(self, request: Request, handle: str) -> Status:
         status = self.inner.poll(request, handle)
@@ -181,13 +187,13 @@ class GuardedJobs(_Guarded):
                 raise _not_begun(trouble) from None
             raise
 
-    def submit(self, request: Request, token: str) -> str:
+    def submit(self, permitted: Permitted[Request], token: str) -> str:
         """It is asked to submit only what is known not to have been."""
         if self.guard.subject:
             self._note(GIVEN, {"subject": self.guard.subject})  # before the decision is looked at: see `Decisions`
         if trouble := self.guard.trouble():
             raise _not_begun(trouble)
-        return self._asked(lambda: self.inner.submit(request, token))
+        return self._asked(lambda: self.inner.submit(permitted, token))
 
     def poll(self, request: Request, handle: str) -> Status:
         try:

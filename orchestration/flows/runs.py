@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import ClassVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -34,7 +35,7 @@ from orchestration.flows import catalogue
 from orchestration.flows.server import api_url, explanation, prefect_server
 from orchestration.ledger.operations import batched
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Progress, Running, Status, Succeeded
-from orchestration.policy import Place, Zone
+from orchestration.policy import Effect, Permitted, Place, Zone, opened
 
 CLOUD = "prefect.cloud"
 
@@ -52,6 +53,8 @@ class RunRequest:
     `scheduled_time` is part of what the request is: derive it from the scan, never from the clock of the asking run,
     or a repeated run schedules a second time.
     """
+
+    effect: ClassVar[Effect] = Effect.RUN
 
     deployment: str
     """``<flow>/<deployment>``."""
@@ -111,13 +114,14 @@ class PrefectRun:
             runs = client.read_flow_runs(flow_run_filter=by_token, limit=1)
         return str(runs[0].id) if runs else None
 
-    def submit(self, request: RunRequest, token: str) -> str:
+    def submit(self, permitted: Permitted[RunRequest], token: str) -> str:
         """Create the run; the server answers a repeated token with the run that it already has.
 
         Raises:
             UnknownName: if there is no such deployment.
             InvalidInput: if its flow does not take these parameters.
         """
+        request = opened(permitted, RunRequest)
         with prefect_server() as client:
             try:
                 deployment = client.read_deployment_by_name(request.deployment)

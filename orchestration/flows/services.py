@@ -152,7 +152,12 @@ class Services:
         # The clients of the facilities take long to import: only runs that use one pay for it.
         match site:
             case LocalSite():
-                return replace(self.local_jobs, slots=site.cores or self.local_jobs.slots, memory=site.memory)
+                return replace(
+                    self.local_jobs,
+                    place=site.place,
+                    slots=site.cores or self.local_jobs.slots,
+                    memory=site.memory,
+                )
             case NerscSite():
                 from orchestration.nersc.jobs import NerscJobs
                 from orchestration.nersc.memory import Patience

@@ -23,6 +23,7 @@ from orchestration.ledger import Ledger
 from orchestration.ledger.scan import scan_identity
 from orchestration.ledger.service import Document, Failed, Json, Running, Status, Succeeded
 from orchestration.paths import RelativePath
+from orchestration.policy import Subject, permit
 from orchestration.science.errors import ParametersInvalid
 from orchestration.science.tomography.parameters import Parameters
 
@@ -57,7 +58,9 @@ def start(beamline: str, flow_name: str, parameters: Document, *, name: str = ""
         tags=(beamline, "by hand"),
     )
     token = f"by-hand-{uuid.uuid4()}"  # sent again, it starts no second run
-    return request, insist(lambda: PrefectRun().submit(request, token), seconds=BUSY_SECONDS)
+    # Which scan it is for, the run finds out itself, and asks again for all that it does with it.
+    permitted = permit(request, subject=Subject(scan="", name=name or request.deployment), at=time.time())
+    return request, insist(lambda: PrefectRun().submit(permitted, token), seconds=BUSY_SECONDS)
 
 
 def deployment_of(beamline: str, flow_name: str) -> str:

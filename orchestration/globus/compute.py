@@ -20,6 +20,7 @@ from orchestration.globus.compute_survey import Survey
 from orchestration.globus.compute_tasks import ComputeTasks, Stand, Task
 from orchestration.jobs import JobSpec
 from orchestration.ledger.service import CancelAnswer, Progress, Running, Status
+from orchestration.policy import Permitted, Place, opened
 from orchestration.remote import Launch, folder_name
 
 _CLEAR_SECONDS = 30.0
@@ -45,6 +46,10 @@ class GlobusCompute:
     def name(self) -> str:
         return f"globus.compute@{self.site.name}"
 
+    @property
+    def place(self) -> Place:
+        return self.site.place
+
     def reserve(self, key: str) -> str:
         return str(uuid.uuid4())
 
@@ -52,8 +57,9 @@ class GlobusCompute:
         members = self._tasks.members(token)
         return str(Handle(token, members[0])) if members else None
 
-    def submit(self, request: JobSpec, token: str) -> str:
+    def submit(self, permitted: Permitted[JobSpec], token: str) -> str:
         """Raises: ServiceUnavailable, with what to do about it, if the endpoint is offline; JobFailed for a no."""
+        request = opened(permitted, JobSpec, at=self.place)
         if excess := self.site.excess(request.duration):
             raise InvalidInput(f"job {title_of(request)} would be cut off: {excess}", where=self.site.name)
         now = time.time()

@@ -13,6 +13,7 @@ from orchestration.globus.files import GlobusFiles
 from orchestration.globus.tasks import GlobusTasks, Task, label, submit, where
 from orchestration.globus.watching import TaskWatch
 from orchestration.ledger.service import CancelAnswer, Failed, Json, Status, Succeeded
+from orchestration.policy import Permitted, opened
 from orchestration.transfers import DeleteRequest
 
 
@@ -40,7 +41,8 @@ class GlobusDelete:
     def find(self, request: DeleteRequest, token: str) -> str | None:
         return self._tasks.find(token)
 
-    def submit(self, request: DeleteRequest, token: str) -> str:
+    def submit(self, permitted: Permitted[DeleteRequest], token: str) -> str:
+        request = opened(permitted, DeleteRequest)
         found = GlobusFiles(self.clients).entries(request.endpoint, request.paths)
         missing = [path for path in request.paths if path not in found]
         if missing and not request.ignore_missing:

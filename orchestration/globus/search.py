@@ -30,6 +30,7 @@ from orchestration.ledger.service import (
     Status,
     Succeeded,
 )
+from orchestration.policy import Permitted, opened
 
 T = TypeVar("T")
 
@@ -132,7 +133,8 @@ class GlobusPublish:
             raise _undecided(request.index)
         return _done(request) if self._is_there(request) else None
 
-    def submit(self, request: PublishRequest, token: str) -> str:
+    def submit(self, permitted: Permitted[PublishRequest], token: str) -> str:
+        request = opened(permitted, PublishRequest)
         mark = self._tracks.ours(request.index, request.subject, request.id)
         if mark is not None and mark["digest"] == request.digest and not self._tracks.tasks.open(request.index):
             return _done(request)
@@ -202,7 +204,8 @@ class GlobusWithdraw:
             raise _undecided(request.index)
         return None if self._is_there(request) else _done(request)
 
-    def submit(self, request: WithdrawRequest, token: str) -> str:
+    def submit(self, permitted: Permitted[WithdrawRequest], token: str) -> str:
+        request = opened(permitted, WithdrawRequest)
         # Asked for even if it is not there: what was published a moment ago may still wait for its turn.
         self._tracks.ours(request.index, request.subject, request.id)
         answer = self._clients.call(

@@ -8,12 +8,12 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from orchestration.config import PUBLIC, SearchIndex, is_principal
 from orchestration.errors import InvalidInput
 from orchestration.ledger.service import Document, Json
-from orchestration.policy import Place, Zone
+from orchestration.policy import Effect, Place
 
 MARK = "orchestration"
 """Key of the content under which this service recognises its own entries.
@@ -75,6 +75,8 @@ class PublishRequest:
     To put an earlier one back, ask for it as another step: what the ledger has seen done, it does not do again.
     """
 
+    effect: ClassVar[Effect] = Effect.PUBLISH
+
     index: SearchIndex
     entry: Entry
 
@@ -122,6 +124,8 @@ class PublishRequest:
 class Published:
     """A publication as the ledger keeps it: enough to see what became of it, and too little to ask for it again."""
 
+    effect: ClassVar[Effect] = Effect.PUBLISH
+
     index: SearchIndex
     subject: str
     id: str
@@ -155,14 +159,16 @@ class Published:
 class WithdrawRequest:
     """Take an entry out of an index, if it is there."""
 
+    effect: ClassVar[Effect] = Effect.DELETE
+
     index: SearchIndex
     subject: str
     id: str = "metadata"
 
     @property
     def place(self) -> Place:
-        """Nothing leaves the beamline by it: also what should never have been published can be withdrawn."""
-        return Place(name=f"withdrawal from {self.index.place.name}", zone=Zone.BEAMLINE)
+        """It takes away what is there: also what should never have been published can be withdrawn."""
+        return self.index.place
 
     @classmethod
     def parse(cls, document: Document, indexes: Collection[SearchIndex]) -> WithdrawRequest:

@@ -17,6 +17,7 @@ from orchestration.globus.tasks import GlobusTasks, label, submit
 from orchestration.globus.watching import TaskWatch
 from orchestration.ledger.service import CancelAnswer, Status, Succeeded
 from orchestration.paths import RelativePath
+from orchestration.policy import Permitted, opened
 from orchestration.transfers import TransferRequest
 
 _MOST_FOLDERS = 20
@@ -47,7 +48,8 @@ class GlobusTransfer:
     def find(self, request: TransferRequest, token: str) -> str | None:
         return self._tasks.find(token)
 
-    def submit(self, request: TransferRequest, token: str) -> str:
+    def submit(self, permitted: Permitted[TransferRequest], token: str) -> str:
+        request = opened(permitted, TransferRequest)
         found = self._files.entries(request.source, (item.source for item in request.items))
         missing = next((item.source for item in request.items if item.source not in found), None)
         if missing is not None:

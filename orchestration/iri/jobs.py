@@ -34,6 +34,7 @@ from orchestration.iri.status import IriStatus
 from orchestration.iri.submission import DUPLICATE, Submission
 from orchestration.jobs import JobSpec
 from orchestration.ledger.service import CancelAnswer, Failed, Progress, Running, Status, Succeeded
+from orchestration.policy import Permitted, Place, opened
 from orchestration.remote import folder_name
 
 _NOTES = {
@@ -92,6 +93,10 @@ class IriJobs:
     def name(self) -> str:
         return f"iri.jobs@{self.site.name}"
 
+    @property
+    def place(self) -> Place:
+        return self.site.place
+
     def reserve(self, key: str) -> str:
         return self._submission.reserve(key)
 
@@ -99,8 +104,9 @@ class IriJobs:
         id_ = self._submission.find(request, token)
         return None if id_ is None else str(_Handle(job=id_, token=token))
 
-    def submit(self, request: JobSpec, token: str) -> str:
+    def submit(self, permitted: Permitted[JobSpec], token: str) -> str:
         """Raises JobFailed for what the facility refuses."""
+        request = opened(permitted, JobSpec, at=self.place)
         return str(_Handle(job=self._submission.submit(request, token), token=token))
 
     def poll(self, request: JobSpec, handle: str) -> Status:

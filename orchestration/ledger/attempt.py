@@ -34,6 +34,7 @@ from orchestration.ledger.service import (
     Service,
     Status,
     Succeeded,
+    site_of,
 )
 from orchestration.ledger.waiting import Awaited, Waiting, asked_again_in, backoff, pause_unless
 
@@ -132,10 +133,11 @@ class Attempt(Generic[R]):
         while True:
             handle: str | None
             try:
-                if self.rows.standing(self.operation, self.owner):
-                    return self._not_wanted()
                 reached(Boundary.BEFORE_SUBMIT, self.step)
-                handle, adopted = self.service.submit(self.operation.request, token), False
+                permitted = self.rows.permitted(self.operation, self.owner, site=site_of(self.service))
+                if permitted is None:
+                    return self._not_wanted()
+                handle, adopted = self.service.submit(permitted, token), False
             except ServiceUnavailable as doubt:
                 # It may have acted and the answer was lost: it is asked before anything is submitted again.
                 self.rows.noted(self.key, self.owner, "in doubt", {"why": doubt.sentence})

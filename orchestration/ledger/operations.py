@@ -13,11 +13,12 @@ from orchestration.ledger.manifests import Manifests
 from orchestration.ledger.operation import Event, Operation, OperationRecord, OperationState, error_document
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.runs import demand_wanted
-from orchestration.ledger.service import Document, Placed, Request
+from orchestration.ledger.service import Document, Request
 from orchestration.ledger.tables import events, operations, scans
-from orchestration.policy import permit
+from orchestration.policy import Permitted, Place, Subject, permit
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Request)
 
 DEFAULT_LEASE_SECONDS = 30.0
 
@@ -31,17 +32,20 @@ class Operations:
         self._database = database
         self.lease_seconds = lease_seconds
 
-    def plan(self, operation: Operation[Request], *, service: str, run_id: str | None = None) -> OperationRecord:
+    def plan(
+        self, operation: Operation[Request], *, service: str, site: Place | None = None, run_id: str | None = None
+    ) -> OperationRecord:
         """Write down what is about to be asked; an operation that is already known is returned as it is.
 
-        The policy is asked here, on the scan as the ledger has it: no operation exists that it does not permit.
+        The policy is asked here, on the scan as the ledger has it: nothing is planned that it does not permit. `site`
+        is where the service works, if it is one that works at one place.
 
         Raises:
             PolicyRefused: if the data may not go to the destination.
             InvalidInput: if it is going on at another service.
         """
         with self._database.write("operations") as connection:
-            return self._plan(connection, operation, service=service, run_id=run_id)
+            return self._plan(connection, operation, service=service, site=site, run_id=run_id)
 
     def plan_again(
         self, connection: Connection, operation: Operation[Request], *, service: str, run_id: str | None = None
@@ -62,7 +66,14 @@ class Operations:
             return self._claim(connection, self._existing(connection, key), owner, redo=redo, run_id=run_id)
 
     def take(
-        self, operation: Operation[Request], owner: Owner, *, service: str, redo: bool, run_id: str | None = None
+        self,
+        operation: Operation[Request],
+        owner: Owner,
+        *,
+        service: str,
+        redo: bool,
+        site: Place | None = None,
+        run_id: str | None = None,
     ) -> OperationRecord | None:
         """`plan` and `claim`, written together: one commit less on the way of every operation.
 
@@ -72,22 +83,22 @@ class Operations:
         with self._database.write("operations") as connection:
             if run_id is not None:
                 demand_wanted(connection, run_id)
-            row = self._plan(connection, operation, service=service, run_id=run_id)
+            row = self._plan(connection, operation, service=service, site=site, run_id=run_id)
             return self._claim(connection, row, owner, redo=redo, run_id=run_id)
 
-    def standing(self, operation: Operation[Request], owner: Owner) -> bool:
-        """Asked before each thing that cannot be taken back: may it go on? True if somebody asked to cancel it.
+    def permitted(self, operation: Operation[R], owner: Owner, *, site: Place | None = None) -> Permitted[R] | None:
+        """Asked before each thing that cannot be taken back, with where its service works (`site`): may it go on?
+        None if somebody asked to cancel it.
 
         Raises:
             LeaseLost: if another run has it now.
-            PolicyRefused: if the scan was put under export control meanwhile.
+            PolicyRefused: if it may not, or may not any more: the scan was put under export control meanwhile.
         """
         with self._database.read() as connection:
             row = self._existing(connection, operation.key)
             if row.owner != str(owner):
                 raise _lost(row.key)
-            self._permit(connection, operation)
-            return row.cancel_requested
+            return None if row.cancel_requested else self._permit(connection, operation, site=site)
 
     def wanted_cancelled(self, key: str, owner: Owner) -> bool:
         """True if somebody asked to cancel it. Raises LeaseLost if another run has it now."""
@@ -274,10 +285,16 @@ class Operations:
                 self._note(connection, key, row.attempt, event, detail)
 
     def _plan(
-        self, connection: Connection, operation: Operation[Request], *, service: str, run_id: str | None
+        self,
+        connection: Connection,
+        operation: Operation[Request],
+        *,
+        service: str,
+        run_id: str | None,
+        site: Place | None = None,
     ) -> OperationRecord:
         key = operation.key
-        self._permit(connection, operation)
+        self._permit(connection, operation, site=site or operation.destination)
         known = self._row(connection, key)
         where = {"service": service, "destination": operation.destination.name}
         if known is None:
@@ -327,8 +344,17 @@ class Operations:
         self._note(connection, row.key, attempt, "claimed", {"owner": str(owner)})
         return self._existing(connection, row.key)
 
+    def _permit(self, connection: Connection, operation: Operation[R], *, site: Place | None) -> Permitted[R]:
+        return permit(
+            operation.request,
+            subject=self._subject(connection, operation),
+            at=self._database.now(),
+            site=site,
+            destination=operation.destination,
+        )
+
     @staticmethod
-    def _permit(connection: Connection, operation: Operation[Request]) -> None:
+    def _subject(connection: Connection, operation: Operation[Request]) -> Subject:
         where = scans.c.id == operation.scan.id
         flagged = connection.execute(select(scans.c.export_controlled).where(where)).scalar_one_or_none()
         if flagged is None:
@@ -341,9 +367,7 @@ class Operations:
         controlled = (
             flagged or operation.scan.export_controlled or connection.execute(inside.limit(1)).first() is not None
         )
-        request = operation.request
-        for place in (operation.destination, *([request.place] if isinstance(request, Placed) else [])):
-            permit(scan=operation.scan.path.text, export_controlled=controlled, destination=place)
+        return Subject(scan=operation.scan.id, name=operation.scan.path.text, export_controlled=controlled)
 
     @staticmethod
     def _row(connection: Connection, key: str) -> OperationRecord | None:

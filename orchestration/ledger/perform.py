@@ -19,7 +19,7 @@ from orchestration.ledger.lease import Lease
 from orchestration.ledger.operation import Operation, OperationRecord, OperationState
 from orchestration.ledger.operations import held
 from orchestration.ledger.owner import Owner
-from orchestration.ledger.service import BulkService, Document, PollSchedule, Request, Service
+from orchestration.ledger.service import BulkService, Document, PollSchedule, Request, Service, site_of
 from orchestration.ledger.waiting import pause
 
 __all__ = ["MayLeave", "Outcome", "ProgressListener", "perform"]
@@ -74,7 +74,9 @@ def perform(
     owner = Owner.here()
     schedule = schedule or PollSchedule()
     while True:
-        claimed = ledger.operations.take(operation, owner, service=service.name, redo=redo, run_id=run_id)
+        claimed = ledger.operations.take(
+            operation, owner, service=service.name, site=site_of(service), redo=redo, run_id=run_id
+        )
         if claimed is not None:
             break
         record = ledger.operations.get(operation.key)

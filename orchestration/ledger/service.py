@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from orchestration.errors import OrchestrationError
-from orchestration.policy import Place
+from orchestration.policy import Asked, Permitted, Place
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Document: TypeAlias = "dict[str, Json]"
@@ -61,21 +61,14 @@ class CancelAnswer(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-class Request(Protocol):
-    """What is asked of a service: a frozen value with a JSON form.
+class Request(Asked, Protocol):
+    """What is asked of a service: a frozen value with a JSON form, that says what it does with data (`effect`) and,
+    unless its service is `Sited`, where it takes it (`place`). The policy believes these, whatever a caller says.
 
     The digest of the document is part of the operation's key: what is equal here is the same operation.
     """
 
     def document(self) -> Document: ...
-
-
-@runtime_checkable
-class Placed(Protocol):
-    """A request that knows itself where it takes data: the policy asks it, whatever the caller says."""
-
-    @property
-    def place(self) -> Place: ...
 
 
 R_contra = TypeVar("R_contra", bound=Request, contravariant=True)
@@ -105,8 +98,11 @@ class Service(Protocol[R_contra]):
         """The handle of what was already submitted under this token; None if the service knows nothing of it."""
         ...
 
-    def submit(self, request: R_contra, token: str) -> str:
-        """Start it, and return the handle. The same token twice must give the same work once."""
+    def submit(self, permitted: Permitted[R_contra], token: str) -> str:
+        """Start it, and return the handle. The same token twice must give the same work once.
+
+        Nothing but `policy.opened` gives the request out of what was permitted.
+        """
         ...
 
     def poll(self, request: R_contra, handle: str) -> Status:
@@ -116,6 +112,20 @@ class Service(Protocol[R_contra]):
     def cancel(self, handle: str) -> CancelAnswer:
         """Stop it. `CANCELLED` only when the service confirmed it."""
         ...
+
+
+@runtime_checkable
+class Sited(Protocol):
+    """A service that runs all that it is given at one place, which its requests need not know."""
+
+    @property
+    def place(self) -> Place | None:
+        """None of one that stands before another that is not sited."""
+        ...
+
+
+def site_of(service: object) -> Place | None:
+    return service.place if isinstance(service, Sited) else None
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ from orchestration.local.files import inspect, own_path
 from orchestration.local.jobfolder import JobFolder, fsync_directory
 from orchestration.local.work import Meter
 from orchestration.paths import RelativePath
+from orchestration.policy import Permitted, opened
 from orchestration.transfers import DeleteRequest
 
 __all__ = ["LocalDelete", "inspect"]
@@ -41,7 +42,8 @@ class LocalDelete:
     def find(self, request: DeleteRequest, token: str) -> str | None:
         return token if work.known(token, state=self.state) else None
 
-    def submit(self, request: DeleteRequest, token: str) -> str:
+    def submit(self, permitted: Permitted[DeleteRequest], token: str) -> str:
+        request = opened(permitted, DeleteRequest)
         for path in request.paths:
             own_path(request.endpoint, path)
         self._begin(request, token)

@@ -28,12 +28,15 @@ from orchestration.local.jobfolder import JobFolder
 from orchestration.local.processes import ProcessIdentity, kill_orphans
 from orchestration.local.records import Ending, Orders, Reason
 from orchestration.local.verdict import place, verdict
+from orchestration.policy import Permitted, Place, Zone, opened
 
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
 """All that a job sees of this process's environment: never a credential."""
 
 _SLOTS = ".slots"
 _TAIL = 64 * 1024
+
+_ELSEWHERE = Place("this machine", Zone.EXTERNAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +45,14 @@ class LocalJobs:
 
     A job takes as many slots as it wants cores, or more where it wants more than their share of the memory. It runs on
     the processors of its slots, and each of its processes has at most its memory. `grace` is in seconds.
+    `place` is where data goes by them: the site says whether this machine is one of the beamline.
 
     A job's folder keeps its output streams (``stdout.txt``, ``stderr.txt``) until `clean` removes it. `folder` must be
     on a disk of this machine, which must run Linux: locks and process numbers mean nothing elsewhere.
     """
 
     folder: Path
+    place: Place = _ELSEWHERE
     slots: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     memory: int | None = None
     grace: float = 5.0
@@ -62,7 +67,8 @@ class LocalJobs:
     def find(self, request: JobSpec, token: str) -> str | None:
         return token if self._job(token).path.exists() else None
 
-    def submit(self, request: JobSpec, token: str) -> str:
+    def submit(self, permitted: Permitted[JobSpec], token: str) -> str:
+        request = opened(permitted, JobSpec, at=self.place)
         if request.container:
             raise InvalidInput(
                 f"job {_title(request)!r} wants container {request.container}, which this machine does not run",

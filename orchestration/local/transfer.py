@@ -10,6 +10,7 @@ from orchestration.local import work
 from orchestration.local.copying import Copied, Copier
 from orchestration.local.files import mount
 from orchestration.local.work import Meter
+from orchestration.policy import Permitted, opened
 from orchestration.transfers import TransferItem, TransferRequest
 
 LISTED_FILES = 500_000
@@ -36,7 +37,8 @@ class LocalTransfer:
     def find(self, request: TransferRequest, token: str) -> str | None:
         return token if work.known(token, state=self.state) else None
 
-    def submit(self, request: TransferRequest, token: str) -> str:
+    def submit(self, permitted: Permitted[TransferRequest], token: str) -> str:
+        request = opened(permitted, TransferRequest)
         for item in request.items:
             request.source.local_path(item.source)
             request.destination.local_path(item.destination)

@@ -23,6 +23,7 @@ from orchestration.nersc.script import BatchScript, start_within, token_of
 from orchestration.nersc.states import note
 from orchestration.nersc.status import NerscStatus
 from orchestration.nersc.submission import Submission
+from orchestration.policy import Permitted, Place, opened
 from orchestration.remote import Launch
 
 _BY_NUMBER = 200
@@ -50,6 +51,10 @@ class NerscJobs:
     def name(self) -> str:
         return f"nersc.jobs@{self.site.name}"
 
+    @property
+    def place(self) -> Place:
+        return self.site.place
+
     def reserve(self, key: str) -> str:
         """Asks whether a job of the same key is alive already: then it is the one that is found and waited for."""
         with self._explaining():
@@ -60,8 +65,9 @@ class NerscJobs:
             number = self._submission.find(token)
         return None if number is None else str(Handle(job=number, token=token))
 
-    def submit(self, request: JobSpec, token: str) -> str:
+    def submit(self, permitted: Permitted[JobSpec], token: str) -> str:
         """Raises JobFailed for what Slurm refuses, ConfigError for what no job of this site can be submitted with."""
+        request = opened(permitted, JobSpec, at=self.place)
         start_by = self.clock() + start_within(self.site, request)
         launch = Launch(site=self.site, spec=request, token=token, start_by=start_by)
         script = BatchScript(launch=launch, site=self.site).text

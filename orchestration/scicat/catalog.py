@@ -24,6 +24,7 @@ from orchestration.ledger.service import (
     Status,
     Succeeded,
 )
+from orchestration.policy import Permitted, opened
 from orchestration.scicat import clean
 from orchestration.scicat.client import ScicatClient
 from orchestration.scicat.records import Attachment, IngestRequest, digest
@@ -91,7 +92,8 @@ class ScicatIngest:
             return None
         return None if self._missing(request, pid, self._client.blocks(pid)) else pid
 
-    def submit(self, request: IngestRequest, token: str) -> str:
+    def submit(self, permitted: Permitted[IngestRequest], token: str) -> str:
+        request = opened(permitted, IngestRequest)
         pid, payload = self.pid(request), self._payload(request)
         stored = self._client.create_dataset(payload)
         if stored is None:

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from orchestration.errors import InvalidInput, SourceMissing
 from orchestration.ledger.service import Document, Json
-from orchestration.policy import Place, Zone
+from orchestration.policy import Effect, Place, Zone
 from orchestration.scicat import clean
 
 CATALOGUE = Place("the SciCat catalogue", Zone.EXTERNAL)
@@ -208,6 +208,8 @@ class IngestRequest:
     `identity` says what the record is about (a scan and a kind of data, never an attempt): the PID is made from it,
     so that cataloguing the same thing again can only ever update the one record.
     """
+
+    effect: ClassVar[Effect] = Effect.CATALOGUE
 
     identity: str
     record: Record

@@ -37,6 +37,7 @@ from orchestration.paths import RelativePath
 from orchestration.remote import Launch
 from orchestration.sandbox.blueprint import project_config
 from orchestration.sandbox.superfacility.local import options as sbatch
+from orchestration.sandbox.testing import submit
 from orchestration.science.xpcs import options as of_program
 from orchestration.science.xpcs.cli import xpcs
 from orchestration.science.xpcs.correlate import Request
@@ -219,7 +220,7 @@ def test_the_walltime_stops_a_task_of_globus_compute_and_changes_no_endpoint(ben
 def test_a_walltime_that_the_endpoint_does_not_give_is_refused_before_it_is_asked(bench: Bench) -> None:
     site = bench.site(POLARIS)
     with pytest.raises(InvalidInput, match="raise task_seconds"):
-        GlobusCompute(site, Credentials()).submit(bench.job(site, Options(walltime="1:00:00")), "key-1")
+        submit(GlobusCompute(site, Credentials()), bench.job(site, Options(walltime="1:00:00")), "key-1")
 
 
 def test_queue_walltime_and_nodes_are_options_of_slurm(bench: Bench) -> None:

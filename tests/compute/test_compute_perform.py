@@ -17,6 +17,7 @@ from orchestration.errors import Cancelled, DeadlinePassed, JobFailed
 from orchestration.ledger import Ledger
 from orchestration.ledger.perform import perform
 from orchestration.ledger.service import Progress
+from orchestration.sandbox.testing import submit
 
 
 @pytest.fixture
@@ -61,10 +62,10 @@ def test_a_submission_that_was_heard_late_runs_nothing_a_second_time(yard: Yard,
     """The service sits on it for longer than this one waits, and has not accepted it when it is asked about it."""
     spec, service = yard.counting(seconds=0.5), yard.service()
     token = service.reserve("key")
-    early = service.submit(spec, token)
+    early = submit(service, spec, token)
     yard.ground.control.faults.add("taskgroup", "status", status=404)
     assert service.find(spec, token) is None
-    late = service.submit(spec, token)
+    late = submit(service, spec, token)
     assert service.find(spec, token) == early
     eventually(lambda: yard.ground.over(early) and yard.ground.over(late))
     assert len(yard.runs()) == 1

@@ -26,6 +26,7 @@ from orchestration.ledger.operation import OperationState
 from orchestration.ledger.perform import perform
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Running, Status, Succeeded
 from orchestration.ledger.waiting import Waiting
+from orchestration.sandbox.testing import submit
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def daemon(ground: Ground) -> Daemon:
 
 def submitted(service: GlobusCompute, spec: JobSpec, daemon: Daemon) -> tuple[str, str]:
     """The handle of a job, and the endpoint whose queue it is on."""
-    handle = service.submit(spec, service.reserve("key"))
+    handle = submit(service, spec, service.reserve("key"))
     return handle, str(daemon.command()["amqp_creds"]["endpoint_id"])
 
 
@@ -128,7 +129,7 @@ def test_a_job_is_not_lost_as_long_as_its_program_lives(yard: Yard) -> None:
     """The worker is gone, and the runner gives a program that does not heed it some seconds to end."""
     code = f"import signal\nsignal.signal(signal.SIGTERM, lambda *_: open('told', 'w'))\n{COUNTING}time.sleep(600)"
     spec, service = yard.job(code), yard.service(unknown=0.0)
-    handle = service.submit(spec, service.reserve("key"))
+    handle = submit(service, spec, service.reserve("key"))
     (program,) = eventually(yard.runs)
     os.kill(yard.ground.worker_of(handle), signal.SIGKILL)
     polls = 0
@@ -143,7 +144,7 @@ def test_a_job_is_not_lost_as_long_as_its_program_lives(yard: Yard) -> None:
 def test_what_a_killed_runner_left_is_told(yard: Yard) -> None:
     code = f"import sys\nsys.stderr.write('half of it\\n'); sys.stderr.flush()\n{COUNTING}time.sleep(60)"
     spec, service = yard.job(code), yard.service(dead=0.3)
-    handle = service.submit(spec, service.reserve("key"))
+    handle = submit(service, spec, service.reserve("key"))
     (program,) = eventually(yard.runs)
     os.kill(_parent(program), signal.SIGKILL)
     status = wait(service, spec, handle)
@@ -159,9 +160,9 @@ def test_a_job_that_the_endpoint_refuses_never_begins(yard: Yard, daemon: Daemon
     """Another submission of it may still be on its way."""
     service, spec = yard.service(yard.site(compute=daemon.id)), yard.counting()
     token = service.reserve("key")
-    handle = service.submit(spec, token)
+    handle = submit(service, spec, token)
     endpoint = str(daemon.command()["amqp_creds"]["endpoint_id"])
-    service.submit(spec, token)
+    submit(service, spec, token)
     daemon.fail_one(endpoint, "the scheduler says no")
     error = failure(wait(service, spec, handle))
     assert type(error) is JobFailed
@@ -174,7 +175,7 @@ def test_a_job_that_the_endpoint_refuses_never_begins(yard: Yard, daemon: Daemon
 def test_many_waiting_jobs_are_looked_after_by_one_errand(yard: Yard) -> None:
     yard.ground.control.compute.switch(Ground.compute, held=True)
     service, spec = yard.service(look=0.2), yard.counting()
-    items = [(spec, service.submit(spec, service.reserve("key"))) for _ in range(8)]
+    items = [(spec, submit(service, spec, service.reserve("key"))) for _ in range(8)]
     before = len(tasks(yard, "survey"))
     yard.ground.control.faults.add("POST .*/batch_status", "latency", times=0)
 
@@ -263,7 +264,7 @@ def test_the_page_of_a_gateway_says_nothing_about_jobs(yard: Yard) -> None:
         service, spec = yard.service(site), yard.counting()
         token = service.reserve("key")
         for ask in (
-            lambda: service.submit(spec, token),
+            lambda: submit(service, spec, token),
             lambda: service.find(spec, token),
             lambda: service.poll(spec, f"{token}/{uuid.uuid4()}"),
             lambda: service.cancel(f"{token}/{uuid.uuid4()}"),

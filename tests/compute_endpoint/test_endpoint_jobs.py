@@ -24,7 +24,7 @@ from orchestration.jobs import JobSpec, Output, OutputKind
 from orchestration.ledger.service import CancelAnswer, Failed, Running, Status, Succeeded
 from orchestration.sandbox.endpoint_program import EndpointProgram, running_endpoint
 from orchestration.sandbox.settings import CLIENT_ID, CLIENT_SECRET
-from orchestration.sandbox.testing import RunningFacility, running_facility
+from orchestration.sandbox.testing import RunningFacility, running_facility, submit
 
 pytestmark = pytest.mark.compute_endpoint
 
@@ -158,11 +158,11 @@ def accepted(facility: RunningFacility, handle: str) -> None:
 def test_a_job_runs_on_a_worker_and_its_outputs_are_checked(service: GlobusCompute, tmp_path: Path) -> None:
     assert service.condition().state is SiteState.UP
     spec = job(tmp_path, 'open("out.json", "w").write("[1]"); print("done")', output="out.json")
-    status = wait(service, spec, service.submit(spec, service.reserve("key")))
+    status = wait(service, spec, submit(service, spec, service.reserve("key")))
     assert isinstance(status, Succeeded), status
     assert status.evidence["stdout"] == "done\n"
     spec = job(tmp_path, 'raise SystemExit("no such scan")')
-    failed = wait(service, spec, service.submit(spec, service.reserve("other")))
+    failed = wait(service, spec, submit(service, spec, service.reserve("other")))
     assert isinstance(failed, Failed)
     assert isinstance(failed.error, JobFailed)
     assert "no such scan" in str(failed.evidence)
@@ -170,7 +170,7 @@ def test_a_job_runs_on_a_worker_and_its_outputs_are_checked(service: GlobusCompu
 
 def test_a_cancelled_job_ends_at_the_endpoint(service: GlobusCompute, tmp_path: Path) -> None:
     spec = job(tmp_path, COUNTED)
-    handle = service.submit(spec, service.reserve("key"))
+    handle = submit(service, spec, service.reserve("key"))
     process = begun(tmp_path)
     assert service.cancel(handle) is CancelAnswer.CANCELLED
     assert gone(process)
@@ -182,7 +182,7 @@ def test_a_cancelled_job_ends_at_the_endpoint(service: GlobusCompute, tmp_path: 
 def test_a_job_whose_worker_was_killed_is_lost(service: GlobusCompute, tmp_path: Path) -> None:
     """As the batch system does it at the end of a job's walltime, or for want of memory."""
     spec = job(tmp_path, COUNTED)
-    handle = service.submit(spec, service.reserve("key"))
+    handle = submit(service, spec, service.reserve("key"))
     process = begun(tmp_path)
     os.kill(_worker(process), signal.SIGKILL)
     assert gone(process)
@@ -196,14 +196,14 @@ def test_a_job_whose_endpoint_was_killed_is_lost_and_not_run_again(
     service: GlobusCompute, facility: RunningFacility, batch: EndpointProgram, tmp_path: Path
 ) -> None:
     spec = job(tmp_path, COUNTED)
-    handle = service.submit(spec, service.reserve("key"))
+    handle = submit(service, spec, service.reserve("key"))
     process = begun(tmp_path)
     accepted(facility, handle)
     batch.kill()
     assert gone(process)
     batch.start()
     following = job(tmp_path / "next", 'open("out.json", "w").write("2")', output="out.json")
-    status = wait(service, following, service.submit(following, service.reserve("other")))
+    status = wait(service, following, submit(service, following, service.reserve("other")))
     assert isinstance(status, Succeeded), status
     waits = service.poll(spec, handle)  # as Globus Compute has it: for ever
     assert isinstance(waits, Running), waits

@@ -15,6 +15,7 @@ from orchestration.globus.delete import GlobusDelete
 from orchestration.globus.files import GlobusFiles, TooManyFolders
 from orchestration.ledger.service import CancelAnswer, Failed, Running, Status, Succeeded
 from orchestration.paths import RelativePath
+from orchestration.sandbox.testing import submit
 from orchestration.transfers import DeleteRequest
 
 Write = Callable[[str, bytes], Path]
@@ -49,7 +50,7 @@ def test_exactly_what_is_named_is_deleted(ground: Ground, deleter: GlobusDelete,
         write(each, b"x")
     request = asked(ground, name, "rec")
 
-    status = wait(deleter, request, deleter.submit(request, deleter.reserve("key")))
+    status = wait(deleter, request, submit(deleter, request, deleter.reserve("key")))
 
     assert isinstance(status, Succeeded)
     assert [path.name for path in ground.folder(ground.beamline).iterdir()] == ["other"]
@@ -60,17 +61,17 @@ def test_a_missing_path_stops_it_before_anything_is_deleted(
 ) -> None:
     path = write("scan.h5", b"x")
     with pytest.raises(SourceMissing):
-        deleter.submit(asked(ground, "scan.h5", "none"), deleter.reserve("key"))
+        submit(deleter, asked(ground, "scan.h5", "none"), deleter.reserve("key"))
     assert path.exists()
     request = asked(ground, "scan.h5", "none", ignore_missing=True)
-    assert isinstance(wait(deleter, request, deleter.submit(request, deleter.reserve("key"))), Succeeded)
+    assert isinstance(wait(deleter, request, submit(deleter, request, deleter.reserve("key"))), Succeeded)
 
 
 def test_a_denied_deletion_is_told(ground: Ground, deleter: GlobusDelete, write: Write) -> None:
     write("scan.h5", b"x")
     ground.control.collections.set(str(ground.beamline.uuid), writable=False)
     request = asked(ground, "scan.h5")
-    assert isinstance(failure(wait(deleter, request, deleter.submit(request, deleter.reserve("key")))), AccessDenied)
+    assert isinstance(failure(wait(deleter, request, submit(deleter, request, deleter.reserve("key")))), AccessDenied)
 
 
 def test_a_lost_answer_deletes_once_and_is_found(ground: Ground, deleter: GlobusDelete, write: Write) -> None:
@@ -80,11 +81,11 @@ def test_a_lost_answer_deletes_once_and_is_found(ground: Ground, deleter: Globus
     assert deleter.find(request, token) is None
     ground.control.faults.add("POST .*/delete$", "lost_answer")
     with pytest.raises(ServiceUnavailable):
-        deleter.submit(request, token)
+        submit(deleter, request, token)
     handle = deleter.find(request, token)
     assert handle is not None
     assert isinstance(wait(deleter, request, handle), Succeeded)
-    assert deleter.submit(request, token) == handle  # though what it names is missing by now
+    assert submit(deleter, request, token) == handle  # though what it names is missing by now
     path.write_bytes(b"again")
     assert "again" in failure(deleter.poll(request, handle)).sentence
     assert deleter.cancel(handle) is CancelAnswer.ALREADY_FINISHED

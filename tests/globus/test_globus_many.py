@@ -13,6 +13,7 @@ from orchestration.globus.transfer import GlobusTransfer
 from orchestration.ledger.service import BulkService, Running, Status, Succeeded
 from orchestration.paths import RelativePath
 from orchestration.sandbox.faults import FaultKind
+from orchestration.sandbox.testing import submit
 from orchestration.transfers import TransferRequest
 
 Write = Callable[[str, bytes], Path]
@@ -21,7 +22,7 @@ Write = Callable[[str, bytes], Path]
 def submitted(ground: Ground, mover: GlobusTransfer, write: Write, name: str) -> tuple[TransferRequest, str]:
     write(name, os.urandom(20_000))
     request = TransferRequest.of(RelativePath(name), source=ground.beamline, destination=ground.computer)
-    return request, mover.submit(request, mover.reserve(name))
+    return request, submit(mover, request, mover.reserve(name))
 
 
 def until(look: Callable[[], Status], true: Callable[[Status], bool]) -> Status:

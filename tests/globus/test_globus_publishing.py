@@ -20,9 +20,8 @@ from orchestration.errors import ConfigError, InvalidInput, SourceChanged, Sourc
 from orchestration.globus.published_files import PublishedFile, Shelf, files_below
 from orchestration.globus.publishing import Located, Record, RecordState, Reprocessing
 from orchestration.globus.search_entries import Entry, PublishRequest, WithdrawRequest
-from orchestration.ledger.service import Placed
 from orchestration.paths import RelativePath
-from orchestration.policy import Zone
+from orchestration.policy import Effect, Zone
 
 HOST = "g-1a2b3.data.globus.org:8443"
 HERE = Shelf(endpoint=SHELF, https_host=HOST)
@@ -173,9 +172,8 @@ def test_publishing_takes_data_out_of_the_beamline_and_withdrawing_takes_none() 
     index = an_index()
     going = a_record().request(index, subject=SUBJECT)
     coming = WithdrawRequest(index=index, subject=SUBJECT)
-    assert isinstance(going, Placed)
-    assert isinstance(coming, Placed)
-    assert (going.place.zone, coming.place.zone) == (Zone.EXTERNAL, Zone.BEAMLINE)
+    assert (going.place.zone, going.effect) == (coming.place.zone, Effect.PUBLISH) == (Zone.EXTERNAL, Effect.PUBLISH)
+    assert coming.effect is Effect.DELETE
 
 
 # ----- files -------------------------------------------------------------------------------------------------------

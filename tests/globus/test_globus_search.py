@@ -37,7 +37,7 @@ from orchestration.ledger.perform import Outcome, perform
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import CancelAnswer, Failed, Running, Succeeded
 from orchestration.sandbox.settings import CLIENT_ID
-from orchestration.sandbox.testing import RunningFacility
+from orchestration.sandbox.testing import RunningFacility, submit
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_an_ingest_that_fails_says_what_the_service_says(search: Shown, ledger: 
 def test_a_record_that_is_not_there_after_all_is_no_success(search: Shown) -> None:
     service = GlobusPublish(search.clients, patience=0.0)
     request = a_request()
-    handle = service.submit(request, "token")
+    handle = submit(service, request, "token")
     while isinstance(service.poll(request, handle), Running):
         pass
     search.ingest({"by": "somebody else"})
@@ -184,7 +184,7 @@ def test_a_task_that_the_service_has_forgotten_is_known_by_its_entry(search: Sho
     service, request = GlobusPublish(search.clients, patience=0.0), a_request()
     forgotten = "00000000-0000-4000-8000-000000000000"
     assert isinstance(service.poll(request, forgotten), Failed)
-    handle = service.submit(request, "token")
+    handle = submit(service, request, "token")
     while isinstance(service.poll(request, handle), Running):
         pass
     assert isinstance(service.poll(request, forgotten), Succeeded)
@@ -223,19 +223,19 @@ def test_an_index_that_is_not_there_is_named(search: Shown, ledger: Ledger, scan
 
 def test_credentials_are_demanded_when_they_are_used(search: Shown) -> None:
     with pytest.raises(NotSetUp, match="GLOBUS_CLIENT_ID"):
-        GlobusPublish.connect(Credentials()).submit(a_request(), "token")
+        submit(GlobusPublish.connect(Credentials()), a_request(), "token")
 
 
 def test_a_gateway_on_the_way_says_nothing_about_the_index(search: Shown) -> None:
     search.control.faults.add("POST .*/ingest", status=520)
     with pytest.raises(ServiceUnavailable):
-        GlobusPublish(search.clients).submit(a_request(), "token")
+        submit(GlobusPublish(search.clients), a_request(), "token")
 
 
 def test_a_publication_cannot_be_taken_back_by_cancelling(search: Shown) -> None:
     search.hold()
     service, request = GlobusPublish(search.clients), a_request()
-    handle = service.submit(request, "token")
+    handle = submit(service, request, "token")
     assert service.cancel(handle) is CancelAnswer.REFUSED
     search.hold(held=False)
     while isinstance(service.poll(request, handle), Running):
@@ -268,7 +268,7 @@ def test_an_export_controlled_scan_is_not_published_and_can_be_withdrawn(search:
         publish(search, ledger, secret, a_request())
     assert search.ingests() == 0
     entry = a_request()
-    handle = GlobusPublish(search.clients).submit(entry, "before it was known that it is controlled")
+    handle = submit(GlobusPublish(search.clients), entry, "before it was known that it is controlled")
     while isinstance(GlobusPublish(search.clients).poll(entry, handle), Running):
         pass
     withdraw(search, ledger, secret)
@@ -299,10 +299,10 @@ def test_it_is_withdrawn_once_through_a_storm(search: Shown, ledger: Ledger, sca
 def test_what_still_waits_to_be_published_is_withdrawn_as_well(search: Shown, ledger: Ledger, scan: Scan) -> None:
     search.hold()
     service = GlobusPublish(search.clients)
-    service.submit(a_request(), "token")
+    submit(service, a_request(), "token")
     gone = GlobusWithdraw(search.clients)
     request = WithdrawRequest(index=search.index, subject=SUBJECT)
-    handle = gone.submit(request, "token")
+    handle = submit(gone, request, "token")
     status = gone.poll(request, handle)
     assert isinstance(status, Running)
     assert status.queued

@@ -39,6 +39,7 @@ from orchestration.globus.transfer import GlobusTransfer
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Running, Status, Succeeded
 from orchestration.paths import RelativePath
 from orchestration.sandbox.settings import CLIENT_ID
+from orchestration.sandbox.testing import submit
 from orchestration.transfers import TransferRequest
 
 Write = Callable[[str, bytes], Path]
@@ -84,7 +85,7 @@ def wait(mover: GlobusTransfer, request: TransferRequest, handle: str, *, second
 
 
 def move(mover: GlobusTransfer, request: TransferRequest) -> Status:
-    return wait(mover, request, mover.submit(request, mover.reserve("key")))
+    return wait(mover, request, submit(mover, request, mover.reserve("key")))
 
 
 def evidence(status: Status) -> Document:
@@ -157,7 +158,7 @@ def test_many_files_of_a_folder_go_in_one_task(ground: Ground, mover: GlobusTran
         write(name, name.encode())
     assert evidence(move(mover, asked(ground, *names)))["files"] == 12
     with pytest.raises(SourceMissing, match="many/none"):
-        mover.submit(asked(ground, *names, "many/none.tif"), mover.reserve("key"))
+        submit(mover, asked(ground, *names, "many/none.tif"), mover.reserve("key"))
 
 
 @pytest.mark.parametrize(
@@ -173,14 +174,14 @@ def test_hostile_names_arrive_as_they_are(ground: Ground, mover: GlobusTransfer,
 
 def test_a_missing_source_is_told_before_a_task_is_made(ground: Ground, mover: GlobusTransfer) -> None:
     with pytest.raises(SourceMissing, match="nothing at"):
-        mover.submit(asked(ground, "none.h5"), mover.reserve("key"))
+        submit(mover, asked(ground, "none.h5"), mover.reserve("key"))
 
 
 def test_a_source_that_vanishes_ends_the_task(ground: Ground, mover: GlobusTransfer, write: Write) -> None:
     path = write("scan.h5", b"x")
     request = asked(ground, "scan.h5")
     ground.control.collections.set(str(ground.computer.uuid), paused=True)
-    handle = mover.submit(request, mover.reserve("key"))
+    handle = submit(mover, request, mover.reserve("key"))
     status = mover.poll(request, handle)
     assert isinstance(status, Running)
     path.unlink()
@@ -199,7 +200,7 @@ def test_a_denied_source_is_told(ground: Ground, mover: GlobusTransfer, write: W
     write("scan.h5", b"x")
     ground.control.collections.set(str(ground.beamline.uuid), deny=["*scan.h5"])
     with pytest.raises(AccessDenied):
-        mover.submit(asked(ground, "scan.h5"), mover.reserve("key"))
+        submit(mover, asked(ground, "scan.h5"), mover.reserve("key"))
 
 
 @pytest.mark.parametrize(
@@ -235,7 +236,7 @@ def test_a_file_that_grows_meanwhile_is_told(ground: Ground, mover: GlobusTransf
     path = write("scan.h5", b"x" * 100_000)
     ground.control.collections.set(str(ground.beamline.uuid), bandwidth=CRAWL)
     request = asked(ground, "scan.h5")
-    handle = mover.submit(request, mover.reserve("key"))
+    handle = submit(mover, request, mover.reserve("key"))
     until(lambda: status_of(mover, request, handle).progress.bytes_done)
     looks = itertools.count()
 
@@ -256,7 +257,7 @@ def test_a_connection_trouble_is_waited_for_and_then_told(clients: TransferClien
     request = TransferRequest.of(RelativePath("scan.h5"), source=ground.personal, destination=ground.computer)
     mover = GlobusTransfer(clients)
     ground.control.collections.set(str(ground.computer.uuid), paused=True)
-    handle = mover.submit(request, mover.reserve("key"))
+    handle = submit(mover, request, mover.reserve("key"))
     ground.control.collections.set(str(ground.personal.uuid), connected=False)
     ground.control.collections.set(str(ground.computer.uuid), paused=False)
     note = "Globus tries again: Globus Connect is not connected"
@@ -267,7 +268,7 @@ def test_a_connection_trouble_is_waited_for_and_then_told(clients: TransferClien
     assert "Globus Connect is not connected" in error.sentence
 
     with pytest.raises(ServiceUnavailable):
-        mover.submit(request, mover.reserve("key"))
+        submit(mover, request, mover.reserve("key"))
     ground.control.collections.set(str(ground.personal.uuid), connected=True)
     evidence(move(mover, request))
 
@@ -277,7 +278,7 @@ def test_an_endpoint_offline_for_a_while_only_delays(ground: Ground, clients: Tr
     (ground.folder(ground.personal) / "scan.h5").write_bytes(b"x" * 1000)
     request = TransferRequest.of(RelativePath("scan.h5"), source=ground.personal, destination=ground.computer)
     ground.control.collections.set(str(ground.computer.uuid), paused=True)
-    handle = mover.submit(request, mover.reserve("key"))
+    handle = submit(mover, request, mover.reserve("key"))
     ground.control.collections.set(str(ground.personal.uuid), connected=False)
     ground.control.collections.set(str(ground.computer.uuid), paused=False)
     until(lambda: "not connected" in status_of(mover, request, handle).progress.note)
@@ -290,7 +291,7 @@ def test_a_paused_collection_is_no_failure(ground: Ground, clients: TransferClie
     write("scan.h5", b"x")
     ground.control.collections.set(str(ground.beamline.uuid), paused="maintenance until noon")
     request = asked(ground, "scan.h5")
-    handle = mover.submit(request, mover.reserve("key"))
+    handle = submit(mover, request, mover.reserve("key"))
     until(lambda: "paused" in status_of(mover, request, handle).progress.note)
     assert "paused" in status_of(mover, request, handle).progress.note
     ground.control.collections.set(str(ground.beamline.uuid), paused=False)
@@ -314,13 +315,13 @@ def test_a_lost_answer_is_found_again_and_nothing_is_copied_twice(
     ground.control.faults.add("POST .*/transfer$", "lost_answer")
 
     with pytest.raises(ServiceUnavailable):
-        mover.submit(request, token)
+        submit(mover, request, token)
 
     handle = mover.find(request, token)
     assert handle is not None
-    assert mover.submit(request, token) == handle
+    assert submit(mover, request, token) == handle
     evidence(wait(mover, request, handle))
-    assert mover.submit(request, token) == handle
+    assert submit(mover, request, token) == handle
     copied = [effect for effect in ground.control.effects("transfer") if effect.key == token]
     assert len(copied) == 1
 
@@ -331,9 +332,9 @@ def test_a_dropped_request_was_not_acted_on(ground: Ground, mover: GlobusTransfe
     token = mover.reserve("key")
     ground.control.faults.add("POST .*/transfer$", "drop")
     with pytest.raises(ServiceUnavailable):
-        mover.submit(request, token)
+        submit(mover, request, token)
     assert mover.find(request, token) is None
-    evidence(wait(mover, request, mover.submit(request, token)))
+    evidence(wait(mover, request, submit(mover, request, token)))
 
 
 def test_a_killed_submitter_leaves_a_task_that_is_found(
@@ -348,13 +349,14 @@ def test_a_killed_submitter_leaves_a_task_that_is_found(
         from orchestration.config import Endpoint, credentials
         from orchestration.globus import auth, transfer
         from orchestration.paths import RelativePath
+        from orchestration.sandbox.testing import submit
         from orchestration.transfers import TransferRequest
         def end(name):
             return Endpoint.model_validate(name[1]).known_as(name[0])
         ends = {[(end.name, {"uuid": str(end.uuid), "root_path": end.root_path}) for end in both]!r}
         request = TransferRequest.of(RelativePath("scan.h5"), source=end(ends[0]), destination=end(ends[1]))
         mover = transfer.GlobusTransfer(auth.TransferClients(credentials()))
-        mover.submit(request, {token!r})
+        submit(mover, request, {token!r})
         os.kill(os.getpid(), signal.SIGKILL)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, check=False)
@@ -363,7 +365,7 @@ def test_a_killed_submitter_leaves_a_task_that_is_found(
     handle = mover.find(request, token)
 
     assert handle is not None
-    assert mover.submit(request, token) == handle
+    assert submit(mover, request, token) == handle
     evidence(wait(mover, request, handle))
 
 
@@ -375,7 +377,7 @@ def test_an_outage_is_known_at_once_with_what_the_service_asks_for(
     token = mover.reserve("key")
     ground.control.faults.add("POST .*/transfer$", status=status, retry_after=7, times=0)
     with pytest.raises(ServiceUnavailable) as caught:
-        mover.submit(asked(ground, "scan.h5"), token)
+        submit(mover, asked(ground, "scan.h5"), token)
     assert caught.value.retry_after == 7
     (rule,) = ground.control.faults.every()
     assert rule.hits == 1
@@ -384,7 +386,7 @@ def test_an_outage_is_known_at_once_with_what_the_service_asks_for(
 def test_an_expired_token_is_renewed(ground: Ground, mover: GlobusTransfer, write: Write) -> None:
     write("scan.h5", b"x")
     request = asked(ground, "scan.h5")
-    handle = mover.submit(request, mover.reserve("key"))
+    handle = submit(mover, request, mover.reserve("key"))
     assert ground.control.expire_tokens() > 0
     evidence(wait(mover, request, handle))
 
@@ -411,8 +413,8 @@ def test_our_own_task_in_the_way_is_adopted_and_a_strangers_is_a_conflict(
     write("scan.h5", b"x")
     request = asked(ground, "scan.h5")
     ground.control.collections.set(str(ground.computer.uuid), paused=True)
-    first = mover.submit(request, mover.reserve("key"))
-    assert mover.submit(request, mover.reserve("key")) == first
+    first = submit(mover, request, mover.reserve("key"))
+    assert submit(mover, request, mover.reserve("key")) == first
     assert mover.cancel(first) is CancelAnswer.CANCELLED
 
     by_hand = globus_sdk.TransferData(str(ground.beamline.uuid), str(ground.computer.uuid), label="by hand")
@@ -420,7 +422,7 @@ def test_our_own_task_in_the_way_is_adopted_and_a_strangers_is_a_conflict(
     by_hand.add_item(ground.beamline.full_path(path), ground.computer.full_path(path))
     stranger = str(clients().submit_transfer(by_hand)["task_id"])
     with pytest.raises(TransferConflict):
-        mover.submit(request, mover.reserve("key"))
+        submit(mover, request, mover.reserve("key"))
     clients().cancel_task(stranger)
 
 
@@ -428,14 +430,14 @@ def test_cancel_is_confirmed_by_the_service(ground: Ground, mover: GlobusTransfe
     write("scan.h5", os.urandom(300_000))
     ground.control.collections.set(str(ground.beamline.uuid), bandwidth=CRAWL)
     request = asked(ground, "scan.h5")
-    handle = mover.submit(request, mover.reserve("key"))
+    handle = submit(mover, request, mover.reserve("key"))
 
     assert mover.cancel(handle) is CancelAnswer.CANCELLED
 
     assert isinstance(failure(mover.poll(request, handle)), Cancelled)
     assert mover.cancel(handle) is CancelAnswer.CANCELLED
     ground.control.collections.set(str(ground.beamline.uuid), bandwidth=0.0)
-    done = mover.submit(request, mover.reserve("key"))
+    done = submit(mover, request, mover.reserve("key"))
     evidence(wait(mover, request, done))
     assert mover.cancel(done) is CancelAnswer.ALREADY_FINISHED
     assert mover.cancel("00000000-0000-0000-0000-000000000000") is CancelAnswer.UNKNOWN
@@ -445,7 +447,7 @@ def test_progress_tells_bytes_and_rate(ground: Ground, mover: GlobusTransfer, wr
     write("scan.h5", os.urandom(200_000))
     ground.control.collections.set(str(ground.beamline.uuid), bandwidth=CRAWL)
     request = asked(ground, "scan.h5")
-    handle = mover.submit(request, mover.reserve("key"))
+    handle = submit(mover, request, mover.reserve("key"))
     told = until(lambda: found if (found := status_of(mover, request, handle).progress).bytes_per_second else None)
     assert 0 < told.bytes_done < 200_000
     ground.control.collections.set(str(ground.beamline.uuid), bandwidth=0.0)
@@ -455,7 +457,7 @@ def test_progress_tells_bytes_and_rate(ground: Ground, mover: GlobusTransfer, wr
 def test_a_success_that_is_none_is_told(ground: Ground, mover: GlobusTransfer, write: Write) -> None:
     write("scan.h5", b"x" * 100)
     request = asked(ground, "scan.h5")
-    handle = mover.submit(request, mover.reserve("key"))
+    handle = submit(mover, request, mover.reserve("key"))
     evidence(wait(mover, request, handle))
     copy = ground.folder(ground.computer) / "scan.h5"
     copy.write_bytes(b"x" * 99)
@@ -469,4 +471,4 @@ def test_an_unknown_collection_is_told_with_its_setting(ground: Ground, mover: G
     nowhere = ground.beamline.model_copy(update={"uuid": "00000000-0000-0000-0000-000000000001"})
     request = TransferRequest.of(RelativePath("scan.h5"), source=nowhere, destination=ground.computer)
     with pytest.raises(EndpointRefused, match="`uuid`"):
-        mover.submit(request, mover.reserve("key"))
+        submit(mover, request, mover.reserve("key"))

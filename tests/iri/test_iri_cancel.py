@@ -12,7 +12,7 @@ from orchestration.iri import calls
 from orchestration.iri.jobs import IriJobs
 from orchestration.jobs import JobSpec
 from orchestration.ledger.service import CancelAnswer
-from orchestration.sandbox.testing import running_facility
+from orchestration.sandbox.testing import running_facility, submit
 
 CANCEL = "DELETE .*/compute/cancel"
 LISTS = "POST .*/compute/status"
@@ -23,10 +23,10 @@ def two(ground: Ground, jobs: IriJobs, spec: JobSpec) -> tuple[str, str]:
     token = ground.token(jobs)
     ground.control.hold()
     ground.control.turn(idempotency_seconds=0.0)
-    first = jobs.submit(spec, token)
+    first = submit(jobs, spec, token)
     second = ""
     while second in ("", first):
-        second = jobs.submit(spec, token)
+        second = submit(jobs, spec, token)
     return first, second
 
 
@@ -64,7 +64,7 @@ def test_another_job_of_the_token_that_is_not_cancelled_leaves_it_open(ground: G
 def test_a_job_that_the_facility_does_not_cancel_does_nothing_all_the_same(ground: Ground) -> None:
     jobs, spec = ground.jobs(2), ground.spec()
     ground.control.hold()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     ground.facility.client.faults.add(CANCEL, status=400, times=0)
     assert jobs.cancel(handle) is CancelAnswer.REFUSED
     nothing_runs(ground)
@@ -74,7 +74,7 @@ def test_a_job_that_the_facility_does_not_cancel_does_nothing_all_the_same(groun
 def test_without_the_marker_nothing_is_called_cancelled(ground: Ground, version: int) -> None:
     jobs, spec = ground.jobs(version), ground.spec()
     ground.control.hold()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     ground.facility.client.faults.add("/filesystem/", times=0)
     for _ in range(3):
         with pytest.raises(ServiceUnavailable):
@@ -98,7 +98,7 @@ def test_a_live_job_without_a_name_may_be_the_one_that_is_looked_for(ground: Gro
     ground.control.hold()
     jobs, spec = ground.jobs(version), ground.spec()
     token = jobs.reserve(ground.folder.name)
-    handle = jobs.submit(spec, token)
+    handle = submit(jobs, spec, token)
     other = ground.jobs(version, patience=QUICK)
     if version == 1:
         for _ in range(3):
@@ -121,7 +121,7 @@ def test_a_list_is_looked_through_to_its_end(
         facility.client.iri.hold()
         jobs, spec = ground.jobs(1, api_url=f"{facility.url}/iri"), ground.spec()
         token = ground.token(jobs)
-        handle = jobs.submit(spec, token)
+        handle = submit(jobs, spec, token)
         for number in range(4):  # the newest come first
-            jobs.submit(spec, jobs.reserve(f"{ground.folder.name}-{number}"))
+            submit(jobs, spec, jobs.reserve(f"{ground.folder.name}-{number}"))
         assert ground.jobs(1, api_url=f"{facility.url}/iri").find(spec, token) == handle

@@ -23,6 +23,7 @@ from orchestration.sandbox.iri.facility import VERSIONS, Iri
 from orchestration.sandbox.iri.settings import TOKEN
 from orchestration.sandbox.settings import Settings
 from orchestration.sandbox.store import Store
+from orchestration.sandbox.testing import submit
 
 OK, NONE = 200, 204
 STATUSES = {"mkdir", "symlink", "compress", "extract", "mv", "cp"}
@@ -306,7 +307,7 @@ def test_all_that_the_adapter_asks_for_is_what_the_api_has(ground: Ground, contr
     jobs = ground.jobs(version, patience=patience, options={"filesystems": "eagle"}, storage="scratch", queue="debug")
     spec = ground.spec(resources=Resources(cores=4, processes_per_node=2, memory=10**9, gpus=1))
     token = ground.token(jobs)
-    handle = jobs.submit(spec, token)
+    handle = submit(jobs, spec, token)
     assert isinstance(ended(jobs, spec, handle), Succeeded)
     assert jobs.find(spec, token) == handle
     assert jobs.poll_many([(spec, handle)]).keys() == {handle}

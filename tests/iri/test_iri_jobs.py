@@ -23,11 +23,12 @@ from orchestration.errors import (
 from orchestration.iri.jobs import IriJobs
 from orchestration.jobs import JobSpec, Output, OutputKind, Resources
 from orchestration.ledger.service import BulkService, CancelAnswer, Failed, Running, Service, Succeeded
+from orchestration.sandbox.testing import submit
 
 
 def begun(ground: Ground, jobs: IriJobs, spec: JobSpec) -> str:
     """The handle of a job whose program runs."""
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     until(lambda: ground.runs == 1)
     return handle
 
@@ -42,7 +43,7 @@ def test_a_job_runs_once_and_is_proved_by_its_report(ground: Ground, version: in
     jobs, spec = ground.jobs(version), ground.spec(resources=Resources(cores=4, processes_per_node=2, memory=10**9))
     token = ground.token(jobs)
     ground.control.hold()
-    handle = jobs.submit(spec, token)
+    handle = submit(jobs, spec, token)
     waiting = jobs.poll(spec, handle)
     assert isinstance(waiting, Running)
     assert "queue" in waiting.progress.note
@@ -71,7 +72,7 @@ def test_hostile_words_reach_the_program_as_they_are(ground: Ground) -> None:
         outputs=(Output(path="words.json", kind=OutputKind.JSON),),
     )
     jobs = ground.jobs(2)
-    done = ended(jobs, spec, jobs.submit(spec, ground.token(jobs)))
+    done = ended(jobs, spec, submit(jobs, spec, ground.token(jobs)))
     assert isinstance(done, Succeeded)
     assert done.evidence["outputs"][0]["content"] == words  # type: ignore[index, call-overload]
     assert not list(ground.folder.rglob("pwned"))
@@ -92,7 +93,7 @@ def test_what_the_runner_tells_of_a_failure(
     ground: Ground, code: str, changes: dict[str, Any], error: type[OrchestrationError], words: str
 ) -> None:
     jobs, spec = ground.jobs(2), ground.spec(code, **changes)
-    failed = failure(ended(jobs, spec, jobs.submit(spec, ground.token(jobs))))
+    failed = failure(ended(jobs, spec, submit(jobs, spec, ground.token(jobs))))
     assert type(failed.error) is error
     assert words in failed.error.sentence
 
@@ -100,7 +101,7 @@ def test_what_the_runner_tells_of_a_failure(
 def test_a_job_that_begins_too_late_does_not_begin(ground: Ground) -> None:
     jobs, spec = ground.jobs(2), ground.spec(start_within=0.1)
     ground.control.hold()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     time.sleep(0.2)
     ground.control.hold(held=False)
     assert isinstance(failure(ended(jobs, spec, handle)).error, JobNotStarted)
@@ -109,7 +110,7 @@ def test_a_job_that_begins_too_late_does_not_begin(ground: Ground) -> None:
 
 def test_programs_of_another_version_are_not_run(ground: Ground) -> None:
     jobs, spec = ground.jobs(2, science_version="0.0.9"), ground.spec()
-    error = failure(ended(jobs, spec, jobs.submit(spec, ground.token(jobs)))).error
+    error = failure(ended(jobs, spec, submit(jobs, spec, ground.token(jobs)))).error
     assert isinstance(error, JobFailed)
     assert (error.cause, ground.runs) == ("VersionMismatch", 0)
 
@@ -136,7 +137,7 @@ def test_why_a_running_job_was_stopped(ground: Ground, state: str, error: type[O
 def test_why_a_waiting_job_never_began(ground: Ground, state: str, error: type[OrchestrationError]) -> None:
     jobs, spec = ground.jobs(2), ground.spec()
     ground.control.hold()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     ground.control.end(handle.partition("@")[0], state)
     assert isinstance(failure(ended(jobs, spec, handle)).error, error)
     assert ground.runs == 0
@@ -144,7 +145,7 @@ def test_why_a_waiting_job_never_began(ground: Ground, state: str, error: type[O
 
 def test_a_job_that_is_over_without_a_report_has_not_succeeded(ground: Ground) -> None:
     jobs, spec = ground.jobs(2, python="/bin/true"), ground.spec()
-    failed = failure(ended(jobs, spec, jobs.submit(spec, ground.token(jobs))))
+    failed = failure(ended(jobs, spec, submit(jobs, spec, ground.token(jobs))))
     assert isinstance(failed.error, OutputMissing)
     assert "left no report" in failed.error.what
 
@@ -153,7 +154,7 @@ def test_what_jobs_left_is_removed_and_nothing_beside_it(ground: Ground, version
     jobs, spec = ground.jobs(version), ground.spec()
     tokens = [jobs.reserve(f"{ground.folder.name}-{number}") for number in range(2)]
     for token in tokens:
-        assert isinstance(ended(jobs, spec, jobs.submit(spec, token)), Succeeded)
+        assert isinstance(ended(jobs, spec, submit(jobs, spec, token)), Succeeded)
     jobs.clear(tokens[:1])
     kept = sorted(path.name for path in (ground.folder / "jobs").iterdir())
     assert kept == [tokens[1], f"{tokens[1]}.err", f"{tokens[1]}.out"]
@@ -166,22 +167,22 @@ def test_what_jobs_left_is_removed_and_nothing_beside_it(ground: Ground, version
 def test_what_the_facility_refuses_is_told_in_its_words(ground: Ground, version: int) -> None:
     jobs = ground.jobs(version, account="them")
     with pytest.raises(JobFailed, match="Invalid account 'them'"):
-        jobs.submit(ground.spec(), ground.token(jobs))
+        submit(jobs, ground.spec(), ground.token(jobs))
     with pytest.raises(JobFailed, match="no resource 'aurora'; it has cluster, scratch"):
-        ground.jobs(version, resource="aurora").submit(ground.spec(), "token")
+        submit(ground.jobs(version, resource="aurora"), ground.spec(), "token")
     assert ground.submitted() == 0
 
 
 def test_the_resource_may_be_named_by_its_identifier(ground: Ground) -> None:
     jobs = ground.jobs(2)
     by_id = ground.jobs(2, resource=jobs.client.resource("cluster"), storage="scratch")
-    assert isinstance(ended(by_id, ground.spec(), by_id.submit(ground.spec(), ground.token(by_id))), Succeeded)
+    assert isinstance(ended(by_id, ground.spec(), submit(by_id, ground.spec(), ground.token(by_id))), Succeeded)
 
 
 def test_a_job_is_cancelled_while_it_waits(ground: Ground) -> None:
     jobs, spec = ground.jobs(1), ground.spec()
     ground.control.hold()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     answers = [jobs.cancel(handle)]
     while answers[-1] is CancelAnswer.UNKNOWN and len(answers) < 50:
         answers.append(jobs.cancel(handle))
@@ -201,7 +202,7 @@ def test_a_job_is_cancelled_while_it_runs(ground: Ground) -> None:
 
 def test_a_job_that_is_over_cannot_be_cancelled(ground: Ground) -> None:
     jobs, spec = ground.jobs(2), ground.spec()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     assert isinstance(ended(jobs, spec, handle), Succeeded)
     assert jobs.cancel(handle) is CancelAnswer.ALREADY_FINISHED
     assert jobs.cancel("12345@token") is CancelAnswer.UNKNOWN
@@ -212,7 +213,7 @@ def test_in_the_first_version_all_jobs_of_a_name_are_cancelled(ground: Ground) -
     jobs, spec = ground.jobs(1), ground.spec("import time; time.sleep(30)")
     token = ground.token(jobs)
     ground.control.hold()
-    handles = [jobs.submit(spec, token), jobs.submit(spec, token)]
+    handles = [submit(jobs, spec, token), submit(jobs, spec, token)]
     until(lambda: jobs.cancel(handles[0]) is CancelAnswer.CANCELLED)
     until(lambda: ground.alive() == [])
 
@@ -220,7 +221,7 @@ def test_in_the_first_version_all_jobs_of_a_name_are_cancelled(ground: Ground) -
 def test_of_two_jobs_of_one_name_one_does_the_work(ground: Ground) -> None:
     jobs, spec = ground.jobs(1), ground.spec("import time; time.sleep(0.5); open('out', 'w').write('x')")
     token = ground.token(jobs)
-    handles = [jobs.submit(spec, token), jobs.submit(spec, token)]
+    handles = [submit(jobs, spec, token), submit(jobs, spec, token)]
     assert all(isinstance(ended(jobs, spec, handle), Succeeded) for handle in handles)
     assert (ground.runs, ground.submitted()) == (1, 2)
 
@@ -229,7 +230,7 @@ def test_many_jobs_are_asked_about_in_one_request(ground: Ground, version: int) 
     jobs = ground.jobs(version)
     ground.control.hold()
     specs = [ground.spec(directory=str(ground.folder / f"work{number}")) for number in range(3)]
-    items = [(spec, jobs.submit(spec, ground.token(jobs) + str(number))) for number, spec in enumerate(specs)]
+    items = [(spec, submit(jobs, spec, ground.token(jobs) + str(number))) for number, spec in enumerate(specs)]
     asked: list[str] = []
     jobs.client._http.event_hooks["request"].append(lambda request: asked.append(request.url.path))
     assert all(isinstance(each, Running) for each in jobs.poll_many(items).values())
@@ -243,7 +244,7 @@ def test_where_there_is_no_such_list_they_are_asked_about_one_by_one(ground: Gro
     ground.control.turn(filters=False)
     jobs, spec = ground.jobs(version), ground.spec()
     token = ground.token(jobs)
-    handle = jobs.submit(spec, token)
+    handle = submit(jobs, spec, token)
     until(lambda: isinstance(jobs.poll_many([(spec, handle)])[handle], Succeeded))
     assert jobs.find(spec, token) == handle
 

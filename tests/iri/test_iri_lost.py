@@ -25,6 +25,7 @@ from orchestration.errors import (
 from orchestration.iri.jobs import IriJobs
 from orchestration.jobs import JobSpec
 from orchestration.ledger.service import CancelAnswer, Running, Succeeded
+from orchestration.sandbox.testing import submit
 
 ONE = "GET .*/compute/status"
 """The question about one job."""
@@ -39,11 +40,11 @@ def folder(ground: Ground, handle: str) -> Path:
 def waiting(ground: Ground, jobs: IriJobs, spec: JobSpec) -> str:
     """The handle of a job that waits in the queue until it is let begin."""
     ground.control.hold()
-    return jobs.submit(spec, ground.token(jobs))
+    return submit(jobs, spec, ground.token(jobs))
 
 
 def begun(ground: Ground, jobs: IriJobs, spec: JobSpec) -> str:
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     until(lambda: ground.runs == 1)
     return handle
 
@@ -54,7 +55,7 @@ def test_a_job_that_is_not_shown_any_more_is_lost_only_once_it_can_not_begin(gro
     ground.facility.client.faults.add(ONE, status=404, times=0)
     assert isinstance(failure(ended(jobs, spec, first)).error, JobLost)
     ground.facility.client.faults.clear()
-    second = jobs.submit(spec, jobs.reserve(f"{ground.folder.name}-2"))  # as the next attempt does
+    second = submit(jobs, spec, jobs.reserve(f"{ground.folder.name}-2"))  # as the next attempt does
     ground.control.hold(held=False)
     assert isinstance(ended(jobs, spec, second), Succeeded)
     late = failure(ended(ground.jobs(version), spec, first)).error
@@ -127,7 +128,7 @@ def test_a_report_that_the_facility_does_not_show_is_no_missing_report(
 ) -> None:
     jobs, spec = ground.jobs(version, patience=replace(QUICK, report=0.0, unknown=0.0)), ground.spec()
     ground.facility.client.faults.add(FILES, status=status, times=0)
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     until(lambda: _refused(jobs, spec, handle))
     for _ in range(3):
         with pytest.raises(ServiceUnavailable, match="cannot be looked into"):
@@ -141,7 +142,7 @@ def test_a_file_that_is_there_and_is_not_shown_is_not_missing(ground: Ground) ->
     jobs, spec = ground.jobs(2, patience=replace(QUICK, report=0.0)), ground.spec()
     for operation in ("view", "download"):
         ground.facility.client.faults.add(f"filesystem/{operation}", status=400, times=0)
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     until(lambda: _refused(jobs, spec, handle))
     with pytest.raises(ServiceUnavailable, match="is there and cannot be read"):
         jobs.poll(spec, handle)
@@ -149,7 +150,7 @@ def test_a_file_that_is_there_and_is_not_shown_is_not_missing(ground: Ground) ->
 
 def test_a_task_that_the_facility_forgets_says_nothing_about_the_file(ground: Ground) -> None:
     jobs, spec = ground.jobs(2, patience=replace(QUICK, report=0.0)), ground.spec()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     until(lambda: (folder(ground, handle) / "report.json").exists() and not ground.alive())
     ground.facility.client.faults.add("GET .*/task/", status=404, times=2)
     with pytest.raises(ServiceUnavailable, match="its task is not known any more"):
@@ -167,7 +168,7 @@ def elsewhere() -> Iterator[Path]:
 
 def test_files_that_may_not_be_read_are_not_missing(ground: Ground, elsewhere: Path) -> None:
     jobs, spec = ground.jobs(2, patience=replace(QUICK, report=0.0), job_folder=str(elsewhere)), ground.spec()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     until(lambda: _refused(jobs, spec, handle))
     with pytest.raises(ServiceUnavailable, match="Permission denied") as doubt:
         jobs.poll(spec, handle)
@@ -176,7 +177,7 @@ def test_files_that_may_not_be_read_are_not_missing(ground: Ground, elsewhere: P
 
 def test_a_storage_that_is_not_there_is_a_setting_to_mend(ground: Ground) -> None:
     jobs, spec = ground.jobs(2), ground.spec()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     until(lambda: not ground.alive())
     with pytest.raises(ConfigError, match="no resource 'eagle'"):
         ground.jobs(2, storage="eagle").poll(spec, handle)
@@ -185,7 +186,7 @@ def test_a_storage_that_is_not_there_is_a_setting_to_mend(ground: Ground) -> Non
 def test_a_job_that_the_facility_calls_completed_is_not_done_again_for_want_of_a_report(ground: Ground) -> None:
     """Its file system may be another one than the settings say, and the results lie there."""
     jobs, spec = ground.jobs(2), ground.spec()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     until(lambda: not ground.alive())
     (folder(ground, handle) / "report.json").unlink()
     failed = failure(ended(jobs, spec, handle))

@@ -21,7 +21,7 @@ from orchestration.sandbox import blueprint
 from orchestration.sandbox.iri.settings import IriSettings
 from orchestration.sandbox.layout import Layout
 from orchestration.sandbox.settings import Settings, load
-from orchestration.sandbox.testing import running_facility
+from orchestration.sandbox.testing import running_facility, submit
 
 JOB = f"compute/job/{CLUSTER}"
 
@@ -200,7 +200,7 @@ def test_a_sandbox_leads_the_sites_of_the_settings_to_it(tmp_path: Path, monkeyp
         assert isinstance(site, config.IriSite)
         jobs = IriJobs(site)
         spec = JobSpec(executable="/bin/true", directory=f"{site.root}/work", duration=10.0)
-        assert isinstance(ended(jobs, spec, jobs.submit(spec, jobs.reserve("key"))), Succeeded)
+        assert isinstance(ended(jobs, spec, submit(jobs, spec, jobs.reserve("key"))), Succeeded)
         assert jobs.status.condition().hours_left is not None
         jobs.close()
 

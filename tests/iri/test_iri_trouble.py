@@ -18,6 +18,7 @@ from orchestration.iri.jobs import IriJobs
 from orchestration.jobs import JobSpec
 from orchestration.ledger.service import CancelAnswer, Running, Succeeded
 from orchestration.sandbox.iri.settings import TOKEN
+from orchestration.sandbox.testing import submit
 
 SUBMIT = "POST /iri/.*compute/job"
 
@@ -37,7 +38,7 @@ def lose(ground: Ground, jobs: IriJobs, spec: JobSpec, token: str, kind: str = "
     jobs.client.resource("cluster")
     ground.facility.client.faults.add(SUBMIT, kind)
     with pytest.raises(ServiceUnavailable):
-        jobs.submit(spec, token)
+        submit(jobs, spec, token)
 
 
 def test_a_lost_answer_leaves_one_job_which_is_found(ground: Ground, version: int) -> None:
@@ -55,7 +56,7 @@ def test_a_lost_request_is_made_again(ground: Ground, version: int) -> None:
     token = ground.token(jobs)
     lose(ground, jobs, spec, token, "drop")
     assert found(jobs, spec, token) is None
-    assert isinstance(ended(jobs, spec, jobs.submit(spec, token)), Succeeded)
+    assert isinstance(ended(jobs, spec, submit(jobs, spec, token)), Succeeded)
     assert ground.submitted() == 1
 
 
@@ -63,7 +64,7 @@ def test_with_keys_a_submission_may_be_repeated(ground: Ground) -> None:
     jobs, spec = ground.jobs(2), ground.spec()
     token = ground.token(jobs)
     lose(ground, jobs, spec, token)
-    assert jobs.submit(spec, token) == jobs.submit(spec, token) == ground.jobs(2).submit(spec, token)
+    assert submit(jobs, spec, token) == submit(jobs, spec, token) == submit(ground.jobs(2), spec, token)
     assert ground.submitted() == 1
 
 
@@ -93,7 +94,7 @@ def test_a_facility_that_failed_may_have_forgotten_its_key(ground: Ground, statu
     jobs.client.resource("cluster")
     ground.facility.client.faults.add(SUBMIT, status=status)
     with pytest.raises(ServiceUnavailable):
-        jobs.submit(spec, token)
+        submit(jobs, spec, token)
     with pytest.raises(ServiceUnavailable, match="not shown yet"):
         jobs.find(spec, token)
     ground.facility.client.faults.add("POST .*/compute/status", times=0)
@@ -107,7 +108,7 @@ def test_when_told_to_come_back_nothing_was_sent(ground: Ground) -> None:
     token = ground.token(jobs)
     ground.facility.client.faults.add(SUBMIT, status=429, retry_after=7)
     with pytest.raises(ServiceUnavailable) as doubt:
-        jobs.submit(spec, token)
+        submit(jobs, spec, token)
     assert doubt.value.retry_after == 7.0
     assert jobs.find(spec, token) is None
 
@@ -117,17 +118,17 @@ def test_a_submission_in_flight_is_waited_for(ground: Ground) -> None:
     jobs, spec = ground.jobs(2), ground.spec()
     token = ground.token(jobs)
     handles: list[str] = []
-    first = threading.Thread(target=lambda: handles.append(jobs.submit(spec, token)))
+    first = threading.Thread(target=lambda: handles.append(submit(jobs, spec, token)))
     first.start()
     try:
         until(lambda: ground.submitted() == 1)
         with pytest.raises(ServiceUnavailable, match="already in progress") as doubt:
-            ground.jobs(2).submit(spec, token)
+            submit(ground.jobs(2), spec, token)
     finally:
         ground.control.turn(submit_delay=0.0)
         first.join()
     assert doubt.value.retry_after == 1.0
-    assert ground.jobs(2).submit(spec, token) == handles[0]
+    assert submit(ground.jobs(2), spec, token) == handles[0]
     assert ground.submitted() == 1
 
 
@@ -135,13 +136,13 @@ def test_the_job_under_a_key_is_the_job_even_if_it_would_be_asked_for_otherwise_
     """The service was given other settings between two tries."""
     jobs, spec = ground.jobs(2), ground.spec()
     token = ground.token(jobs)
-    handle = jobs.submit(spec, token)
-    assert ground.jobs(2, queue="other").submit(spec, token) == handle
+    handle = submit(jobs, spec, token)
+    assert submit(ground.jobs(2, queue="other"), spec, token) == handle
     ground.control.turn(unseen_polls=10)
     other = ground.token(jobs) + "b"
-    jobs.submit(spec, other)
+    submit(jobs, spec, other)
     with pytest.raises(ServiceUnavailable):  # it is there, and not shown
-        ground.jobs(2, queue="other").submit(spec, other)
+        submit(ground.jobs(2, queue="other"), spec, other)
     assert ground.submitted() == 2
 
 
@@ -149,7 +150,7 @@ def test_a_facility_without_a_memory_for_keys_is_used_without_them(ground: Groun
     ground.control.turn(idempotent=False)
     jobs, spec = ground.jobs(2), ground.spec()
     token = ground.token(jobs)
-    handle = jobs.submit(spec, token)
+    handle = submit(jobs, spec, token)
     assert jobs.find(spec, token) == handle
     lost = ground.token(jobs) + "b"
     lose(ground, jobs, spec, lost)
@@ -162,7 +163,7 @@ def test_a_facility_without_a_memory_for_keys_is_used_without_them(ground: Groun
 def test_a_job_that_is_not_shown_yet_is_running(ground: Ground, version: int) -> None:
     ground.control.turn(unseen_polls=3)
     jobs, spec = ground.jobs(version, patience=replace(QUICK, unknown=3600.0)), ground.spec()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     status = jobs.poll(spec, handle)
     assert isinstance(status, Running)
     assert isinstance(ended(jobs, spec, handle), Succeeded)
@@ -177,7 +178,7 @@ def test_with_keys_a_list_that_does_not_come_is_not_needed(ground: Ground) -> No
     for each in (token, other):
         handle = ground.jobs(2).find(spec, each)
         assert handle is not None
-        assert jobs.submit(spec, each) == handle
+        assert submit(jobs, spec, each) == handle
     assert ground.submitted() == 2
 
 
@@ -194,7 +195,7 @@ def test_without_keys_a_list_that_does_not_come_leaves_it_open(ground: Ground) -
 
 def test_jobs_are_told_one_by_one_where_a_list_does_not_come(ground: Ground, version: int) -> None:
     jobs, spec = ground.jobs(version), ground.spec()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     ground.facility.client.faults.add("POST .*/compute/status", "drop", times=0)
     until(lambda: isinstance(jobs.poll_many([(spec, handle)])[handle], Succeeded))
     ground.facility.client.faults.add("GET .*/compute/status")
@@ -206,7 +207,7 @@ def test_without_a_list_a_marker_keeps_a_second_job_of_the_name_from_beginning(g
     jobs, spec = ground.jobs(1), ground.spec()
     token = ground.token(jobs)
     ground.control.hold()
-    first, second = jobs.submit(spec, token), jobs.submit(spec, token)
+    first, second = submit(jobs, spec, token), submit(jobs, spec, token)
     ground.facility.client.faults.add("POST .*/compute/status", times=0)
     until(lambda: jobs.cancel(first) is CancelAnswer.CANCELLED)
     ground.facility.client.faults.clear()
@@ -217,7 +218,7 @@ def test_without_a_list_a_marker_keeps_a_second_job_of_the_name_from_beginning(g
 
 def test_an_odd_answer_about_a_job_says_nothing_about_the_job(ground: Ground) -> None:
     jobs, spec = ground.jobs(2), ground.spec()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     ground.facility.client.faults.add("GET .*/compute/status", status=400)
     with pytest.raises(ServiceUnavailable):
         jobs.poll(spec, handle)
@@ -231,7 +232,7 @@ def test_a_report_may_take_long_to_be_read(ground: Ground) -> None:
     jobs, spec = ground.jobs(2), ground.spec()
     object.__setattr__(jobs._files, "patience", 0.05)
     ground.control.turn(task_delay=3600.0)
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     until(lambda: "being read" in getattr(jobs.poll(spec, handle), "progress", Running().progress).note)
     ground.control.turn(task_delay=0.0)
     assert isinstance(ended(jobs, spec, handle), Succeeded)
@@ -241,12 +242,12 @@ def test_a_report_may_take_long_to_be_read(ground: Ground) -> None:
 def test_where_files_cannot_be_viewed_they_are_downloaded(ground: Ground, version: int, status: int) -> None:
     ground.facility.client.faults.add("filesystem/view", status=status, times=0)
     jobs, spec = ground.jobs(version), ground.spec()
-    assert isinstance(ended(jobs, spec, jobs.submit(spec, ground.token(jobs))), Succeeded)
+    assert isinstance(ended(jobs, spec, submit(jobs, spec, ground.token(jobs))), Succeeded)
 
 
 def test_not_now_is_no_answer(ground: Ground) -> None:
     jobs, spec = ground.jobs(2), ground.spec()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     for status in (408, 429, 500, 502, 503, 504):
         ground.facility.client.faults.add("compute/status", status=status, retry_after=3)
         with pytest.raises(ServiceUnavailable, match="injected by the sandbox") as doubt:
@@ -257,7 +258,7 @@ def test_not_now_is_no_answer(ground: Ground) -> None:
 @pytest.mark.parametrize("kind", ["drop", "lost_answer"])
 def test_silence_is_no_answer(ground: Ground, kind: str) -> None:
     jobs, spec = ground.jobs(2), ground.spec("import time; time.sleep(30)")
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     for question in ("compute/status", "compute/cancel"):
         ground.facility.client.faults.add(question, kind)
     with pytest.raises(ServiceUnavailable):
@@ -271,31 +272,31 @@ def test_a_resource_that_is_down_takes_nothing(ground: Ground, version: int) -> 
     token = ground.token(jobs)
     ground.control.switch("down")
     with pytest.raises(ServiceUnavailable, match="cluster is down"):
-        jobs.submit(spec, token)
+        submit(jobs, spec, token)
     ground.control.switch("up")
     assert found(jobs, spec, token) is None
-    assert isinstance(ended(jobs, spec, jobs.submit(spec, token)), Succeeded)
+    assert isinstance(ended(jobs, spec, submit(jobs, spec, token)), Succeeded)
     assert ground.submitted() == 1
 
 
 def test_what_is_not_the_api_is_not_believed(ground: Ground) -> None:
     """Its address leads to something else that answers: a portal, a gateway."""
     with pytest.raises(JobFailed, match="no IRI API of version 2"):
-        ground.jobs(2, api_url=f"{ground.facility.url}/scicat").submit(ground.spec(), "token")
+        submit(ground.jobs(2, api_url=f"{ground.facility.url}/scicat"), ground.spec(), "token")
     elsewhere = ground.jobs(2, api_url=f"{ground.facility.url}/_sandbox/ready?")
     with pytest.raises(ServiceUnavailable, match="not one of the IRI API"):
-        elsewhere.submit(ground.spec(), "token")
+        submit(elsewhere, ground.spec(), "token")
     with pytest.raises(JobFailed, match="no address"):
-        ground.jobs(2, api_url="api.example").submit(ground.spec(), "token")
+        submit(ground.jobs(2, api_url="api.example"), ground.spec(), "token")
     with pytest.raises(ServiceUnavailable, match="does not answer"):
-        ground.jobs(2, api_url="http://127.0.0.1:9").submit(ground.spec(), "token")
+        submit(ground.jobs(2, api_url="http://127.0.0.1:9"), ground.spec(), "token")
 
 
 def test_an_expired_token_is_renewed_once_from_the_file(
     ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs, spec = ground.jobs(2), ground.spec()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     ground.control.turn(token="next")
     with pytest.raises(ConfigError, match="does not accept") as refused:
         jobs.poll(spec, handle)
@@ -311,10 +312,10 @@ def test_an_expired_token_is_renewed_once_from_the_file(
 
 def test_a_missing_token_is_named(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs, spec = ground.jobs(2), ground.spec()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     monkeypatch.delenv("IRI_API_TOKEN")
     with pytest.raises(JobFailed, match="IRI_API_TOKEN"):
-        jobs.submit(spec, "token")
+        submit(jobs, spec, "token")
     with pytest.raises(ConfigError, match="IRI_API_TOKEN"):  # of the question, and nothing about the job
         jobs.poll(spec, handle)
     monkeypatch.setenv("OTHER_TOKEN", TOKEN)
@@ -326,7 +327,7 @@ def test_a_token_of_globus_is_fetched_and_renewed(ground: Ground, monkeypatch: p
         monkeypatch.setenv(name, value)
     scope = "https://auth.globus.org/scopes/iri/all"
     jobs, spec = ground.jobs(2, globus_scope=scope), ground.spec()
-    handle = jobs.submit(spec, ground.token(jobs))
+    handle = submit(jobs, spec, ground.token(jobs))
     ground.facility.client.expire_tokens()
     assert isinstance(ended(jobs, spec, handle), Succeeded)
     monkeypatch.setenv("GLOBUS_CLIENT_SECRET", "wrong")

@@ -22,7 +22,7 @@ from orchestration.ledger.service import (
     Status,
     Succeeded,
 )
-from orchestration.policy import Place, Zone
+from orchestration.policy import Effect, Permitted, Place, Zone, opened
 
 HERE = Place("here", Zone.BEAMLINE)
 ELSEWHERE = Place("elsewhere", Zone.EXTERNAL)
@@ -48,6 +48,8 @@ class Errand:
     name: str
     polls: int = 0
     fails: str = ""
+    place: Place = HERE
+    effect: Effect = Effect.COMPUTE
 
     def document(self) -> Document:
         return {"name": self.name, "polls": self.polls, "fails": self.fails}
@@ -87,8 +89,9 @@ class Books:
         started = self.started(token)
         return started[0] if started else None
 
-    def submit(self, request: Errand, token: str) -> str:
+    def submit(self, permitted: Permitted[Errand], token: str) -> str:
         self._asked("submit")
+        opened(permitted, Errand)
         if self.refuse > 0:
             self.refuse -= 1
             raise ServiceUnavailable("503", where=self.name, retry_after=self.retry_after)
@@ -139,9 +142,8 @@ class Books:
 def errand(
     scan: Scan, name: str = "wash", *, polls: int = 0, fails: str = "", place: Place = HERE, deadline: float = 30.0
 ) -> Operation[Errand]:
-    return Operation(
-        scan=scan, step=f"do {name}", request=Errand(name, polls, fails), destination=place, deadline=deadline
-    )
+    request = Errand(name, polls, fails, place)
+    return Operation(scan=scan, step=f"do {name}", request=request, destination=place, deadline=deadline)
 
 
 QUICK = PollSchedule(first=0.01)

@@ -18,6 +18,7 @@ from orchestration.ledger.perform import perform
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import CancelAnswer, Progress, Status
 from orchestration.ledger.waiting import LONGEST_SILENCE_SECONDS, asked_again_in
+from orchestration.sandbox.testing import submit
 
 
 @pytest.fixture
@@ -251,7 +252,7 @@ def test_cancelled_during_the_wait_it_is_cancelled_at_the_service(ledger: Ledger
 def test_cancelled_in_doubt_on_a_dead_run_it_is_found_and_cancelled(ledger: Ledger, scan: Scan, books: Books) -> None:
     abandoned(ledger, scan, books, polls=10**6)
     operation = errand(scan, polls=10**6)
-    books.submit(operation.request, f"token-{operation.key}-1")
+    submit(books, operation.request, f"token-{operation.key}-1")
     books.asked.clear()
     ledger.operations.request_cancel(operation.key)
 

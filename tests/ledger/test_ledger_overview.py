@@ -16,6 +16,7 @@ from orchestration.ledger.perform import perform
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import CancelAnswer, Failed, Status, Succeeded
+from orchestration.policy import Permitted, opened
 
 
 def run(ledger: Ledger, scan: Scan, flow: str, *, fails: str = "") -> str:
@@ -43,7 +44,8 @@ class Flows:
     def find(self, request: Errand, token: str) -> str | None:
         return None
 
-    def submit(self, request: Errand, token: str) -> str:
+    def submit(self, permitted: Permitted[Errand], token: str) -> str:
+        request = opened(permitted, Errand)
         return run(self.ledger, self.scan, request.name, fails=request.fails)
 
     def poll(self, request: Errand, handle: str) -> Status:

@@ -16,6 +16,7 @@ from orchestration.ledger.owner import Owner
 from orchestration.ledger.perform import perform
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Progress, Status
+from orchestration.policy import Effect, Permitted
 
 
 def test_it_is_done_once_and_the_history_says_how(ledger: Ledger, scan: Scan, books: Books) -> None:
@@ -85,7 +86,7 @@ def test_after_a_failure_a_later_call_makes_a_new_attempt_with_a_new_token(
 
 def test_an_error_that_the_service_raises_is_its_answer(ledger: Ledger, scan: Scan, tmp_path: Path) -> None:
     class Rude(Books):
-        def submit(self, request: Errand, token: str) -> str:
+        def submit(self, permitted: Permitted[Errand], token: str) -> str:
             raise InvalidInput("no such oven")
 
     operation = errand(scan)
@@ -222,6 +223,7 @@ def test_a_scan_that_is_not_registered_is_refused(ledger: Ledger, scan: Scan, bo
 @dataclasses.dataclass(frozen=True)
 class Odd:
     value: object
+    effect: Effect = Effect.COMPUTE
 
     def document(self) -> Document:
         return {"value": self.value}  # type: ignore[dict-item]

@@ -15,6 +15,7 @@ from orchestration.errors import (
 from orchestration.ledger.service import Failed, Running, Status
 from orchestration.local.transfer import LocalTransfer
 from orchestration.paths import RelativePath
+from orchestration.sandbox.testing import submit
 from orchestration.transfers import TransferRequest
 
 
@@ -31,7 +32,7 @@ def wait(mover: LocalTransfer, request: TransferRequest, token: str = "t1") -> S
 
 
 def copy(mover: LocalTransfer, request: TransferRequest, token: str = "t1") -> Status:
-    mover.submit(request, token)
+    submit(mover, request, token)
     return wait(mover, request, token)
 
 
@@ -54,6 +55,7 @@ def run(tmp_path: Path, code: str) -> int:
         from orchestration.ledger.service import Running
         from orchestration.local.transfer import LocalTransfer
         from orchestration.paths import RelativePath
+        from orchestration.sandbox.testing import submit
         from orchestration.transfers import TransferRequest
         tmp = Path({str(tmp_path)!r})
         (tmp / "backup").mkdir(exist_ok=True)
@@ -70,7 +72,7 @@ def run(tmp_path: Path, code: str) -> int:
                 os.setuid(65534)
 
         def finish(mover, request):
-            mover.submit(request, "t1")
+            submit(mover, request, "t1")
             while isinstance(status := mover.poll(request, "t1"), Running):
                 time.sleep(0.01)
             return status

@@ -17,6 +17,7 @@ from orchestration.errors import InvalidInput, InvalidPath, OrchestrationError, 
 from orchestration.ledger.service import CancelAnswer, Failed, Running, Status, Succeeded
 from orchestration.local.delete import LocalDelete, inspect
 from orchestration.paths import RelativePath
+from orchestration.sandbox.testing import submit
 from orchestration.transfers import DeleteRequest
 
 
@@ -37,7 +38,7 @@ def request_of(here: Endpoint, *names: str, ignore_missing: bool = False) -> Del
 
 
 def delete(deleter: LocalDelete, request: DeleteRequest, token: str = "t1") -> Status:
-    deleter.submit(request, token)
+    submit(deleter, request, token)
     end = time.monotonic() + 10
     while isinstance(status := deleter.poll(request, token), Running):
         assert time.monotonic() < end
@@ -83,7 +84,7 @@ def test_of_a_link_only_the_link_is_deleted(deleter: LocalDelete, here: Endpoint
 
     (data / "out").symlink_to(tmp_path / "precious")
     with pytest.raises(InvalidPath):
-        deleter.submit(request_of(here, "out/x"), "t2")
+        submit(deleter, request_of(here, "out/x"), "t2")
     assert isinstance(delete(deleter, request_of(here, "out"), "t3"), Succeeded)
     assert (tmp_path / "precious").exists()
 
@@ -100,11 +101,12 @@ def test_killed_at_any_moment_it_is_carried_on_and_a_new_file_of_that_name_stays
         import orchestration.local.delete as module
         from orchestration.config import Endpoint
         from orchestration.paths import RelativePath
+        from orchestration.sandbox.testing import submit
         from orchestration.transfers import DeleteRequest
         here = Endpoint(root_path="/data", mount=Path({str(data)!r})).known_as("data")
         module.{moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         deleter = module.LocalDelete(state=Path({str(tmp_path / "state")!r}))
-        deleter.submit(DeleteRequest(endpoint=here, paths=(RelativePath("rec"),)), "t1")
+        submit(deleter, DeleteRequest(endpoint=here, paths=(RelativePath("rec"),)), "t1")
         time.sleep(20)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, check=False)

@@ -23,6 +23,7 @@ from orchestration.flows.services import Services
 from orchestration.jobs import JobSpec, Output, OutputKind, Resources
 from orchestration.ledger.service import CancelAnswer, Failed, Running, Status, Succeeded
 from orchestration.local.jobs import LocalJobs
+from orchestration.sandbox.testing import submit
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_a_job_succeeds_with_its_exit_code_and_outputs_as_evidence(jobs: LocalJo
     )
     spec = python(code, tmp_path, outputs=outputs)
 
-    handle = jobs.submit(spec, jobs.reserve("t1"))
+    handle = submit(jobs, spec, jobs.reserve("t1"))
     status = wait(jobs, spec, handle)
 
     assert isinstance(status, Succeeded), status
@@ -130,7 +131,7 @@ def test_exit_code_0_without_its_outputs_is_a_failure(
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "old").write_text("of an earlier job")
     spec = python(code, tmp_path, outputs=(output,))
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
 
     error = failure(wait(jobs, spec))
 
@@ -140,7 +141,7 @@ def test_exit_code_0_without_its_outputs_is_a_failure(
 
 def test_a_failure_tells_exit_code_and_last_words(jobs: LocalJobs, tmp_path: Path) -> None:
     spec = python("raise SystemExit('no flat fields in this scan')", tmp_path)
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
 
     status = wait(jobs, spec)
     error = failure(status)
@@ -159,7 +160,7 @@ def test_a_failure_tells_the_programs_own_error(jobs: LocalJobs, tmp_path: Path)
         sys.exit(3)
     """
     spec = python(code, tmp_path)
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
 
     error = failure(wait(jobs, spec))
 
@@ -170,13 +171,13 @@ def test_a_failure_tells_the_programs_own_error(jobs: LocalJobs, tmp_path: Path)
 
 def test_a_killed_program_is_told_by_its_signal(jobs: LocalJobs, tmp_path: Path) -> None:
     spec = python("import os; os.kill(os.getpid(), 11)", tmp_path)
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
     assert "signal SIGSEGV" in str(failure(wait(jobs, spec)))
 
 
 def test_a_program_that_does_not_exist_is_told(jobs: LocalJobs, tmp_path: Path) -> None:
     spec = JobSpec(executable="/no/such program", directory=str(tmp_path), duration=5)
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
     error = failure(wait(jobs, spec))
     assert isinstance(error, JobFailed)
     assert "No such file or directory: /no/such program" in str(error)
@@ -185,7 +186,7 @@ def test_a_program_that_does_not_exist_is_told(jobs: LocalJobs, tmp_path: Path) 
 def test_a_job_is_stopped_at_its_limit_with_all_its_processes(jobs: LocalJobs, tmp_path: Path) -> None:
     program = "trap '' TERM; echo slice 3; sleep 600 & echo $! > child; wait"
     spec = JobSpec(executable="/bin/sh", arguments=("-c", program), directory=str(tmp_path / "work"), duration=1.0)
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
 
     error = failure(wait(jobs, spec))
 
@@ -202,7 +203,7 @@ def test_cancel_reaches_the_job_and_its_children_and_is_confirmed(jobs: LocalJob
         time.sleep(60)
     """
     spec = python(code, tmp_path)
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
     until((tmp_path / "work" / "child").exists)
 
     until(lambda: jobs.cancel("t1") is CancelAnswer.CANCELLED)
@@ -215,7 +216,7 @@ def test_cancel_reaches_the_job_and_its_children_and_is_confirmed(jobs: LocalJob
 
 def test_cancel_after_the_end_says_so(jobs: LocalJobs, tmp_path: Path) -> None:
     spec = python("pass", tmp_path)
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
     wait(jobs, spec)
     assert jobs.cancel("t1") is CancelAnswer.ALREADY_FINISHED
 
@@ -223,14 +224,14 @@ def test_cancel_after_the_end_says_so(jobs: LocalJobs, tmp_path: Path) -> None:
 def test_two_submissions_and_many_supervisors_run_it_once(jobs: LocalJobs, tmp_path: Path) -> None:
     spec = python("open('runs', 'a').write('x'); import time; time.sleep(0.3)", tmp_path)
     assert jobs.find(spec, "t1") is None
-    assert jobs.submit(spec, "t1") == jobs.submit(spec, "t1")
+    assert submit(jobs, spec, "t1") == submit(jobs, spec, "t1")
     assert jobs.find(spec, "t1") == "t1"
     command = [sys.executable, "-m", "orchestration.local.supervise", str(tmp_path / "jobs" / "t1")]
     others = [subprocess.Popen(command) for _ in range(3)]
 
     assert isinstance(wait(jobs, spec), Succeeded)
     assert [other.wait(timeout=10) for other in others] == [0, 0, 0]
-    assert jobs.submit(spec, "t1") == "t1"
+    assert submit(jobs, spec, "t1") == "t1"
     assert isinstance(wait(jobs, spec), Succeeded)
 
     assert (tmp_path / "work" / "runs").read_text() == "x"
@@ -238,7 +239,7 @@ def test_two_submissions_and_many_supervisors_run_it_once(jobs: LocalJobs, tmp_p
 
 def test_it_goes_on_and_is_found_when_the_submitter_is_killed(jobs: LocalJobs, tmp_path: Path) -> None:
     spec = python("import time; time.sleep(0.5); open('runs', 'a').write('x')", tmp_path)
-    run_killed(tmp_path, spec, "jobs.submit(spec, 't1'); kill()")
+    run_killed(tmp_path, spec, "submit(jobs, spec, 't1'); kill()")
 
     assert jobs.find(spec, "t1") == "t1"
     assert isinstance(wait(jobs, spec), Succeeded)
@@ -255,9 +256,9 @@ def test_it_goes_on_and_is_found_when_the_submitter_is_killed(jobs: LocalJobs, t
 )
 def test_killed_between_folder_and_start_it_runs_once(jobs: LocalJobs, tmp_path: Path, moment: str) -> None:
     spec = python("open('runs', 'a').write('x')", tmp_path)
-    run_killed(tmp_path, spec, f"{moment}; jobs.submit(spec, 't1')")
+    run_killed(tmp_path, spec, f"{moment}; submit(jobs, spec, 't1')")
 
-    handle = jobs.find(spec, "t1") or jobs.submit(spec, "t1")
+    handle = jobs.find(spec, "t1") or submit(jobs, spec, "t1")
 
     assert isinstance(wait(jobs, spec, handle), Succeeded)
     assert (tmp_path / "work" / "runs").read_text() == "x"
@@ -271,7 +272,7 @@ def test_a_killed_supervisor_means_a_lost_job_that_does_not_run_on(jobs: LocalJo
         time.sleep(60)
     """
     spec = python(code, tmp_path)
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
     until((tmp_path / "work" / "child").exists)
     until((tmp_path / "jobs" / "t1" / "child.json").exists)
     os.kill(json.loads((tmp_path / "jobs" / "t1" / "started.json").read_text())["pid"], signal.SIGKILL)
@@ -292,7 +293,7 @@ def test_a_program_that_tidies_up_when_the_machine_goes_down_did_not_end_by_itse
         time.sleep(600)
     """
     spec = python(code, tmp_path)
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
     until((tmp_path / "work" / "pid").exists)
     os.kill(json.loads((tmp_path / "jobs" / "t1" / "started.json").read_text())["pid"], signal.SIGTERM)
     os.kill(int((tmp_path / "work" / "pid").read_text()), signal.SIGTERM)
@@ -302,7 +303,7 @@ def test_a_program_that_tidies_up_when_the_machine_goes_down_did_not_end_by_itse
 
 def test_a_supervisor_that_fails_itself_leaves_a_lost_job_and_a_log(jobs: LocalJobs, tmp_path: Path) -> None:
     spec = python("import os, time; os.mkdir('began')\nwhile not os.path.exists('go'): time.sleep(0.02)", tmp_path)
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
     until((tmp_path / "work" / "began").exists)
     job = tmp_path / "jobs" / "t1"
     supervisor = json.loads((job / "started.json").read_text())["pid"]
@@ -315,10 +316,10 @@ def test_a_supervisor_that_fails_itself_leaves_a_lost_job_and_a_log(jobs: LocalJ
 
 def test_a_supervisor_killed_while_queued_is_replaced(jobs: LocalJobs, tmp_path: Path) -> None:
     blocker = python("import time; time.sleep(60)", tmp_path, cores=4)
-    jobs.submit(blocker, "blocker")
+    submit(jobs, blocker, "blocker")
     until((tmp_path / "jobs" / "blocker" / "started.json").exists)
     spec = python("open('runs', 'a').write('x')", tmp_path)
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
     status = jobs.poll(spec, "t1")
     assert isinstance(status, Running)
     assert status.progress.note == "queued"
@@ -333,10 +334,10 @@ def test_a_supervisor_killed_while_queued_is_replaced(jobs: LocalJobs, tmp_path:
 
 def test_a_queued_job_can_be_cancelled_and_never_runs(jobs: LocalJobs, tmp_path: Path) -> None:
     blocker = python("import time; time.sleep(60)", tmp_path, cores=99)
-    jobs.submit(blocker, "blocker")
+    submit(jobs, blocker, "blocker")
     until((tmp_path / "jobs" / "blocker" / "started.json").exists)
     spec = python("open('ran', 'w')", tmp_path)
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
 
     until(lambda: jobs.cancel("t1") is CancelAnswer.CANCELLED)
     assert isinstance(failure(wait(jobs, spec)), Cancelled)
@@ -355,7 +356,7 @@ def test_no_more_jobs_than_places_run_at_once_and_each_on_processors_of_its_own(
     """
     spec = python(code, tmp_path)
     for number in range(3):
-        jobs.submit(spec, f"t{number}")
+        submit(jobs, spec, f"t{number}")
     until(lambda: len(list((tmp_path / "work").glob("running-*"))) == 2)
     until(lambda: all(supervisors(tmp_path / "jobs" / f"t{number}") for number in range(3)))
     assert sorted(queued(jobs, spec, f"t{number}") for number in range(3)) == [False, False, True]
@@ -382,10 +383,10 @@ def test_a_job_has_its_share_of_the_memory_and_takes_the_places_that_go_with_it(
     """
     small = python(code, tmp_path)
     large = replace(small, resources=Resources(memory=5 * 2**29))  # 2.5 GiB: three of four places
-    jobs.submit(large, "large")
-    jobs.submit(small, "small")
+    submit(jobs, large, "large")
+    submit(jobs, small, "small")
     until(lambda: all((tmp_path / "jobs" / name / "started.json").exists() for name in ("large", "small")))
-    jobs.submit(small, "another")
+    submit(jobs, small, "another")
     until(lambda: supervisors(tmp_path / "jobs" / "another"))
     assert queued(jobs, small, "another")
     (tmp_path / "work" / "go").touch()
@@ -396,10 +397,10 @@ def test_a_job_has_its_share_of_the_memory_and_takes_the_places_that_go_with_it(
 
 
 def test_a_job_that_gets_no_place_in_time_never_begins(jobs: LocalJobs, tmp_path: Path) -> None:
-    jobs.submit(python("import time; time.sleep(600)", tmp_path, cores=4), "blocker")
+    submit(jobs, python("import time; time.sleep(600)", tmp_path, cores=4), "blocker")
     until((tmp_path / "jobs" / "blocker" / "started.json").exists)
     spec = replace(python("open('ran', 'w')", tmp_path), start_within=0.1)
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
     error = failure(wait(jobs, spec))
     assert isinstance(error, JobNotStarted)
     until(lambda: jobs.cancel("blocker") is CancelAnswer.CANCELLED)
@@ -423,7 +424,7 @@ def test_progress_is_what_the_program_last_said(jobs: LocalJobs, tmp_path: Path)
         time.sleep(60)
     """
     spec = python(code, tmp_path)
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
     until((tmp_path / "work" / "told").exists)
 
     status = jobs.poll(spec, "t1")
@@ -449,7 +450,7 @@ def test_arguments_arrive_as_they_are_and_credentials_do_not(
         environment={"SCAN": "1 'x'"},
         outputs=(Output(path="out.json", kind=OutputKind.JSON),),
     )
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
     assert isinstance(wait(jobs, spec), Succeeded)
 
     told = json.loads((tmp_path / "work" / "out.json").read_text())
@@ -463,7 +464,7 @@ def test_arguments_arrive_as_they_are_and_credentials_do_not(
 def test_a_background_process_does_not_outlive_its_job(jobs: LocalJobs, tmp_path: Path) -> None:
     code = "import subprocess; open('child', 'w').write(str(subprocess.Popen(['sleep', '60']).pid))"
     spec = python(code, tmp_path)
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
     assert isinstance(wait(jobs, spec), Succeeded)
     assert not alive(int((tmp_path / "work" / "child").read_text()))
 
@@ -471,7 +472,7 @@ def test_a_background_process_does_not_outlive_its_job(jobs: LocalJobs, tmp_path
 def test_a_job_that_the_machine_forgot_is_lost(jobs: LocalJobs, tmp_path: Path) -> None:
     spec = python("pass", tmp_path)
     assert isinstance(failure(jobs.poll(spec, "t1")), JobLost)
-    jobs.submit(spec, "t1")
+    submit(jobs, spec, "t1")
     wait(jobs, spec)
     assert jobs.clean(older_than=60) == 0
     assert jobs.clean(older_than=-1) == 1
@@ -481,12 +482,12 @@ def test_a_job_that_the_machine_forgot_is_lost(jobs: LocalJobs, tmp_path: Path) 
 def test_what_is_cleaned_is_neither_wanted_nor_going_on(jobs: LocalJobs, tmp_path: Path) -> None:
     """Also what never ended: its supervisor was killed, and nobody asked about it again."""
     over, long = python("pass", tmp_path), python("import time; time.sleep(600)", tmp_path)
-    jobs.submit(over, "over")
-    jobs.submit(over, "wanted")
+    submit(jobs, over, "over")
+    submit(jobs, over, "wanted")
     for token in ("over", "wanted"):
         wait(jobs, over, token)
-    jobs.submit(long, "goes on")
-    jobs.submit(long, "lost")
+    submit(jobs, long, "goes on")
+    submit(jobs, long, "lost")
     folder = jobs._job("lost").path
     until((folder / "child.json").exists)
     os.kill(json.loads((folder / "started.json").read_text())["pid"], signal.SIGKILL)
@@ -515,14 +516,14 @@ def test_two_that_clean_at_once_are_not_in_each_others_way(jobs: LocalJobs, tmp_
 def test_any_token_names_a_folder_below_the_root(jobs: LocalJobs, tmp_path: Path) -> None:
     spec = python("pass", tmp_path)
     for token in ("../../outside", "a/b", "", "x" * 300, ".slots"):
-        assert isinstance(wait(jobs, spec, jobs.submit(spec, token)), Succeeded)
+        assert isinstance(wait(jobs, spec, submit(jobs, spec, token)), Succeeded)
     assert {path.name for path in tmp_path.iterdir()} == {"jobs", "work"}
 
 
 def test_containers_and_impossible_jobs_are_refused(jobs: LocalJobs, tmp_path: Path) -> None:
     spec = JobSpec(executable="true", directory=str(tmp_path), duration=1, container="tomo:1")
     with pytest.raises(InvalidInput, match="does not run"):
-        jobs.submit(spec, "t1")
+        submit(jobs, spec, "t1")
     for wrong in ({"directory": "relative"}, {"executable": ""}, {"duration": 0.0}, {"arguments": ("a\0b",)}):
         whole: dict[str, object] = {"executable": "true", "directory": "/tmp", "duration": 1.0} | wrong
         with pytest.raises(InvalidInput):
@@ -574,6 +575,7 @@ def run_killed(tmp_path: Path, spec: JobSpec, action: str) -> None:
         from pathlib import Path
         import orchestration.local.jobs as module
         from orchestration.jobs import *
+        from orchestration.sandbox.testing import submit
         kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
         jobs = module.LocalJobs(folder=Path({str(tmp_path / "jobs")!r}), slots=4)
         spec = {spec!r}

@@ -23,6 +23,7 @@ from orchestration.ledger.service import Succeeded
 from orchestration.local import copying, renaming
 from orchestration.local.transfer import LocalTransfer
 from orchestration.paths import RelativePath
+from orchestration.sandbox.testing import submit
 from orchestration.transfers import TransferItem, TransferRequest
 
 
@@ -148,7 +149,7 @@ def test_a_mount_that_is_not_there_is_not_a_missing_scan(
 
 def test_an_endpoint_elsewhere_is_a_mistake_in_the_settings(mover: LocalTransfer, here: Endpoint) -> None:
     with pytest.raises(ConfigError):
-        mover.submit(request_of(here, Endpoint(root_path="/far").known_as("far"), "scan.h5"), "t1")
+        submit(mover, request_of(here, Endpoint(root_path="/far").known_as("far"), "scan.h5"), "t1")
 
 
 def test_a_corrupted_byte_is_noticed(

@@ -20,6 +20,7 @@ from orchestration.errors import (
 from orchestration.ledger.service import CancelAnswer, Succeeded
 from orchestration.local import copying
 from orchestration.local.transfer import LocalTransfer
+from orchestration.sandbox.testing import submit
 
 LONG = 50_000_000
 """Bytes of a file that takes long to copy, one at a time."""
@@ -135,7 +136,7 @@ def test_cancel_stops_within_a_chunk_and_leaves_nothing(
     (tmp_path / "data" / "scan.h5").write_bytes(b"x" * LONG)
     monkeypatch.setattr(copying, "CHUNK", 1)
     request = request_of(here, there, "scan.h5")
-    mover.submit(request, "t1")
+    submit(mover, request, "t1")
     assert mover.find(request, "t1") == "t1"
 
     cancel(mover)
@@ -154,7 +155,7 @@ def test_another_process_can_cancel_and_two_do_not_copy_at_once(
     code = """
         import orchestration.local.copying as copying
         copying.CHUNK = 1
-        mover.submit(request, "t1")
+        submit(mover, request, "t1")
         (tmp / "ready").touch()
         status = finish(mover, request)
         assert type(status.error) is Cancelled, status

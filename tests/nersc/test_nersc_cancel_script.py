@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from nersc_ground import Ground, until
 
+from orchestration.sandbox.testing import submit
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -52,7 +54,7 @@ def run(ground: Ground, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def waiting(ground: Ground, token: str) -> str:
     ground.control.turn(held=True)
     jobs = ground.jobs()
-    return jobs.submit(ground.shell("true"), jobs.reserve(token)).partition(" ")[0]
+    return submit(jobs, ground.shell("true"), jobs.reserve(token)).partition(" ")[0]
 
 
 def states(ground: Ground) -> dict[str, bool]:

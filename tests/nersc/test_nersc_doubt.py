@@ -24,6 +24,7 @@ from orchestration.ledger.service import CancelAnswer, Failed, Running, Succeede
 from orchestration.nersc.client import Clients
 from orchestration.nersc.jobs import NerscJobs
 from orchestration.sandbox.superfacility.clients import new_key, private_pem, public_jwk
+from orchestration.sandbox.testing import submit
 
 SUBMISSION = "POST .*/compute/jobs/"
 
@@ -43,7 +44,7 @@ def find_patiently(jobs: NerscJobs, ground: Ground, token: str) -> str | None:
 def submitted_again(jobs: NerscJobs, ground: Ground, handle: str) -> str:
     """Under the same token, by a process that thinks it is the first to do so."""
     jobs._memory.unsent(token_of(handle))
-    return jobs.submit(ground.shell("true"), token_of(handle))
+    return submit(jobs, ground.shell("true"), token_of(handle))
 
 
 def posts(ground: Ground) -> Callable[[], int]:
@@ -60,7 +61,7 @@ def test_a_submission_is_one_request_whatever_becomes_of_its_answer(ground: Grou
     token = jobs.reserve("key1-1")
     rule = ground.facility.client.faults.add(SUBMISSION, times=0, **fault)
     with pytest.raises(ServiceUnavailable):
-        jobs.submit(spec, token)
+        submit(jobs, spec, token)
     hits = {each.id: each.hits for each in ground.facility.client.faults.every()}
     assert hits[rule.id] == 1
     ground.facility.client.faults.clear()
@@ -68,7 +69,7 @@ def test_a_submission_is_one_request_whatever_becomes_of_its_answer(ground: Grou
     handle = find_patiently(jobs, ground, token)
     acted = fault.get("kind") == "lost_answer"
     assert (handle is not None) is acted
-    handle = handle or jobs.submit(spec, token)
+    handle = handle or submit(jobs, spec, token)
     assert isinstance(ended(jobs, spec, handle), Succeeded)
     assert len(ground.real("key1-1")) == ground.asked() == 1
 
@@ -82,7 +83,7 @@ def test_an_answer_that_is_eleven_seconds_late_submits_one_job(ground: Ground) -
         spec = ground.shell("true")
         token = jobs.reserve("key1-1")
         with pytest.raises(ServiceUnavailable, match="ReadTimeout"):
-            jobs.submit(spec, token)
+            submit(jobs, spec, token)
         handle = find_patiently(jobs, ground, token)
         assert handle is not None
         assert isinstance(ended(jobs, spec, handle), Succeeded)
@@ -96,7 +97,7 @@ def test_a_submission_that_the_api_sits_on_is_waited_for(ground: Ground, restart
     jobs = ground.jobs(task=0.0)
     token = jobs.reserve("key1-1")
     with pytest.raises(ServiceUnavailable, match="has not given it to Slurm yet"):
-        jobs.submit(ground.shell("true"), token)
+        submit(jobs, ground.shell("true"), token)
     if restarted:
         jobs = ground.jobs()
     ground.control.turn(submit_delay=0.0)
@@ -112,10 +113,10 @@ def test_a_task_that_failed_is_looked_up_by_the_name_of_its_job(ground: Ground, 
     token = jobs.reserve("key1-1")
     ground.control.fail_tasks(1, late=late)
     with pytest.raises(ServiceUnavailable, match="lost a submission"):
-        jobs.submit(spec, token)
+        submit(jobs, spec, token)
     handle = find_patiently(jobs, ground, token)
     assert (handle is not None) is late
-    assert jobs.submit(spec, token)
+    assert submit(jobs, spec, token)
     assert len(ground.real("key1-1")) == 1
 
 
@@ -123,9 +124,9 @@ def test_the_same_token_twice_is_one_job(ground: Ground) -> None:
     jobs = ground.jobs()
     spec = ground.shell(UNTIL_GO)
     token = jobs.reserve("key1-1")
-    first = jobs.submit(spec, token)
-    assert jobs.submit(spec, token) == first
-    assert ground.jobs().submit(spec, token) == first
+    first = submit(jobs, spec, token)
+    assert submit(jobs, spec, token) == first
+    assert submit(ground.jobs(), spec, token) == first
     assert ground.asked() == 1
 
 
@@ -133,8 +134,8 @@ def test_a_job_of_the_same_work_that_another_ledger_began_is_adopted(ground: Gro
     """A ledger that was restored, or a second one: it plans what is going on, perhaps as an earlier attempt."""
     spec = ground.shell(f"echo run >> runs.txt; {UNTIL_GO}")
     first, second = ground.jobs(), ground.jobs()
-    one = first.submit(spec, first.reserve("key1-2"))
-    assert second.submit(spec, second.reserve("key1-1")) == one
+    one = submit(first, spec, first.reserve("key1-2"))
+    assert submit(second, spec, second.reserve("key1-1")) == one
     assert not second.reserve("key11-1").startswith(token_of(one))
     ground.go()
     for jobs in (first, second):
@@ -147,11 +148,11 @@ def test_what_an_earlier_job_of_the_same_key_left_is_not_taken_for_that_of_a_new
     """The outputs are gone, and so is the ledger in which the job had succeeded; its folder is there."""
     spec = ground.shell("echo run >> runs.txt", outputs=("runs.txt",))
     first, second = ground.jobs(), ground.jobs()
-    one = first.submit(spec, first.reserve("key1-1"))
+    one = submit(first, spec, first.reserve("key1-1"))
     assert isinstance(ended(first, spec, one), Succeeded)
     ground.left(one, "cancel").touch()
     ground.work("runs.txt").unlink()
-    two = second.submit(spec, second.reserve("key1-1"))
+    two = submit(second, spec, second.reserve("key1-1"))
     status = ended(second, spec, two)
     assert isinstance(status, Succeeded)
     assert status.evidence["job"] == two.partition(" ")[0] != one.partition(" ")[0]
@@ -162,7 +163,7 @@ def test_an_earlier_job_of_the_same_work_that_is_being_stopped_is_waited_for(gro
     ground.control.turn(held=True)
     jobs = ground.jobs()
     spec = ground.shell("true")
-    one = jobs.submit(spec, jobs.reserve("key1-1"))
+    one = submit(jobs, spec, jobs.reserve("key1-1"))
     ground.left(one, "cancel").mkdir(parents=True)
     with pytest.raises(ServiceUnavailable, match="earlier one for the same work"):
         jobs.reserve("key1-2")
@@ -198,7 +199,7 @@ def test_a_job_that_no_query_shows_yet_is_waited_for(ground: Ground) -> None:
     ground.control.turn(hidden=3600.0)
     jobs = ground.jobs()
     spec = ground.shell(UNTIL_GO)
-    handle = jobs.submit(spec, jobs.reserve("key1-1"))
+    handle = submit(jobs, spec, jobs.reserve("key1-1"))
     status = jobs.poll(spec, handle)
     assert isinstance(status, Running)
     assert "squeue does not list it" in status.progress.note
@@ -214,7 +215,7 @@ def test_a_job_that_left_squeue_before_sacct_knows_is_believed_to_its_report(gro
     jobs = ground.jobs()
     for number, (text, kind) in enumerate([("true", Succeeded), ("exit 3", Failed)]):
         spec = ground.shell(text)
-        status = ended(jobs, spec, jobs.submit(spec, jobs.reserve(f"key{number}-1")))
+        status = ended(jobs, spec, submit(jobs, spec, jobs.reserve(f"key{number}-1")))
         assert isinstance(status, kind)
         assert isinstance(status, Succeeded | Failed)
         assert not {"state", "slurm_exit_code", "nodes"} & set(status.evidence)
@@ -226,7 +227,7 @@ def test_how_long_a_job_waited_is_what_squeue_told_where_sacct_is_behind(ground:
     ground.control.turn(sacct_lag=3600.0, sacct_stale=True)
     jobs = ground.jobs()
     spec = ground.shell(UNTIL_GO)
-    handle = jobs.submit(spec, jobs.reserve("key1-1"))
+    handle = submit(jobs, spec, jobs.reserve("key1-1"))
     until(ground.work("begun").exists)
     row = jobs.mine()[0]
     assert isinstance(jobs.poll(spec, handle), Running)
@@ -240,7 +241,7 @@ def test_accounting_that_comes_in_time_is_part_of_what_is_told(ground: Ground) -
     ground.control.turn(sacct_lag=3600.0, sacct_stale=True)
     jobs = ground.jobs(accounting=60.0)
     spec = ground.shell("true")
-    handle = jobs.submit(spec, jobs.reserve("key1-1"))
+    handle = submit(jobs, spec, jobs.reserve("key1-1"))
     until(ground.left(handle, "report.json").exists)
     until(lambda: not jobs.mine())
     status = jobs.poll(spec, handle)
@@ -256,7 +257,7 @@ def test_why_a_job_was_stopped_is_waited_for(ground: Ground) -> None:
     ground.control.turn(sacct_lag=3600.0)
     jobs = ground.jobs()
     spec = ground.shell("touch begun; sleep 600")
-    handle = jobs.submit(spec, jobs.reserve("key1-1"))
+    handle = submit(jobs, spec, jobs.reserve("key1-1"))
     until(ground.work("begun").exists)
     ground.control.end_job(handle.partition(" ")[0], "PREEMPTED")
     until(ground.left(handle, "report.json").exists)
@@ -268,7 +269,7 @@ def test_why_a_job_was_stopped_is_waited_for(ground: Ground) -> None:
 def test_a_report_that_never_comes_is_not_waited_for_for_ever(ground: Ground) -> None:
     jobs = ground.jobs()
     spec = ground.shell("true")
-    handle = jobs.submit(spec, jobs.reserve("key1-1"))
+    handle = submit(jobs, spec, jobs.reserve("key1-1"))
     until(lambda: all(job.over for job in ground.real("key1-1")))
     report = ground.left(handle, "report.json")
     whole = report.read_text()
@@ -284,7 +285,7 @@ def test_a_second_job_of_a_token_does_nothing_and_is_not_taken_for_the_first(gro
     """However it came about: two processes that knew nothing of each other."""
     spec = ground.shell(f"echo run >> runs.txt; {UNTIL_GO}")
     first, second = ground.jobs(), ground.jobs()
-    one = first.submit(spec, first.reserve("key1-1"))
+    one = submit(first, spec, first.reserve("key1-1"))
     until(ground.work("begun").exists)
     two = submitted_again(second, ground, one)
     assert one != two
@@ -300,7 +301,7 @@ def test_cancelling_ends_every_job_of_a_token(ground: Ground) -> None:
     ground.control.turn(held=True)
     spec = ground.shell("true")
     first, second = ground.jobs(), ground.jobs()
-    handle = first.submit(spec, first.reserve("key1-1"))
+    handle = submit(first, spec, first.reserve("key1-1"))
     submitted_again(second, ground, handle)
     assert first.cancel(handle) is CancelAnswer.CANCELLED
     assert [job.over for job in ground.real("key1-1")] == [True, True]
@@ -309,11 +310,11 @@ def test_cancelling_ends_every_job_of_a_token(ground: Ground) -> None:
 def test_a_token_that_was_revoked_is_renewed(ground: Ground) -> None:
     jobs = ground.jobs()
     spec = ground.shell("sleep 600")
-    handle = jobs.submit(spec, jobs.reserve("key1-1"))
+    handle = submit(jobs, spec, jobs.reserve("key1-1"))
     assert ground.control.revoke_tokens() > 0
     assert isinstance(jobs.poll(spec, handle), Running)
     ground.control.revoke_tokens()
-    assert jobs.submit(spec, jobs.reserve("key2-1"))
+    assert submit(jobs, spec, jobs.reserve("key2-1"))
     assert ground.asked() == 2
 
 
@@ -322,14 +323,14 @@ def test_a_token_of_a_moment_is_enough(ground: Ground) -> None:
     ground.control.turn(token_lifetime=30)
     jobs = ground.jobs()
     spec = ground.shell("true")
-    assert isinstance(ended(jobs, spec, jobs.submit(spec, jobs.reserve("key1-1"))), Succeeded)
+    assert isinstance(ended(jobs, spec, submit(jobs, spec, jobs.reserve("key1-1"))), Succeeded)
 
 
 def test_a_client_whose_time_has_passed_is_to_be_made_anew(ground: Ground) -> None:
     jobs = ground.jobs()
     ground.control.expire_client("sandboxclient")
     with pytest.raises(ConfigError, match=r"client expired.*iris\.nersc\.gov"):
-        jobs.submit(ground.shell("true"), jobs.reserve("key1-1"))
+        submit(jobs, ground.shell("true"), jobs.reserve("key1-1"))
 
 
 def test_a_client_that_was_made_anew_is_used_without_a_restart(ground: Ground, tmp_path: Path) -> None:
@@ -342,7 +343,7 @@ def test_a_client_that_was_made_anew_is_used_without_a_restart(ground: Ground, t
     )
     jobs = NerscJobs(ground.site, mine, patience=ground.patience)
     spec = ground.shell(UNTIL_GO)
-    handle = jobs.submit(spec, jobs.reserve("key1-1"))
+    handle = submit(jobs, spec, jobs.reserve("key1-1"))
     ground.control.expire_client("sandboxclient")
     ground.control.revoke_tokens()
     key = new_key()
@@ -358,7 +359,7 @@ def test_a_maintenance_fails_no_job_and_says_when_it_ends(ground: Ground, kind: 
     """The API may answer 503, or 200 with status ERROR and rows of null: on that the client library falls over."""
     jobs = ground.jobs()
     spec = ground.shell("true")
-    handle, another = jobs.submit(spec, jobs.reserve("key1-1")), jobs.reserve("key2-1")
+    handle, another = submit(jobs, spec, jobs.reserve("key1-1")), jobs.reserve("key2-1")
     now = datetime.now(UTC)
     ground.control.add_outage(now - timedelta(hours=1), now + timedelta(hours=3), status="Active")
     ground.control.begin_maintenance(kind, "the file system is replaced")
@@ -373,7 +374,7 @@ def test_a_maintenance_fails_no_job_and_says_when_it_ends(ground: Ground, kind: 
         with pytest.raises(ServiceUnavailable, match=said):
             jobs.reserve("key3-1")
         with pytest.raises(ServiceUnavailable, match="nothing was submitted"):
-            jobs.submit(spec, another)
+            submit(jobs, spec, another)
         assert jobs.find(spec, another) is None
     finally:
         ground.control.end_maintenance()
@@ -390,18 +391,18 @@ def test_a_machine_that_is_called_unavailable_gets_no_job(ground: Ground) -> Non
     ground.control.set_status("unavailable", notes=["power"])
     try:
         with pytest.raises(ServiceUnavailable, match="power"):
-            jobs.submit(ground.shell("true"), token)
+            submit(jobs, ground.shell("true"), token)
     finally:
         ground.control.set_status("active", notes=[])
     assert counted() == 0
-    assert jobs.submit(ground.shell("true"), token)
+    assert submit(jobs, ground.shell("true"), token)
 
 
 @pytest.mark.parametrize("fault", [{"kind": "drop"}, {"status": 500}, {"status": 429, "retry_after": 7}])
 def test_whatever_the_api_answers_instead_is_only_a_doubt(ground: Ground, fault: dict[str, Any]) -> None:
     jobs = ground.jobs()
     spec = ground.shell("true")
-    handle = jobs.submit(spec, jobs.reserve("key1-1"))
+    handle = submit(jobs, spec, jobs.reserve("key1-1"))
     rule = ground.facility.client.faults.add("nersc/api", times=0, **fault)
     with pytest.raises(ServiceUnavailable) as caught:
         jobs.poll(spec, handle)
@@ -423,7 +424,7 @@ def test_whatever_the_api_answers_instead_is_only_a_doubt(ground: Ground, fault:
 def test_an_api_that_refuses_to_tell_of_a_job_fails_no_job(ground: Ground, status: int) -> None:
     jobs = ground.jobs()
     spec = ground.shell("true")
-    handle = jobs.submit(spec, jobs.reserve("key1-1"))
+    handle = submit(jobs, spec, jobs.reserve("key1-1"))
     ground.facility.client.faults.add("GET .*/compute/jobs", status=status)
     with pytest.raises(ConfigError, match=f"{status}"):
         jobs.poll(spec, handle)
@@ -437,7 +438,7 @@ def test_a_facility_that_nobody_reaches_is_only_a_doubt(ground: Ground) -> None:
     token = ground.jobs().reserve("key1-1")
     jobs._memory.unsent(token)
     with pytest.raises(ServiceUnavailable, match=r"does not answer \(ConnectError\)"):
-        jobs.submit(spec, token)
+        submit(jobs, spec, token)
     assert jobs.find(spec, token) is None
 
 
@@ -446,7 +447,7 @@ def test_a_folder_that_cannot_be_made_is_a_setting_to_mend(ground: Ground) -> No
     site = ground.site.model_copy(update={"job_folder": str(ground.folder / "file" / "jobs")})
     jobs = NerscJobs(site, ground.credentials, patience=ground.patience)
     with pytest.raises(ConfigError, match=r"cannot be made: .*Not a directory.*job_folder"):
-        jobs.submit(ground.shell("true"), jobs.reserve("key1-1"))
+        submit(jobs, ground.shell("true"), jobs.reserve("key1-1"))
     assert ground.asked() == 0
 
 
@@ -473,11 +474,12 @@ from orchestration.jobs import JobSpec
 from orchestration.nersc.jobs import NerscJobs
 from orchestration.sandbox.superfacility.clients import new_key, private_pem, public_jwk
 from orchestration.nersc.errors import foreign
+from orchestration.sandbox.testing import submit
 assert httpx2.HTTPError is not httpx.HTTPError
 jobs = NerscJobs(NerscSite.model_validate_json(sys.argv[1]), credentials())
 spec = JobSpec(executable="/bin/true", directory="/tmp", duration=10.0)
 try:
-    jobs.submit(spec, jobs.reserve("key1-1"))
+    submit(jobs, spec, jobs.reserve("key1-1"))
 except ServiceUnavailable as error:
     assert isinstance(error.__cause__, httpx2.HTTPError) and not isinstance(error.__cause__, httpx.HTTPError)
     print(error)

@@ -42,11 +42,12 @@ from orchestration.ledger.service import (
 )
 from orchestration.nersc.handle import Handle
 from orchestration.nersc.jobs import NerscJobs
+from orchestration.sandbox.testing import submit
 
 
 def started(ground: Ground, jobs: NerscJobs, spec: JobSpec, token: str = "key1-1") -> str:
     """Submitted, and its program runs."""
-    handle = jobs.submit(spec, jobs.reserve(token))
+    handle = submit(jobs, spec, jobs.reserve(token))
     until(ground.work("begun").exists)
     return handle
 
@@ -71,7 +72,7 @@ def test_a_job_is_believed_to_its_report_and_its_waiting_is_told_apart(ground: G
     jobs = ground.jobs()
     spec = ground.shell("echo rec > rec.tif; echo done", outputs=("rec.tif",))
     token = jobs.reserve("key1-1")
-    handle = jobs.submit(spec, token)
+    handle = submit(jobs, spec, token)
     assert handle.endswith(f" {token}")
     assert token.startswith("key1-1-")
     status = ended(jobs, spec, handle)
@@ -94,7 +95,7 @@ def test_it_is_the_service_that_the_ledger_asks_for(ground: Ground) -> None:
 def test_the_end_of_a_job_is_known_at_once(ground: Ground) -> None:
     jobs = ground.jobs()
     spec = ground.shell("echo x > rec.tif", outputs=("rec.tif",))
-    handle = jobs.submit(spec, jobs.reserve("key1-1"))
+    handle = submit(jobs, spec, jobs.reserve("key1-1"))
     until(lambda: all(job.over for job in ground.real("key1-1")))
     asked = counted(ground, "nersc/api")
     assert isinstance(jobs.poll(spec, handle), Succeeded)
@@ -114,7 +115,7 @@ def test_a_waiting_job_says_that_it_waits(ground: Ground) -> None:
     ground.control.turn(held=True)
     jobs = ground.jobs()
     spec = ground.shell("true")
-    handle = jobs.submit(spec, jobs.reserve("key1-1"))
+    handle = submit(jobs, spec, jobs.reserve("key1-1"))
     status = jobs.poll(spec, handle)
     assert isinstance(status, Running)
     assert status.progress.note.startswith("waiting in the queue")
@@ -134,7 +135,7 @@ def test_what_a_program_does_wrong_is_told(ground: Ground) -> None:
             "limit of 1 s; its last words: slice 3",
         ),
     ]
-    handles = [jobs.submit(spec, jobs.reserve(f"key{number}-1")) for number, (spec, _, _) in enumerate(wrong)]
+    handles = [submit(jobs, spec, jobs.reserve(f"key{number}-1")) for number, (spec, _, _) in enumerate(wrong)]
     for (spec, error, said), handle in zip(wrong, handles, strict=True):
         status = failed(jobs, spec, handle)
         assert type(status.error) is error
@@ -146,7 +147,7 @@ def test_a_job_that_the_shell_could_not_even_start_shows_slurms_log(ground: Grou
     container = Container(engine="podman-hpc", image="registry/als:1", volumes={"/data": "/no/such/directory"})
     jobs = replace(ground.jobs(), site=ground.site.model_copy(update={"container": container}))
     spec = ground.shell("true")
-    status = failed(jobs, spec, jobs.submit(spec, jobs.reserve("key1-1")))
+    status = failed(jobs, spec, submit(jobs, spec, jobs.reserve("key1-1")))
     assert type(status.error) is JobFailed
     assert "exit code 125" in status.error.what
     assert "/no/such/directory" in status.error.what
@@ -170,7 +171,7 @@ def test_every_end_that_slurm_makes_has_its_error(ground: Ground) -> None:
     handles = {}
     for state in ENDS:
         spec = ground.shell(f"echo reading; echo slow disk >&2; touch {state}; sleep 600")
-        handles[state] = spec, jobs.submit(spec, jobs.reserve(f"{state}-1"))
+        handles[state] = spec, submit(jobs, spec, jobs.reserve(f"{state}-1"))
     until(lambda: all(ground.work(state).exists() for state in ENDS))
     for state, (_, handle) in handles.items():
         ground.control.end_job(handle.partition(" ")[0], state)
@@ -189,7 +190,7 @@ def test_a_job_that_never_began_is_not_waited_for(ground: Ground) -> None:
     jobs = ground.jobs(report=3600.0)
     spec = ground.shell("true")
     for state, error in ends.items():
-        handle = jobs.submit(spec, jobs.reserve(f"{state}-1"))
+        handle = submit(jobs, spec, jobs.reserve(f"{state}-1"))
         ground.control.end_job(handle.partition(" ")[0], state)
         status = jobs.poll(spec, handle)
         assert isinstance(status, Failed)
@@ -200,7 +201,7 @@ def test_a_waiting_job_is_cancelled_and_never_runs(ground: Ground) -> None:
     ground.control.turn(held=True)
     jobs = ground.jobs()
     spec = ground.shell("touch begun")
-    handle = jobs.submit(spec, jobs.reserve("key1-1"))
+    handle = submit(jobs, spec, jobs.reserve("key1-1"))
     assert jobs.cancel(handle) is CancelAnswer.CANCELLED
     ground.control.turn(held=False)
     assert type(failed(jobs, spec, handle).error) is Cancelled
@@ -219,7 +220,7 @@ def test_a_running_job_is_cancelled_with_what_it_started(ground: Ground) -> None
 def test_a_job_that_is_over_cannot_be_cancelled(ground: Ground) -> None:
     jobs = ground.jobs()
     spec = ground.shell("true")
-    handle = jobs.submit(spec, jobs.reserve("key1-1"))
+    handle = submit(jobs, spec, jobs.reserve("key1-1"))
     ended(jobs, spec, handle)
     assert jobs.cancel(handle) is CancelAnswer.ALREADY_FINISHED
 
@@ -228,7 +229,7 @@ def test_many_jobs_are_asked_about_at_once(ground: Ground) -> None:
     jobs = ground.jobs()
     ground.control.turn(held=True)
     spec = ground.shell("true")
-    waiting = [(spec, jobs.submit(spec, jobs.reserve(f"key{number}-1"))) for number in range(5)]
+    waiting = [(spec, submit(jobs, spec, jobs.reserve(f"key{number}-1"))) for number in range(5)]
     rule = ground.facility.client.faults.add("compute/jobs", "latency", times=0)
     found = jobs.poll_many(waiting)
     assert set(found) == {handle for _, handle in waiting}
@@ -248,7 +249,7 @@ def test_more_jobs_than_a_url_holds_are_one_question_too(ground: Ground, monkeyp
     jobs = ground.jobs()
     ground.control.turn(held=True)
     spec = ground.shell("true")
-    waiting = [(spec, jobs.submit(spec, jobs.reserve(f"key{number}-1"))) for number in range(3)]
+    waiting = [(spec, submit(jobs, spec, jobs.reserve(f"key{number}-1"))) for number in range(3)]
     jobs.poll_many(waiting)
     rule = ground.facility.client.faults.add("compute/jobs", "latency", times=0)
     assert set(jobs.poll_many(waiting)) == {handle for _, handle in waiting}
@@ -267,7 +268,7 @@ def test_nothing_is_said_of_a_job_that_nobody_lists_until_it_is_lost(ground: Gro
     status = failed(impatient, spec, handle)
     assert type(status.error) is JobLost
     assert "neither to squeue nor to sacct" in status.error.what
-    late = failed(jobs, spec, jobs.submit(spec, token))
+    late = failed(jobs, spec, submit(jobs, spec, token))
     assert not ground.work("begun").exists(), "what was given up began all the same"
     assert type(late.error) is JobLost
 
@@ -333,7 +334,7 @@ def test_threads_share_it(ground: Ground) -> None:
     found: dict[int, object] = {}
 
     def run(number: int) -> None:
-        found[number] = ended(jobs, spec, jobs.submit(spec, jobs.reserve(f"key{number}-1")))
+        found[number] = ended(jobs, spec, submit(jobs, spec, jobs.reserve(f"key{number}-1")))
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(6)]
     for thread in threads:
@@ -349,7 +350,7 @@ def test_what_slurm_refuses_is_an_answer(ground: Ground) -> None:
     spec = ground.shell("true", queue="bogus")
     token = jobs.reserve("key1-1")
     with pytest.raises(JobFailed, match="Invalid qos specification"):
-        jobs.submit(spec, token)
+        submit(jobs, spec, token)
     assert (ground.folder / "jobs" / token / "cancel").exists()
 
 
@@ -371,9 +372,9 @@ def test_a_job_that_slurm_took_although_its_submission_failed_is_found(ground: G
         spec = ground.shell("true")
         token = jobs.reserve("key1-1")
         with pytest.raises(ServiceUnavailable, match="whether Slurm has the job is not known"):
-            jobs.submit(spec, token)
+            submit(jobs, spec, token)
         until(lambda: len(ground.real(token)) == 1)
-        handle = jobs.submit(spec, token)
+        handle = submit(jobs, spec, token)
         assert isinstance(ended(jobs, spec, handle), Succeeded)
         assert ground.asked() == 1
 
@@ -381,7 +382,7 @@ def test_a_job_that_slurm_took_although_its_submission_failed_is_found(ground: G
 def test_no_secret_is_in_a_text_form_or_a_script(ground: Ground) -> None:
     jobs = ground.jobs()
     spec = ground.shell("true")
-    handle = jobs.submit(spec, jobs.reserve("key1-1"))
+    handle = submit(jobs, spec, jobs.reserve("key1-1"))
     ended(jobs, spec, handle)
     key = (ground.credentials.path_nersc_pri_key or ground.folder).read_text().splitlines()[1]
     assert key not in repr(jobs)
@@ -391,7 +392,7 @@ def test_no_secret_is_in_a_text_form_or_a_script(ground: Ground) -> None:
 def test_what_a_job_left_is_removed_and_nothing_beside_it(ground: Ground) -> None:
     jobs = ground.jobs()
     spec = ground.shell("echo x > rec.tif", outputs=("rec.tif",))
-    gone, kept = (jobs.submit(spec, jobs.reserve(key)) for key in ("gone-1", "kept-1"))
+    gone, kept = (submit(jobs, spec, jobs.reserve(key)) for key in ("gone-1", "kept-1"))
     assert all(isinstance(ended(jobs, spec, handle), Succeeded) for handle in (gone, kept))
     jobs.clear([Handle.parse(gone).token])
     left = sorted(path.name for path in (ground.folder / "jobs").iterdir())

@@ -17,6 +17,7 @@ from orchestration.errors import OrchestrationError, ServiceUnavailable
 from orchestration.ledger.service import CancelAnswer, Running
 from orchestration.nersc.jobs import NerscJobs
 from orchestration.nersc.status import NerscStatus
+from orchestration.sandbox.testing import submit
 
 ODD = [
     "",
@@ -89,6 +90,6 @@ def test_nothing_follows_from_an_odd_answer(ground: Ground, body: str) -> None:
             assert jobs.reserve("key2-1").startswith("key2-1-")
         jobs._memory.unsent("key2-1")
         with pytest.raises(OrchestrationError):
-            jobs.submit(spec, "key2-1")
+            submit(jobs, spec, "key2-1")
         found = NerscStatus(site=site, credentials=ground.credentials).condition()
         assert (found.state, found.outages, found.hours_left) == (SiteState.UNKNOWN, (), None)

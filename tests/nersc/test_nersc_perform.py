@@ -15,6 +15,7 @@ from orchestration.errors import DeadlinePassed, JobFailed, JobPreempted
 from orchestration.ledger import Ledger
 from orchestration.ledger.perform import perform
 from orchestration.ledger.service import Progress
+from orchestration.sandbox.testing import submit
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_a_ledger_that_was_restored_runs_nothing_beside_what_goes_on(
     text = f"echo run >> runs.txt; {UNTIL_GO}"
     operation = job_operation(ledger, ground.folder, text=text)
     known = ground.jobs()
-    known.submit(operation.request, known.reserve(f"{operation.key}-1"))
+    submit(known, operation.request, known.reserve(f"{operation.key}-1"))
     until(ground.work("begun").exists)
     with Ledger(f"sqlite:///{tmp_path}/restored.sqlite") as restored:
         done = perform(

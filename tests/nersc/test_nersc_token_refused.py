@@ -6,6 +6,7 @@ import pytest
 from nersc_ground import Ground
 
 from orchestration.errors import ServiceUnavailable
+from orchestration.sandbox.testing import submit
 
 
 @pytest.mark.parametrize("status", [429, 502, 503])
@@ -16,4 +17,4 @@ def test_a_refusal_in_place_of_a_token_is_forgotten(ground: Ground, status: int)
     with pytest.raises(ServiceUnavailable):
         jobs.reserve("key1-1")
     ground.facility.client.faults.clear()
-    assert jobs.submit(spec, jobs.reserve("key1-1"))
+    assert submit(jobs, spec, jobs.reserve("key1-1"))

@@ -35,7 +35,7 @@ from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Running, Status
 from orchestration.ledger.waiting import Awaited
 from orchestration.paths import RelativePath
-from orchestration.policy import Place, Zone
+from orchestration.policy import Effect, Permitted, Place, Zone, opened
 
 HERE = Place("here", Zone.BEAMLINE)
 
@@ -130,6 +130,9 @@ def test_a_run_whose_process_is_gone_is_closed_in_prefect_too(
 
 
 class Errand:
+    effect = Effect.COMPUTE
+    place = HERE
+
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -151,8 +154,8 @@ class Errands:
     def find(self, request: Errand, token: str) -> str | None:
         return None
 
-    def submit(self, request: Errand, token: str) -> str:
-        self.submitted.append(request.name)
+    def submit(self, permitted: Permitted[Errand], token: str) -> str:
+        self.submitted.append(opened(permitted, Errand).name)
         return token
 
     def poll(self, request: Errand, handle: str) -> Status:

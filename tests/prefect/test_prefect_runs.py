@@ -237,7 +237,7 @@ def test_without_an_answer_nothing_is_known() -> None:
     request = RunRequest(deployment="tiny/tiny")
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         with pytest.raises(ServiceUnavailable, match="does not answer"):
-            PrefectRun().submit(request, "t")
+            submit(PrefectRun(), request, "t")
         with pytest.raises(ServiceUnavailable, match="does not answer"):
             PrefectRun().cancel(str(uuid.uuid4()))
 
@@ -247,7 +247,7 @@ def test_no_temporary_server_is_started_where_none_is_set() -> None:
         temporary_settings(restore_defaults={PREFECT_API_URL}),
         pytest.raises(ConfigError, match="no Prefect server is set"),
     ):
-        PrefectRun().submit(RunRequest(deployment="tiny/tiny"), "t")
+        submit(PrefectRun(), RunRequest(deployment="tiny/tiny"), "t")
 
 
 @pytest.mark.parametrize("name", ["", "tiny", "/tiny", "tiny/", "a/b/c"])

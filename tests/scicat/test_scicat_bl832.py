@@ -13,6 +13,7 @@ from orchestration.flows.bl832.metadata import SCIENTIFIC_KEYS, SERIES_KEYS, rea
 from orchestration.flows.bl832.records import Product, derived_request, raw_dataset, raw_request
 from orchestration.flows.thumbnail import data_uri, png, projection_thumbnail
 from orchestration.ledger.service import Succeeded
+from orchestration.sandbox.testing import submit
 from orchestration.scicat import ScicatClient, ScicatIngest, files_below
 
 
@@ -43,7 +44,7 @@ def test_a_scan_and_its_result_are_catalogued_and_linked(
     metadata = read_metadata(path)
     record = raw_dataset(metadata, source_folder="/data/raw/ALS-01234")
     raw = raw_request(metadata, record, scan_id="s1", thumbnail=projection_thumbnail(path), checksum="ab")
-    raw_pid = service.submit(raw, "token")
+    raw_pid = submit(service, raw, "token")
     product = Product(
         kind="zarr",
         folder="/data/scratch/ALS-01234/rec20260301_bone.zarr",
@@ -55,7 +56,7 @@ def test_a_scan_and_its_result_are_catalogued_and_linked(
     )
     derived = derived_request(product, scan_id="s1", raw=record, raw_pid=raw_pid)
     assert isinstance(service.poll(raw, raw_pid), Succeeded)
-    assert isinstance(service.poll(derived, service.submit(derived, "token")), Succeeded)
+    assert isinstance(service.poll(derived, submit(service, derived, "token")), Succeeded)
 
     stored = client.dataset(service.pid(derived))
     assert stored is not None

@@ -19,7 +19,7 @@ from orchestration.errors import CatalogueRefused, ConfigError, ServiceUnavailab
 from orchestration.ledger import Ledger
 from orchestration.ledger.perform import perform
 from orchestration.ledger.service import CancelAnswer, Failed, Succeeded
-from orchestration.sandbox.testing import RunningFacility
+from orchestration.sandbox.testing import RunningFacility, submit
 from orchestration.scicat import (
     Attachment,
     DataFile,
@@ -80,7 +80,7 @@ def test_the_same_scan_ingested_again_is_one_record(
     perform(ledger, ingest_operation(ledger, request_), service)
     assert perform(ledger, ingest_operation(ledger, request_), service).already_done
     assert service.find(request_, "any") == service.pid(request_)
-    assert service.submit(request_, "another attempt") == service.pid(request_)
+    assert submit(service, request_, "another attempt") == service.pid(request_)
     assert happened(facility) == ONCE
 
 
@@ -119,25 +119,25 @@ def test_a_part_of_a_record_is_not_adopted(
 ) -> None:
     facility.client.faults.add(POSTS["attachment"], "drop")
     with pytest.raises(ServiceUnavailable):
-        service.submit(request_, "token")
+        submit(service, request_, "token")
     assert service.find(request_, "token") is None
     status = service.poll(request_, service.pid(request_))
     assert isinstance(status, Failed)
     assert "lacks the pictures raw image" in status.error.what
-    assert service.submit(request_, "token") == service.pid(request_)
+    assert submit(service, request_, "token") == service.pid(request_)
     assert happened(facility) == ONCE
 
 
 def test_an_expired_login_is_renewed_before_an_empty_answer_is_believed(
     facility: RunningFacility, service: ScicatIngest, request_: IngestRequest
 ) -> None:
-    service.submit(request_, "token")
+    submit(service, request_, "token")
     facility.client.expire_tokens()
     assert service.find(request_, "token") == service.pid(request_)
     facility.client.expire_tokens()
     assert isinstance(service.poll(request_, service.pid(request_)), Succeeded)
     facility.client.expire_tokens()
-    service.submit(request_, "token")
+    submit(service, request_, "token")
     assert happened(facility) == ONCE
 
 
@@ -165,7 +165,7 @@ def test_neither_password_nor_token_is_logged(
     facility: RunningFacility, service: ScicatIngest, request_: IngestRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        service.submit(request_, "token")
+        submit(service, request_, "token")
     token = service._client._login.token()
     assert "POST" in caplog.text
     assert token.value not in caplog.text
@@ -178,7 +178,7 @@ def test_metadata_with_holes_is_stored_without_them(
 ) -> None:
     holes = replace(record, scientific_metadata={"a": None, "b": float("nan"), "c": [1.0, float("inf")], "n.x": 1})
     request = replace(request_, record=holes)
-    pid = service.submit(request, "token")
+    pid = submit(service, request, "token")
     assert isinstance(service.poll(request, pid), Succeeded)
     stored = client.dataset(pid)
     assert stored is not None
@@ -194,7 +194,7 @@ def test_a_record_of_somebody_else_is_left_alone(
     theirs = replace(record, access_groups=("ingestor",), description="theirs").payload()
     admin.create_dataset({**theirs, "pid": service.pid(request_)})
     with pytest.raises(CatalogueRefused, match="did not write it") as caught:
-        service.submit(request_, "token")
+        submit(service, request_, "token")
     assert "nothing was changed" in caught.value.next_step
     assert not facility.client.effects("patch")
     assert service.find(request_, "token") is None
@@ -204,7 +204,7 @@ def test_a_record_that_may_not_be_read_names_the_setting(
     settings: ScicatSettings, client: ScicatClient, request_: IngestRequest
 ) -> None:
     blind = ScicatIngest(client, settings.model_copy(update={"service_group": ""}))
-    pid = blind.submit(request_, "token")
+    pid = submit(blind, request_, "token")
     with pytest.raises(CatalogueRefused, match=r"scicat\.service_group"):
         blind.poll(request_, pid)
 
@@ -212,10 +212,10 @@ def test_a_record_that_may_not_be_read_names_the_setting(
 def test_changed_metadata_updates_the_one_record(
     facility: RunningFacility, admin_service: ScicatIngest, admin: ScicatClient, request_: IngestRequest
 ) -> None:
-    pid = admin_service.submit(request_, "token")
+    pid = submit(admin_service, request_, "token")
     changed = replace(request_, record=replace(request_.record, description="a better description"))
     assert admin_service.find(changed, "token") is None
-    assert admin_service.submit(changed, "token") == pid
+    assert submit(admin_service, changed, "token") == pid
     assert isinstance(admin_service.poll(changed, pid), Succeeded)
     stored = admin.dataset(pid)
     assert stored is not None
@@ -227,19 +227,19 @@ def test_changed_metadata_updates_the_one_record(
 def test_what_people_corrected_in_the_catalogue_survives_a_repetition(
     admin_service: ScicatIngest, admin: ScicatClient, request_: IngestRequest
 ) -> None:
-    pid = admin_service.submit(request_, "token")
+    pid = submit(admin_service, request_, "token")
     admin.update_dataset(pid, {"description": "corrected by hand"})
-    admin_service.submit(request_, "token")
+    submit(admin_service, request_, "token")
     stored = admin.dataset(pid)
     assert stored is not None
     assert stored["description"] == "corrected by hand"
 
 
 def test_an_account_that_may_not_update_is_told_so(service: ScicatIngest, request_: IngestRequest) -> None:
-    service.submit(request_, "token")
+    submit(service, request_, "token")
     changed = replace(request_, record=replace(request_.record, description="other"))
     with pytest.raises(CatalogueRefused, match="may not update the record"):
-        service.submit(changed, "token")
+        submit(service, changed, "token")
 
 
 def test_what_the_catalogue_does_not_accept_is_told_by_property(
@@ -257,14 +257,14 @@ def test_a_body_over_the_servers_limit_is_refused_before_it_is_sent(
 ) -> None:
     large = replace(request_.record, scientific_metadata={"series": ["x" * 1_000_000] * 16})
     with pytest.raises(CatalogueRefused, match="over the 15000000"):
-        service.submit(replace(request_, record=large), "token")
+        submit(service, replace(request_, record=large), "token")
     assert happened(facility) == dict.fromkeys(KINDS, 0)
 
 
 def test_a_derived_record_with_many_files_counts_them_truly(
     facility: RunningFacility, service: ScicatIngest, client: ScicatClient, request_: IngestRequest
 ) -> None:
-    raw_pid = service.submit(request_, "token")
+    raw_pid = submit(service, request_, "token")
     files = tuple(DataFile(path=f"scale0/image/{number}", size=3, time=WRITTEN) for number in range(7000))
     derived = IngestRequest(
         identity="scan-1/zarr",
@@ -283,8 +283,8 @@ def test_a_derived_record_with_many_files_counts_them_truly(
     )
     facility.client.faults.add(POSTS["origdatablock"], "lost_answer")
     with pytest.raises(ServiceUnavailable):
-        service.submit(derived, "token")
-    pid = service.submit(derived, "token")
+        submit(service, derived, "token")
+    pid = submit(service, derived, "token")
     status = service.poll(derived, pid)
     assert isinstance(status, Succeeded)
     assert (status.evidence["number_of_files"], status.evidence["size"]) == (7000, 21000)
@@ -299,31 +299,31 @@ def test_two_pictures_that_differ_are_both_attached(
 ) -> None:
     other = Attachment(thumbnail=PICTURE, caption="sinogram")
     request = replace(request_, attachments=(*request_.attachments, other))
-    pid = service.submit(request, "token")
-    service.submit(request, "token")
+    pid = submit(service, request, "token")
+    submit(service, request, "token")
     assert isinstance(service.poll(request, pid), Succeeded)
     assert happened(facility)["attachment"] == 2
 
 
 def test_a_record_is_not_taken_back(service: ScicatIngest, request_: IngestRequest) -> None:
     assert service.cancel("20.500.12345/none") is CancelAnswer.UNKNOWN
-    pid = service.submit(request_, "token")
+    pid = submit(service, request_, "token")
     assert service.cancel(pid) is CancelAnswer.ALREADY_FINISHED
 
 
 def test_a_record_without_files_or_pictures_is_complete_too(service: ScicatIngest, request_: IngestRequest) -> None:
     bare = replace(request_, files=(), attachments=())
-    assert isinstance(service.poll(bare, service.submit(bare, "token")), Succeeded)
+    assert isinstance(service.poll(bare, submit(service, bare, "token")), Succeeded)
 
 
 def test_a_twin_of_a_list_of_files_does_no_harm(
     service: ScicatIngest, client: ScicatClient, request_: IngestRequest
 ) -> None:
-    pid = service.submit(request_, "token")
+    pid = submit(service, request_, "token")
     client.add_block(pid, request_.blocks()[0])
     assert isinstance(service.poll(request_, pid), Succeeded)
     assert service.find(request_, "token") == pid
-    service.submit(request_, "token")
+    submit(service, request_, "token")
     assert len(client.blocks(pid)) == 2
 
 
@@ -349,15 +349,15 @@ def test_a_checksum_that_is_known_only_later_changes_nothing(
 ) -> None:
     (file,) = request_.files
     unknown = replace(request_, files=(replace(file, checksum=""),))
-    pid = service.submit(unknown, "token")
-    assert service.submit(request_, "token") == pid
+    pid = submit(service, unknown, "token")
+    assert submit(service, request_, "token") == pid
     assert isinstance(service.poll(request_, pid), Succeeded)
     assert happened(facility) == ONCE
 
 
 def test_a_checksum_that_contradicts_the_record_is_noticed(service: ScicatIngest, request_: IngestRequest) -> None:
     (file,) = request_.files
-    pid = service.submit(request_, "token")
+    pid = submit(service, request_, "token")
     other = replace(request_, files=(replace(file, checksum="cd" * 32),))
     assert service.find(other, "token") is None
     assert isinstance(service.poll(other, pid), Failed)
@@ -366,11 +366,11 @@ def test_a_checksum_that_contradicts_the_record_is_noticed(service: ScicatIngest
 def test_the_time_of_another_copy_of_the_file_changes_nothing(
     facility: RunningFacility, service: ScicatIngest, request_: IngestRequest
 ) -> None:
-    pid = service.submit(request_, "token")
+    pid = submit(service, request_, "token")
     later = WRITTEN + timedelta(seconds=5)
     (file,) = request_.files
     copied = replace(request_, record=replace(request_.record, creation_time=later), files=(replace(file, time=later),))
     assert service.find(copied, "token") == pid
-    assert service.submit(copied, "token") == pid
+    assert submit(service, copied, "token") == pid
     assert not facility.client.effects("patch")
     assert happened(facility) == ONCE

@@ -39,7 +39,7 @@ from orchestration.ledger.service import (
 )
 from orchestration.ledger.waiting import Awaited
 from orchestration.paths import RelativePath
-from orchestration.policy import Place, Zone
+from orchestration.policy import Permitted, Place, Zone, opened
 from orchestration.transfers import TransferItem, TransferRequest
 
 HERE = Place("here", Zone.BEAMLINE)
@@ -57,6 +57,7 @@ class Site:
     """
 
     name: str = "test.jobs"
+    place: Place = HERE
     state: SiteState = SiteState.UP
     status: Status = QUEUED
     polls: int = 6
@@ -84,8 +85,9 @@ class Site:
         self._speak()
         return token if token in self.submitted else None
 
-    def submit(self, request: Request, token: str) -> str:
+    def submit(self, permitted: Permitted[Request], token: str) -> str:
         self._speak()
+        opened(permitted, type(permitted.request), at=self.place)
         self.submitted.append(token)
         self.on_submit(self)
         self._speak()

@@ -17,7 +17,7 @@ from orchestration.ledger.owner import Owner
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document
 from orchestration.paths import RelativePath
-from orchestration.policy import Place, Zone
+from orchestration.policy import Effect, Place, Zone
 
 PROJECT = Path(__file__).parents[2]
 NERSC = Candidate(
@@ -126,6 +126,8 @@ def test_a_page_about_a_scan_says_where_it_went_and_why_not_elsewhere(
 
 
 class _Errand:
+    effect = Effect.COMPUTE
+
     def __init__(self, name: str) -> None:
         self.name = name
 

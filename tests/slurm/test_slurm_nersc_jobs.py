@@ -21,6 +21,7 @@ from orchestration.ledger.service import CancelAnswer, Failed, Running, Status, 
 from orchestration.nersc.jobs import NerscJobs
 from orchestration.nersc.memory import Patience
 from orchestration.sandbox.slurm.files import SCRATCH
+from orchestration.sandbox.testing import submit
 
 pytestmark = pytest.mark.slurm
 
@@ -103,7 +104,7 @@ def ended(jobs: NerscJobs, spec: JobSpec, handle: str, *, within: float = 120.0)
 
 def running(jobs: NerscJobs, lab: Lab, spec: JobSpec) -> str:
     lab.scratch("work/begun").unlink(missing_ok=True)
-    handle = jobs.submit(spec, jobs.reserve(token()))
+    handle = submit(jobs, spec, jobs.reserve(token()))
     until(lab.scratch("work/begun").exists, within=60.0)
     return handle
 
@@ -116,7 +117,7 @@ def slurms_state(jobs: NerscJobs, handle: str) -> str:
 def test_a_job_of_a_hostile_name_is_believed_to_its_report(jobs: NerscJobs, lab: Lab) -> None:
     name = "$(touch pwned) 'a\"b\n#SBATCH --qos=debug"
     spec = shell('printf %s "$WORD" > rec.tif; sleep 1', environment={"WORD": name}, outputs=(Output(path="rec.tif"),))
-    status = ended(jobs, spec, jobs.submit(spec, jobs.reserve(token())))
+    status = ended(jobs, spec, submit(jobs, spec, jobs.reserve(token())))
     assert isinstance(status, Succeeded)
     assert lab.scratch("work/rec.tif").read_text() == name
     assert status.evidence["state"] == "COMPLETED"
@@ -128,7 +129,7 @@ def test_a_job_of_a_hostile_name_is_believed_to_its_report(jobs: NerscJobs, lab:
 def test_slurm_takes_every_option(jobs: NerscJobs) -> None:
     resources = Resources(cores=64, gpus=4, memory=8 * 1024**3, exclusive=True)
     spec = shell("sleep 60", resources=resources, constraint="gpu", queue="regular", start_within=600.0)
-    handle = jobs.submit(spec, jobs.reserve(token()))
+    handle = submit(jobs, spec, jobs.reserve(token()))
     until(lambda: slurms_state(jobs, handle), within=60.0)
     row = next(row for row in jobs.mine() if row.id == handle.partition(" ")[0])
     assert row.name == f"beamline.{handle.partition(' ')[2]}"
@@ -143,7 +144,7 @@ def test_what_a_program_does_wrong_is_told(
     jobs: NerscJobs, text: str, duration: float, error: type[JobFailed], said: str
 ) -> None:
     spec = shell(text, duration=duration)
-    status = ended(jobs, spec, jobs.submit(spec, jobs.reserve(token())))
+    status = ended(jobs, spec, submit(jobs, spec, jobs.reserve(token())))
     assert isinstance(status, Failed)
     assert type(status.error) is error
     assert said in status.error.what
@@ -166,7 +167,7 @@ def test_a_job_that_makes_room_for_another_is_told(jobs: NerscJobs, lab: Lab) ->
     spec = shell("touch begun; sleep 600", queue="preempt")
     handle = running(jobs, lab, spec)
     urgent = shell("true", resources=Resources(nodes=2, exclusive=True, memory=200 * 1024**2))
-    wanted = jobs.submit(urgent, jobs.reserve(token()))
+    wanted = submit(jobs, urgent, jobs.reserve(token()))
     status = ended(jobs, spec, handle)
     assert isinstance(status, Failed)
     assert type(status.error) is JobPreempted, status.error
@@ -177,7 +178,7 @@ def test_a_job_that_cannot_start_its_program_shows_slurms_log(jobs: NerscJobs) -
     site = jobs.site.model_copy(update={"python": "/no/such/python"})
     broken = NerscJobs(site, jobs.credentials, patience=jobs.patience)
     spec = shell("true")
-    status = ended(broken, spec, broken.submit(spec, broken.reserve(token())))
+    status = ended(broken, spec, submit(broken, spec, broken.reserve(token())))
     assert isinstance(status, Failed)
     assert "exit code 127" in status.error.what
     assert "/no/such/python" in status.error.what
@@ -198,9 +199,9 @@ def test_the_same_token_in_another_process_is_the_same_job(jobs: NerscJobs, lab:
     lab.scratch("work/go").unlink(missing_ok=True)
     key = token()
     name = jobs.reserve(key)
-    handle = jobs.submit(spec, name)
+    handle = submit(jobs, spec, name)
     other = NerscJobs(jobs.site, jobs.credentials, patience=jobs.patience)
-    assert other.submit(spec, name) == handle
+    assert submit(other, spec, name) == handle
     assert other.reserve(key) == name, "another ledger finds the job of its key"
     lab.folder("work").joinpath("go").touch()
     assert isinstance(ended(jobs, spec, handle), Succeeded)
@@ -222,14 +223,14 @@ def test_the_same_token_in_another_process_is_the_same_job(jobs: NerscJobs, lab:
 )
 def test_slurms_refusal_is_told_in_its_own_words(jobs: NerscJobs, wish: dict[str, Any], said: str) -> None:
     with pytest.raises(JobFailed, match=said):
-        jobs.submit(shell("true", **wish), jobs.reserve(token()))
+        submit(jobs, shell("true", **wish), jobs.reserve(token()))
 
 
 def test_a_program_starts_its_processes_in_the_room_that_was_asked_for(jobs: NerscJobs, lab: Lab) -> None:
     resources = Resources(nodes=2, processes_per_node=2, cores=2, memory=200 * 1024**2)
     words = ("-l", "sh", "-c", "echo rank $SLURM_PROCID of $SLURM_NTASKS on $SLURM_NODEID")
     spec = replace(shell("", resources=resources), executable="srun", arguments=words)
-    status = ended(jobs, spec, jobs.submit(spec, jobs.reserve(token())))
+    status = ended(jobs, spec, submit(jobs, spec, jobs.reserve(token())))
     assert isinstance(status, Succeeded), status
     lines = sorted(line.partition(": ")[2] for line in str(status.evidence["stdout"]).splitlines())
     assert lines == [f"rank {rank} of 4 on {rank // 2}" for rank in range(4)]

@@ -17,6 +17,7 @@ from orchestration.ledger.service import Running, Status, Succeeded
 from orchestration.nersc.jobs import NerscJobs
 from orchestration.nersc.memory import Patience
 from orchestration.sandbox.superfacility.knobs import Maintenance, Service
+from orchestration.sandbox.testing import submit
 
 KINDS = [Maintenance.UNAVAILABLE, Maintenance.ERROR, Maintenance.NULL]
 
@@ -99,7 +100,7 @@ def test_how_a_job_ended_is_not_known_before_its_report_can_be_read(
     lab: Lab, kind: Maintenance, services: Sequence[Service]
 ) -> None:
     jobs, spec = jobs_of(lab), job(lab)
-    handle = jobs.submit(spec, jobs.reserve("key-1"))
+    handle = submit(jobs, spec, jobs.reserve("key-1"))
     lab.control.begin_maintenance(kind, "new disks", services=services)
     lab.ended(handle.partition(" ")[0])
     for _ in range(2):
@@ -118,8 +119,8 @@ def test_nothing_is_submitted_while_it_cannot_be_seen_whether_the_folder_for_job
     lab.control.begin_maintenance(kind, "new disks", services=[Service.UTILITIES])
     lab.control.set_status("active")  # the status page knows nothing of it
     with pytest.raises(ServiceUnavailable):
-        jobs.submit(spec, jobs.reserve("key-1"))
+        submit(jobs, spec, jobs.reserve("key-1"))
     assert lab.facility.client.effects("job") == []
     lab.control.end_maintenance()
-    assert isinstance(settled(jobs, spec, jobs.submit(spec, jobs.reserve("key-1"))), Succeeded)
+    assert isinstance(settled(jobs, spec, submit(jobs, spec, jobs.reserve("key-1"))), Succeeded)
     assert len(lab.facility.client.effects("job")) == 1

@@ -35,6 +35,7 @@ from orchestration.ledger.perform import perform
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import CancelAnswer
+from orchestration.sandbox.testing import submit
 from orchestration.scicat import ScicatIngest
 
 CANCELLED, FINISHED, UNKNOWN = CancelAnswer.CANCELLED, CancelAnswer.ALREADY_FINISHED, CancelAnswer.UNKNOWN
@@ -208,7 +209,7 @@ def test_what_is_done_when_it_is_submitted_does_not_go_on(ledger: Ledger, scan: 
     owner = Owner.here()
     ledger.operations.take(operation, owner, service=site.name, redo=True)
     ledger.operations.reserved(operation.key, owner, "second")
-    ledger.operations.submitted(operation.key, owner, site.submit(operation.request, "second"), adopted=False)
+    ledger.operations.submitted(operation.key, owner, submit(site, operation.request, "second"), adopted=False)
     ledger.operations.release(operation.key, owner)
     site.end("second")
     assert cancel(ledger, operation.key, site).answer is FINISHED

@@ -35,7 +35,7 @@ from orchestration.ledger.service import (
     Succeeded,
 )
 from orchestration.ledger.waiting import Awaited, Waiting
-from orchestration.policy import Place, Zone
+from orchestration.policy import Permitted, Place, Zone, opened
 
 QUICK = PollSchedule(first=0.01)
 THERE = Place("there", Zone.BEAMLINE)
@@ -46,6 +46,7 @@ class Site:
     """Jobs run until `end` is called; each status request is written down with the number of jobs in it."""
 
     name: str = "nersc.jobs@north"
+    place: Place = THERE
     submitted: dict[str, JobSpec] = field(default_factory=dict)
     ended: dict[str, Status] = field(default_factory=dict)
     asked: list[int] = field(default_factory=list)
@@ -65,9 +66,9 @@ class Site:
         self._speak()
         return token if token in self.submitted else None
 
-    def submit(self, request: JobSpec, token: str) -> str:
+    def submit(self, permitted: Permitted[JobSpec], token: str) -> str:
         self._speak()
-        self.submitted[token] = request
+        self.submitted[token] = opened(permitted, JobSpec, at=self.place)
         return token
 
     def poll(self, request: JobSpec, handle: str) -> Status:

@@ -1,0 +1,152 @@
+"""No service takes what the policy has not permitted, whichever it is and whoever adds the next one."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from policy_ground import (
+    AWAY,
+    HERE,
+    REQUESTS,
+    SITES,
+    Wire,
+    environment,
+    every_service,
+    flagged,
+    kind_taken,
+    kinds_of_sites,
+    operation,
+    settings,
+    wire,
+)
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from orchestration.errors import ExportControlled, Unpermitted
+from orchestration.flows.services import Services
+from orchestration.ledger import Ledger
+from orchestration.ledger.perform import perform
+from orchestration.ledger.service import Service, site_of
+from orchestration.policy import Permitted, Rule, Subject, permit
+
+ADAPTERS = ("globus", "nersc", "iri", "scicat", "local", "flows")
+NAMES = [
+    *(name for name, made in vars(Services).items() if isinstance(made, cached_property) and not name.startswith("_")),
+    *(f"jobs at {kind}" for kind in SITES),
+]
+TAKING_AWAY = {"globus_delete", "globus_withdraw", "local_delete"}
+STARTING = {"prefect_run", "prefect_schedule"}
+"""Flows of this service, on its own server."""
+CARRYING = [name for name in NAMES if name not in TAKING_AWAY | STARTING | {"local_jobs"}]  # which is `jobs at local`
+SUBJECT = Subject(scan="1", name="raw/scan.h5")
+
+
+@pytest.fixture
+def outside() -> Iterator[Wire]:
+    with wire() as made:
+        yield made
+
+
+@pytest.fixture
+def every(outside: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Service[Any]]]:
+    for name, value in environment(outside, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    chosen = settings(outside)
+    with closing(Services(chosen)) as services, temporary_settings({PREFECT_API_URL: f"{outside.url}/api"}):
+        yield every_service(chosen, services)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite") as made:
+        yield made
+
+
+def test_each_kind_of_site_is_tried() -> None:
+    assert set(SITES) == kinds_of_sites()
+
+
+def test_each_adapter_of_the_source_is_among_those_that_are_tried(every: dict[str, Service[Any]]) -> None:
+    tried = {type(service) for service in every.values()}
+    known = set()
+    for name in ADAPTERS:
+        package = importlib.import_module(f"orchestration.{name}")
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+                if all(callable(getattr(kind, word, None)) for word in ("reserve", "find", "submit", "poll", "cancel")):
+                    known.add(kind)
+    guards = {kind for kind in known if kind.__module__ == "orchestration.flows.guarding"}  # they stand before others
+    assert {kind for kind in known - guards if kind is not Service} == tried
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_nobody_permitted_is_not_submitted(
+    every: dict[str, Service[Any]], outside: Wire, name: str, tmp_path: Path
+) -> None:
+    service = every[name]
+    request = REQUESTS[kind_taken(service)]
+    other = next(one for kind, one in REQUESTS.items() if kind is not kind_taken(service))
+    true = permit(request, subject=SUBJECT, at=0.0, site=site_of(service))
+    made_up = object.__new__(Permitted)
+    vars(made_up).update(vars(true))
+    forged: list[Any] = [
+        request,
+        SimpleNamespace(request=request, decision=true.decision),
+        made_up,
+        permit(other, subject=SUBJECT, at=0.0, site=AWAY),
+    ]
+    for each in forged:
+        with pytest.raises(Unpermitted):
+            service.submit(each, "token")
+    assert outside.calls == []
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("jobs at")])
+def test_a_job_that_was_permitted_for_another_site_is_not_submitted(
+    every: dict[str, Service[Any]], outside: Wire, name: str
+) -> None:
+    elsewhere = permit(REQUESTS[kind_taken(every[name])], subject=SUBJECT, at=0.0, site=HERE.place)
+    with pytest.raises(Unpermitted, match="permitted for here, not for"):
+        every[name].submit(elsewhere, "token")
+    assert outside.calls == []
+
+
+@pytest.mark.parametrize("name", CARRYING)
+def test_nothing_of_a_flagged_scan_is_asked_of_anybody_elsewhere(
+    every: dict[str, Service[Any]], outside: Wire, ledger: Ledger, name: str
+) -> None:
+    service = every[name]
+    request = REQUESTS[kind_taken(service)]
+    with pytest.raises(ExportControlled, match="is export-controlled"):
+        perform(ledger, operation(flagged(ledger), request), service)
+    assert outside.calls == []
+
+
+@pytest.mark.parametrize("name", CARRYING)
+def test_what_a_caller_calls_the_beamline_does_not_open_the_way(
+    every: dict[str, Service[Any]], outside: Wire, ledger: Ledger, name: str
+) -> None:
+    service = every[name]
+    request = REQUESTS[kind_taken(service)]
+    honestly = replace(HERE.place, name="the beamline, honestly")
+    with pytest.raises(ExportControlled, match="is export-controlled"):
+        perform(ledger, operation(flagged(ledger), request, honestly), service)
+    assert list(ledger.operations.open()) == []
+    assert outside.calls == []
+
+
+@pytest.mark.parametrize("name", sorted(TAKING_AWAY))
+def test_what_a_flagged_scan_has_elsewhere_may_be_taken_away(every: dict[str, Service[Any]], name: str) -> None:
+    request = REQUESTS[kind_taken(every[name])]
+    secret = Subject(scan="1", name="raw/secret.h5", export_controlled=True)
+    assert permit(request, subject=secret, at=0.0).decision.rule is Rule.TAKEN_AWAY
