@@ -35,6 +35,7 @@ from orchestration.ledger.service import (
     Failed,
     Progress,
     Request,
+    Resends,
     Running,
     Service,
     Status,
@@ -86,8 +87,7 @@ class Guard:
         if isinstance(request, JobSpec):
             self.job = operation.key
             self._take_up(operation.key)
-            kind = BulkGuardedJobs if isinstance(service, BulkService) else GuardedJobs
-            return kind(service, guard=self, key=operation.key)
+            return _kind(service)(service, guard=self, key=operation.key)
         if isinstance(request, TransferRequest) and request.destination.name == self.site.raw_endpoint and not self.job:
             return GuardedCopy(service, guard=self, key=operation.key)
         return service
@@ -292,6 +292,22 @@ class BulkGuardedJobs(GuardedJobs):
         if not isinstance(self.inner, BulkService):
             return {}
         return self.inner.poll_many(items)
+
+
+class ResendingGuardedJobs(BulkGuardedJobs):
+    """Of one that can also tell by a second submission what came of the first."""
+
+    def find_by_sending(self, permitted: Permitted[Request], token: str) -> str | None:
+        inner = self.inner
+        if not isinstance(inner, Resends):
+            return self.find(permitted.request, token)
+        return self._asked(lambda: inner.find_by_sending(permitted, token))
+
+
+def _kind(service: Service[Any]) -> type[GuardedJobs]:
+    if isinstance(service, Resends):
+        return ResendingGuardedJobs
+    return BulkGuardedJobs if isinstance(service, BulkService) else GuardedJobs
 
 
 def _not_begun(trouble: str) -> JobNotStarted:

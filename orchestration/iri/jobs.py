@@ -101,7 +101,11 @@ class IriJobs:
         return self._submission.reserve(key)
 
     def find(self, request: JobSpec, token: str) -> str | None:
-        id_ = self._submission.find(request, token)
+        id_ = self._submission.find(token)
+        return None if id_ is None else str(_Handle(job=id_, token=token))
+
+    def find_by_sending(self, permitted: Permitted[JobSpec], token: str) -> str | None:
+        id_ = self._submission.by_key(opened(permitted, JobSpec, at=self.place), token)
         return None if id_ is None else str(_Handle(job=id_, token=token))
 
     def submit(self, permitted: Permitted[JobSpec], token: str) -> str:

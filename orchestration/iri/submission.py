@@ -36,19 +36,18 @@ class Submission:
         self.memory.begin("unsent", token)
         return token
 
-    def find(self, request: JobSpec, token: str) -> str | None:
+    def find(self, token: str) -> str | None:
         """The identifier of the job of this token, by its name; None if there is none.
 
         Nothing found means nothing until the facility has had time to show a job that it accepted: it may also have
-        forgotten a key and not the job. Where its lists cannot be had, but the key says it too, the key is asked: that
-        is to submit again, which makes the job if there was none.
+        forgotten a key and not the job.
         """
         if self.memory.began("unsent", token):
             return None
         try:
             found = self.calls.named(token)
-        except (ServiceUnavailable, Refused) as trouble:
-            return self._by_key(request, token, trouble)
+        except Refused as refused:
+            raise refused.doubt() from refused
         if found:
             return foremost(found).id
         if self.memory.waited("in doubt", token) < self.patience:
@@ -59,11 +58,14 @@ class Submission:
             )
         return None
 
-    def _by_key(self, request: JobSpec, token: str, trouble: ServiceUnavailable | Refused) -> str | None:
+    def by_key(self, request: JobSpec, token: str) -> str | None:
+        """As `find`, where lists cannot be had, and the key says it too: it is asked by submitting again, which makes
+        the job if there was none.
+        """
         asked = dated_at(token)
         fresh = asked is not None and time.time() - asked < _FRESH_SECONDS
         if not self.calls.idempotent or not fresh or self.memory.began("failed at it", token):
-            raise (trouble.doubt() if isinstance(trouble, Refused) else trouble)
+            raise ServiceUnavailable("its key does not tell whether there is such a job", where=self.calls.client.where)
         try:
             return self._send(request, token).id
         except Refused as refused:

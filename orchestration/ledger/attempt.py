@@ -30,6 +30,7 @@ from orchestration.ledger.service import (
     PollSchedule,
     Progress,
     Request,
+    Resends,
     Running,
     Service,
     Status,
@@ -152,7 +153,25 @@ class Attempt(Generic[R]):
 
     def _find(self, token: str, ends_at: float) -> str | None:
         reached(Boundary.BEFORE_FIND, self.step)
-        return self._insist(lambda: self.service.find(self.operation.request, token), ends_at)
+        return self._insist(lambda: self._known(token), ends_at)
+
+    def _known(self, token: str) -> str | None:
+        try:
+            return self.service.find(self.operation.request, token)
+        except ServiceUnavailable as silence:
+            if not isinstance(self.service, Resends):
+                raise
+            return self._known_by_sending(self.service, token, silence)
+
+    def _known_by_sending(self, service: Resends[R], token: str, silence: ServiceUnavailable) -> str | None:
+        """Where it may not be sent (any more), or that tells nothing, what may be there already stays in doubt."""
+        try:
+            permitted = self.rows.permitted(self.operation, self.owner, site=site_of(service))
+            if permitted is not None:
+                return service.find_by_sending(permitted, token)
+        except (ServiceUnavailable, PolicyRefused) as untold:
+            raise silence from untold
+        raise silence
 
     def _await(self, handle: str, ends_at: float, submitted_at: float) -> Succeeded | Failed:
         began = answered_at = time.monotonic()

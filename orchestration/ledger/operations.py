@@ -87,7 +87,7 @@ class Operations:
             return self._claim(connection, row, owner, redo=redo, run_id=run_id)
 
     def permitted(self, operation: Operation[R], owner: Owner, *, site: Place | None = None) -> Permitted[R] | None:
-        """Asked before each thing that cannot be taken back, with where its service works (`site`): may it go on?
+        """Asked before each thing that cannot be taken back, with where its service works (`site`): may it be done now?
         None if somebody asked to cancel it.
 
         Raises:

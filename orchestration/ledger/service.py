@@ -129,6 +129,15 @@ def site_of(service: object) -> Place | None:
 
 
 @runtime_checkable
+class Resends(Protocol[R_contra]):
+    """A service that can also tell by a second submission what came of the first one: both give the same work once."""
+
+    def find_by_sending(self, permitted: Permitted[R_contra], token: str) -> str | None:
+        """As `find`, which did not say. May raise ServiceUnavailable."""
+        ...
+
+
+@runtime_checkable
 class BulkService(Protocol[R_contra]):
     """A service that can be asked about many operations at once, and about them by any process of any host.
 

@@ -46,18 +46,24 @@ class LocalDelete:
         request = opened(permitted, DeleteRequest)
         for path in request.paths:
             own_path(request.endpoint, path)
+        work.submitted(token, state=self.state)
         self._begin(request, token)
         return token
 
     def poll(self, request: DeleteRequest, handle: str) -> Status:
-        return self._begin(request, handle).status()
+        lost = work.lost(handle, title=_title(request), state=self.state)
+        return lost or self._begin(request, handle).status()
 
     def cancel(self, handle: str) -> CancelAnswer:
         return work.cancel(handle, state=self.state)
 
     def _begin(self, request: DeleteRequest, token: str) -> work.Work:
         deletion = _Deletion(request, token, JobFolder(self.state))
-        return work.begin(token, deletion.run, title=f"deletion at {request.endpoint.name}", state=self.state)
+        return work.begin(token, deletion.run, title=_title(request), state=self.state)
+
+
+def _title(request: DeleteRequest) -> str:
+    return f"deletion at {request.endpoint.name}"
 
 
 @dataclass(frozen=True)

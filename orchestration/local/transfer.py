@@ -42,18 +42,24 @@ class LocalTransfer:
         for item in request.items:
             request.source.local_path(item.source)
             request.destination.local_path(item.destination)
+        work.submitted(token, state=self.state)
         self._begin(request, token)
         return token
 
     def poll(self, request: TransferRequest, handle: str) -> Status:
-        return self._begin(request, handle).status()
+        lost = work.lost(handle, title=_title(request), state=self.state)
+        return lost or self._begin(request, handle).status()
 
     def cancel(self, handle: str) -> CancelAnswer:
         return work.cancel(handle, state=self.state)
 
     def _begin(self, request: TransferRequest, token: str) -> work.Work:
-        title = f"copy {request.source.name} to {request.destination.name}"
+        title = _title(request)
         return work.begin(token, lambda meter: _copy_all(request, token, meter), title=title, state=self.state)
+
+
+def _title(request: TransferRequest) -> str:
+    return f"copy {request.source.name} to {request.destination.name}"
 
 
 def _copy_all(request: TransferRequest, token: str, meter: Meter) -> Document:

@@ -1,11 +1,13 @@
 """Work on files that goes on in threads of this process, and is known to other processes of this machine by its token.
 
 If the process dies, so does the work: whoever asks for it next begins it again, and it must be written so that this
-is safe. A locked file tells other processes that somebody is at it; a second file tells that somebody to stop.
+is safe. A locked file tells other processes that somebody is at it; a second file tells that somebody to stop. A third
+is there before the work first begins: what was never submitted is not begun by a question about it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -15,15 +17,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestration.errors import Cancelled, OrchestrationError
+from orchestration.errors import Cancelled, OperationFailed, OrchestrationError
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Progress, Running, Status, Succeeded
-from orchestration.local.jobfolder import lock
+from orchestration.local.jobfolder import fsync_directory, lock
 
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = threading.BoundedSemaphore(4)
 _CANCEL_PATIENCE = 5.0
 _REMEMBERED = 1000
+
+_KEPT_SECONDS = 60 * 24 * 3600.0
+"""As long it is known what was submitted: far longer than anybody carries on with it."""
 
 
 def default_state() -> Path:
@@ -146,7 +151,33 @@ class Work:
 
 
 _works: dict[tuple[Path, str], Work] = {}
+_swept: set[Path] = set()
 _starting = threading.Lock()
+
+
+def submitted(token: str, *, state: Path) -> None:
+    """Write down that the work of this token may be begun, now and after the death of this process."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _starting:
+        if state not in _swept:
+            _swept.add(state)
+            _sweep(state)
+    note = _note(state, token)
+    note.touch(mode=0o600)
+    fsync_directory(state)
+
+
+def lost(token: str, *, title: str, state: Path) -> Failed | None:
+    """How work ended that was never submitted here, as far as this machine knows; None if it was."""
+    if (state, token) in _works or _note(state, token).exists():
+        return None
+    return Failed(
+        error=OperationFailed(
+            f"this machine knows nothing of the {title} that it is asked about",
+            where=str(state),
+            next_step="start the flow again: it is begun anew",
+        )
+    )
 
 
 def begin(token: str, action: Action, *, title: str, state: Path) -> Work:
@@ -178,6 +209,18 @@ def cancel(token: str, *, state: Path) -> CancelAnswer:
         return CancelAnswer.CANCELLED if lock(descriptor, patience=_CANCEL_PATIENCE) else CancelAnswer.UNKNOWN
     finally:
         os.close(descriptor)
+
+
+def _note(state: Path, token: str) -> Path:
+    return state / f"{digest(token)}.submitted"
+
+
+def _sweep(state: Path) -> None:
+    limit = time.time() - _KEPT_SECONDS
+    for note in state.glob("*.submitted"):
+        with contextlib.suppress(FileNotFoundError):  # another process sweeps as well
+            if note.stat().st_mtime < limit:
+                note.unlink()
 
 
 def _files(state: Path, token: str) -> tuple[Path, Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from orchestration.ledger.service import Request, Service, site_of
-from orchestration.policy import Subject, permit
+from orchestration.policy import Permitted, Subject, permit
 from orchestration.sandbox.client import SandboxClient
 from orchestration.sandbox.compute.settings import COMPUTE_ENDPOINT, LOGIN_ENDPOINT, endpoint_id
 from orchestration.sandbox.iri.settings import TOKEN as IRI_TOKEN
@@ -33,8 +33,13 @@ R = TypeVar("R", bound=Request)
 
 def submit(service: Service[R], request: R, token: str) -> str:
     """What `perform` does in the end, for a scan that nothing restricts."""
+    return service.submit(permitted(service, request), token)
+
+
+def permitted(service: object, request: R) -> Permitted[R]:
+    """Of a scan that nothing restricts."""
     subject = Subject(scan="unrestricted", name="raw/unrestricted.h5")
-    return service.submit(permit(request, subject=subject, at=time.time(), site=site_of(service)), token)
+    return permit(request, subject=subject, at=time.time(), site=site_of(service))
 
 
 @dataclass(frozen=True, kw_only=True)

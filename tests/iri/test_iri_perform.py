@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from orchestration.errors import Cancelled, DeadlinePassed, JobFailed
 from orchestration.iri.jobs import IriJobs
 from orchestration.jobs import JobSpec
 from orchestration.ledger import Ledger
+from orchestration.ledger.boundary import Boundary, listening
 from orchestration.ledger.operation import Operation, OperationState
 from orchestration.ledger.perform import perform
 from orchestration.ledger.scan import Scan
@@ -279,3 +281,32 @@ def test_many_threads_share_one_client(ground: Ground, ledger: Ledger, scan: Sca
         thread.join()
     assert failed == []
     assert [(Path(spec.directory) / "out").read_text() for spec in specs] == ["x"] * 4
+
+
+LISTS = "POST .*/compute/status"
+
+
+def test_where_lists_cannot_be_had_the_key_tells_what_came_of_a_submission(
+    ground: Ground, ledger: Ledger, scan: Scan
+) -> None:
+    ground.facility.client.faults.add("POST .*/compute/job", "lost_answer")
+    ground.facility.client.faults.add(LISTS, times=0)
+    before = len(ground.control.jobs())
+    perform(ledger, operation(scan, ground.spec()), ground.jobs(2))
+    assert (len(ground.control.jobs()) - before, ground.runs) == (1, 1)
+
+
+def test_nothing_is_sent_again_of_a_scan_that_was_flagged_meanwhile(ground: Ground, ledger: Ledger, scan: Scan) -> None:
+    ground.facility.client.faults.add("POST .*/compute/job", "drop")
+    ground.facility.client.faults.add(LISTS, times=0)
+    before = len(ground.control.jobs())
+
+    def flag(boundary: Boundary, _: str) -> None:
+        if boundary is Boundary.BEFORE_FIND:
+            ledger.scans.register(beamline=scan.beamline, path=scan.path, export_controlled=True)
+
+    wanted = replace(operation(scan, ground.spec()), deadline=3.0)
+    with listening(flag), pytest.raises(DeadlinePassed, match="injected"):
+        perform(ledger, wanted, ground.jobs(2))
+    assert len(ground.control.jobs()) == before
+    assert ledger.operations.get(wanted.key).state.open

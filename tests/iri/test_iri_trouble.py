@@ -18,7 +18,7 @@ from orchestration.iri.jobs import IriJobs
 from orchestration.jobs import JobSpec
 from orchestration.ledger.service import CancelAnswer, Running, Succeeded
 from orchestration.sandbox.iri.settings import TOKEN
-from orchestration.sandbox.testing import submit
+from orchestration.sandbox.testing import permitted, submit
 
 SUBMIT = "POST /iri/.*compute/job"
 
@@ -98,8 +98,8 @@ def test_a_facility_that_failed_may_have_forgotten_its_key(ground: Ground, statu
     with pytest.raises(ServiceUnavailable, match="not shown yet"):
         jobs.find(spec, token)
     ground.facility.client.faults.add("POST .*/compute/status", times=0)
-    with pytest.raises(ServiceUnavailable, match="injected"):  # so the key is not asked
-        jobs.find(spec, token)
+    with pytest.raises(ServiceUnavailable, match="key does not tell"):
+        jobs.find_by_sending(permitted(jobs, spec), token)
     assert ground.submitted() == 0
 
 
@@ -176,7 +176,10 @@ def test_with_keys_a_list_that_does_not_come_is_not_needed(ground: Ground) -> No
     lose(ground, jobs, spec, other, "drop")
     ground.facility.client.faults.add("POST .*/compute/status", times=0)
     for each in (token, other):
-        handle = ground.jobs(2).find(spec, each)
+        fresh = ground.jobs(2)
+        with pytest.raises(ServiceUnavailable, match="injected"):
+            fresh.find(spec, each)
+        handle = fresh.find_by_sending(permitted(fresh, spec), each)
         assert handle is not None
         assert submit(jobs, spec, each) == handle
     assert ground.submitted() == 2
@@ -190,6 +193,8 @@ def test_without_keys_a_list_that_does_not_come_leaves_it_open(ground: Ground) -
     for _ in range(3):
         with pytest.raises(ServiceUnavailable, match="injected"):
             jobs.find(spec, token)
+        with pytest.raises(ServiceUnavailable, match="key does not tell"):
+            jobs.find_by_sending(permitted(jobs, spec), token)
     assert found(jobs, spec, token) is not None
 
 

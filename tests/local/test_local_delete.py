@@ -171,3 +171,12 @@ def test_a_deletion_of_nothing_is_refused(here: Endpoint) -> None:
         DeleteRequest(endpoint=here, paths=())
     request = request_of(here, "a")
     assert request.document() == {"endpoint": "data", "paths": ["/data/a"], "ignore_missing": False}
+
+
+def test_what_was_never_submitted_is_not_begun_by_a_question_about_it(
+    deleter: LocalDelete, here: Endpoint, data: Path
+) -> None:
+    (data / "scan.h5").write_text("x")
+    error = failure(deleter.poll(request_of(here, "scan.h5"), "made up"))
+    assert "knows nothing of the deletion" in error.what
+    assert (data / "scan.h5").exists()

@@ -201,3 +201,12 @@ def test_what_others_copy_beside_it_gets_its_name_meanwhile(
     finally:
         over.set()
         beside.join()
+
+
+def test_what_was_never_submitted_is_not_begun_by_a_question_about_it(
+    mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path
+) -> None:
+    (tmp_path / "data" / "scan.h5").write_bytes(b"x")
+    error = failure(mover.poll(request_of(here, there, "scan.h5"), "made up"))
+    assert "knows nothing of the copy" in error.what
+    assert list((tmp_path / "backup").iterdir()) == []

@@ -117,6 +117,15 @@ class BulkSite(Site):
         return {handle: self.status for _, handle in items}
 
 
+class Told(BulkSite):
+    """Tells by a second submission what came of the first."""
+
+    def find_by_sending(self, permitted: Permitted[Request], token: str) -> str | None:
+        self._speak()
+        opened(permitted, type(permitted.request), at=self.place)
+        return token if token in self.submitted else None
+
+
 class Mover(Site):
     """Carries data: to ``b`` at once, elsewhere as a site does its jobs."""
 

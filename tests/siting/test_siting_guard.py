@@ -18,6 +18,7 @@ from siting_bench import (
     Clock,
     Folders,
     Site,
+    Told,
     falls_silent,
     goes_down,
 )
@@ -36,7 +37,7 @@ from orchestration.ledger.attempt import CANCELLING
 from orchestration.ledger.operation import Operation, OperationState
 from orchestration.ledger.perform import Outcome, perform
 from orchestration.ledger.scan import Scan
-from orchestration.ledger.service import BulkService, CancelAnswer, Document, Failed, PollSchedule
+from orchestration.ledger.service import BulkService, CancelAnswer, Document, Failed, PollSchedule, Resends
 from orchestration.paths import RelativePath
 from orchestration.transfers import TransferItem, TransferRequest
 
@@ -208,6 +209,8 @@ def test_only_a_service_that_can_be_waited_for_from_elsewhere_is_offered_as_one(
     place = LocalSite(name="nersc", kind="local", raw_endpoint="raw", scratch_endpoint="scratch")
     guard = Guard(work=work, site=place, watch=Watch(site="nersc", policy=QUICK, ask=bench.site.condition))
     assert not isinstance(guard(bench.job(), Site()), BulkService)
+    assert isinstance(guard(bench.job(), Told()), Resends)
+    assert not isinstance(guard(bench.job(), BulkSite()), Resends)
     bulk = guard(bench.job(), BulkSite())
     assert isinstance(bulk, BulkService)
     assert bulk.poll_many([(JOB, "handle")]) == {"handle": QUEUED}
