@@ -18,6 +18,7 @@ from orchestration import config
 from orchestration.commands import page
 from orchestration.config import Settings
 from orchestration.ledger import Ledger
+from orchestration.ledger.audit import AuditRecord
 from orchestration.ledger.copies import CopyRecord, CopyState
 from orchestration.ledger.decisions import DecisionRecord
 from orchestration.ledger.operation import OperationRecord, OperationState
@@ -89,12 +90,21 @@ def write_scan(console: Console, settings: Settings, found: Overview, *, brief: 
         lines += ["", Text("copies", style=page.HEAD), *_copies(found.copies)]
     for result in found.results[-1:] if brief else found.results:
         lines += ["", *_result(result)]
+    if found.denials and not brief:
+        lines += ["", Text("not permitted", style=page.HEAD), *_denials(found.denials)]
     shown = pictures(settings, found)
     if shown:
         lines += ["", Text("pictures", style=page.HEAD), *(f"  {path}" for path in shown)]
     for error in ([] if found.error is None else [found.error]) + ([] if brief else list(found.refusals)):
         lines += ["", *page.error_block(error, console)]
     page.write(console, lines)
+
+
+def _denials(denials: Sequence[AuditRecord]) -> Iterator[page.Cell]:
+    """What was refused many times in the same words is shown by its last time."""
+    last = {(each.dataset, each.reason): each for each in denials}
+    for each in sorted(last.values(), key=lambda one: one.at):
+        yield f"{page.GAP}{page.clock(each.at)}  {each.dataset}: {each.reason}"
 
 
 def _title(found: Overview) -> Text:

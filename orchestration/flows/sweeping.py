@@ -11,6 +11,7 @@ from orchestration.errors import ConfigError, OrchestrationError
 from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec
 from orchestration.ledger.operation import OperationRecord
+from orchestration.ledger.operations import RESERVED
 from orchestration.ledger.service import Clears, Document, Json, Service, Sweeping
 
 AT_ONCE = 50
@@ -81,6 +82,6 @@ def _superseded(work: Work, token: str) -> OperationRecord | None:
         ended_at = record.finished_at or record.began_at
         if wanted or work.ledger.now() - ended_at <= GRACE_SECONDS:
             continue
-        if any(event.event == "reserved" and event.detail == {"token": token} for event in rows.history(record.key)):
+        if any(event.event == RESERVED and event.detail == {"token": token} for event in rows.history(record.key)):
             return record
     return None

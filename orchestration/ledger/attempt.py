@@ -122,22 +122,25 @@ class Attempt(Generic[R]):
                 return self._not_wanted()
             except _CERTAIN as refusal:
                 return Failed(error=refusal)
-            self.rows.reserved(self.key, self.owner, token)
-        elif (known := self._find(token, ends_at)) is not None:
+            return self._submit_new(token, ends_at, reserved=token)
+        if (known := self._find(token, ends_at)) is not None:
             self.rows.submitted(self.key, self.owner, known, adopted=True)
             return known
         return self._submit_new(token, ends_at)
 
-    def _submit_new(self, token: str, ends_at: float) -> str | Failed:
-        """The service knows nothing of this token when this is called, and each time the loop begins again."""
+    def _submit_new(self, token: str, ends_at: float, *, reserved: str | None = None) -> str | Failed:
+        """The service knows nothing of this token when this is called, and each time the loop begins again. It may have
+        been `reserved` so lately that the ledger does not know it yet.
+        """
         delays = backoff()
         while True:
             handle: str | None
             try:
                 reached(Boundary.BEFORE_SUBMIT, self.step)
-                permitted = self.rows.permitted(self.operation, self.owner, site=site_of(self.service))
+                permitted = self.rows.permitted(self.operation, self.owner, token=reserved, site=site_of(self.service))
                 if permitted is None:
                     return self._not_wanted()
+                reserved = None
                 handle, adopted = self.service.submit(permitted, token), False
             except ServiceUnavailable as doubt:
                 # It may have acted and the answer was lost: it is asked before anything is submitted again.

@@ -1,4 +1,6 @@
-"""What was decided about each deletion, when, and on which evidence. Lines are added and never changed."""
+"""What was decided about each deletion, and what was not permitted: when, and on which evidence. Lines are added and
+never changed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, select
 
 from orchestration.ledger.database import Database
 from orchestration.ledger.service import Document
@@ -15,6 +17,8 @@ from orchestration.ledger.tables import audit
 
 if TYPE_CHECKING:
     from orchestration.ledger.copies import CopyRecord
+    from orchestration.ledger.operation import Operation
+    from orchestration.ledger.service import Request
 
 
 class Verdict(enum.StrEnum):
@@ -27,6 +31,8 @@ class Verdict(enum.StrEnum):
     """It may not go yet: it is planned for later."""
     FAILED = "failed"
     """It was proved, and the endpoint did not delete it, or did not say whether it did."""
+    DENIED = "not permitted"
+    """Of an operation, by the policy. In place of the copy stand its step, its places and the path of its scan."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +65,15 @@ class Audit:
             return add(connection, copy, verdict, at=self._database.now(), run_id=run_id, reason=reason)
 
     def of_scan(self, scan_id: str) -> Sequence[AuditRecord]:
-        """Oldest first."""
-        query = select(audit).where(audit.c.scan_id == scan_id).order_by(audit.c.id)
+        """What was decided about its copies, oldest first."""
+        return self._select(audit.c.scan_id == scan_id, audit.c.verdict != Verdict.DENIED)
+
+    def denials(self, scan_id: str) -> Sequence[AuditRecord]:
+        """What was not permitted, oldest first."""
+        return self._select(audit.c.scan_id == scan_id, audit.c.verdict == Verdict.DENIED)
+
+    def _select(self, *conditions: ColumnElement[bool]) -> Sequence[AuditRecord]:
+        query = select(audit).where(*conditions).order_by(audit.c.id)
         with self._database.read() as connection:
             return [AuditRecord.from_row(row) for row in connection.execute(query).mappings()]
 
@@ -90,3 +103,28 @@ def add(
     }
     row = connection.execute(audit.insert().values(**values).returning(audit)).mappings().one()
     return AuditRecord.from_row(row)
+
+
+def deny(
+    connection: Connection,
+    operation: Operation[Request],
+    *,
+    at: float,
+    run_id: str | None,
+    reason: str,
+    evidence: Document,
+) -> None:
+    """Within a transaction of the caller."""
+    values = {
+        "at": at,
+        "scan_id": operation.scan.id,
+        "run_id": run_id,
+        "dataset": operation.step,
+        "endpoint": operation.destination.name,
+        "path": operation.scan.path.text,
+        "generation": 0,
+        "verdict": Verdict.DENIED,
+        "reason": reason,
+        "evidence": evidence,
+    }
+    connection.execute(audit.insert().values(**values))

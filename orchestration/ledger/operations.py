@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select, update
 
-from orchestration.errors import InvalidInput, LeaseLost, LedgerError, OperationFailed, OrchestrationError, UnknownName
+from orchestration.errors import (
+    InvalidInput,
+    LeaseLost,
+    LedgerError,
+    OperationFailed,
+    OrchestrationError,
+    PolicyRefused,
+    UnknownName,
+)
+from orchestration.ledger import permission
 from orchestration.ledger.database import Database
 from orchestration.ledger.manifests import Manifests
 from orchestration.ledger.operation import Event, Operation, OperationRecord, OperationState, error_document
 from orchestration.ledger.owner import Owner
+from orchestration.ledger.permission import PERMITTED
 from orchestration.ledger.runs import demand_wanted
 from orchestration.ledger.service import Document, Request
-from orchestration.ledger.tables import events, operations, scans
-from orchestration.policy import Permitted, Place, Subject, permit
+from orchestration.ledger.tables import events, operations
+from orchestration.policy import Permitted, Place
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Request)
@@ -23,6 +34,9 @@ R = TypeVar("R", bound=Request)
 DEFAULT_LEASE_SECONDS = 30.0
 
 KEYS_AT_ONCE = 500
+
+RESERVED = "reserved"
+"""The event that has the token of an attempt."""
 
 _REDONE = {OperationState.FAILED, OperationState.CANCELLED, OperationState.EXPIRED}
 
@@ -44,7 +58,10 @@ class Operations:
             PolicyRefused: if the data may not go to the destination.
             InvalidInput: if it is going on at another service.
         """
-        with self._database.write("operations") as connection:
+        with (
+            self._denials(operation, service=service, site=site, run_id=run_id),
+            self._database.write("operations") as connection,
+        ):
             return self._plan(connection, operation, service=service, site=site, run_id=run_id)
 
     def plan_again(
@@ -80,25 +97,38 @@ class Operations:
         Raises:
             Cancelled: if somebody cancelled the run.
         """
-        with self._database.write("operations") as connection:
+        with (
+            self._denials(operation, service=service, site=site, run_id=run_id),
+            self._database.write("operations") as connection,
+        ):
             if run_id is not None:
                 demand_wanted(connection, run_id)
             row = self._plan(connection, operation, service=service, site=site, run_id=run_id)
             return self._claim(connection, row, owner, redo=redo, run_id=run_id)
 
-    def permitted(self, operation: Operation[R], owner: Owner, *, site: Place | None = None) -> Permitted[R] | None:
+    def permitted(
+        self, operation: Operation[R], owner: Owner, *, token: str | None = None, site: Place | None = None
+    ) -> Permitted[R] | None:
         """Asked before each thing that cannot be taken back, with where its service works (`site`): may it be done now?
-        None if somebody asked to cancel it.
+        None if somebody asked to cancel it. That it is permitted is written down, together with a `token` that the
+        service has just reserved.
 
         Raises:
             LeaseLost: if another run has it now.
             PolicyRefused: if it may not, or may not any more: the scan was put under export control meanwhile.
         """
-        with self._database.read() as connection:
+        with self._denials(operation, site=site), self._database.write("operations") as connection:
             row = self._existing(connection, operation.key)
             if row.owner != str(owner):
                 raise _lost(row.key)
-            return None if row.cancel_requested else self._permit(connection, operation, site=site)
+            if row.cancel_requested:
+                return None
+            permitted = permission.ask(connection, operation, site=site, at=self._database.now())
+            if token is not None:
+                connection.execute(update(operations).where(operations.c.key == row.key).values(token=token))
+                self._note(connection, row.key, row.attempt, RESERVED, {"token": token})
+            self._note(connection, row.key, row.attempt, PERMITTED, permission.document(permitted.decision))
+            return permitted
 
     def wanted_cancelled(self, key: str, owner: Owner) -> bool:
         """True if somebody asked to cancel it. Raises LeaseLost if another run has it now."""
@@ -112,9 +142,6 @@ class Operations:
     def renew(self, key: str, owner: Owner) -> None:
         """Hold the claim for another lease. Raises LeaseLost if another run has it now."""
         self._change(key, owner, lease_until=self._database.now() + self.lease_seconds)
-
-    def reserved(self, key: str, owner: Owner, token: str) -> None:
-        self._change(key, owner, event="reserved", detail={"token": token}, token=token)
 
     def submitted(self, key: str, owner: Owner, handle: str, *, adopted: bool) -> None:
         self._change(
@@ -229,7 +256,7 @@ class Operations:
 
     def tokens(self, key: str) -> Sequence[str]:
         """Of all attempts, the oldest first."""
-        return [str((event.detail or {})["token"]) for event in self.history(key) if event.event == "reserved"]
+        return [str((event.detail or {})["token"]) for event in self.history(key) if event.event == RESERVED]
 
     def cleared(self, records: Collection[OperationRecord]) -> None:
         """What the jobs of these had left is gone; not written down of one that has begun again since."""
@@ -242,9 +269,36 @@ class Operations:
 
     def history(self, key: str) -> Sequence[Event]:
         query = select(events).where(events.c.operation_key == key).order_by(events.c.id)
+        return self._events(query)
+
+    def permissions(self, scan_id: str) -> Mapping[str, Event]:
+        """Of each operation of a scan that was ever submitted, by its key: the last decision by which it was."""
+        query = select(events).join(operations).where(operations.c.scan_id == scan_id, events.c.event == PERMITTED)
+        return {event.operation_key: event for event in self._events(query.order_by(events.c.id))}
+
+    def _events(self, query: Any) -> Sequence[Event]:
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
         return [Event(**{name: value for name, value in row.items() if name != "id"}) for row in rows]
+
+    @contextmanager
+    def _denials(
+        self, operation: Operation[Request], *, site: Place | None, service: str = "", run_id: str | None = None
+    ) -> Iterator[None]:
+        """A refusal undoes what is being written, and is written down by itself."""
+        try:
+            yield
+        except PolicyRefused as refusal:
+            with self._database.write("audit") as connection:
+                row = self._row(connection, operation.key)
+                asked = permission.Asked(
+                    operation=operation,
+                    service=service or (row.service if row else ""),
+                    run_id=run_id or (row.run_id if row else None),
+                    site=site,
+                )
+                permission.deny(connection, asked, refusal, at=self._database.now())
+            raise
 
     def _select(self, query: Any) -> Sequence[OperationRecord]:
         with self._database.read() as connection:
@@ -294,7 +348,7 @@ class Operations:
         site: Place | None = None,
     ) -> OperationRecord:
         key = operation.key
-        self._permit(connection, operation, site=site or operation.destination)
+        permission.ask(connection, operation, site=site or operation.destination, at=self._database.now())
         known = self._row(connection, key)
         where = {"service": service, "destination": operation.destination.name}
         if known is None:
@@ -343,31 +397,6 @@ class Operations:
         connection.execute(update(operations).where(operations.c.key == row.key).values(**changes))
         self._note(connection, row.key, attempt, "claimed", {"owner": str(owner)})
         return self._existing(connection, row.key)
-
-    def _permit(self, connection: Connection, operation: Operation[R], *, site: Place | None) -> Permitted[R]:
-        return permit(
-            operation.request,
-            subject=self._subject(connection, operation),
-            at=self._database.now(),
-            site=site,
-            destination=operation.destination,
-        )
-
-    @staticmethod
-    def _subject(connection: Connection, operation: Operation[Request]) -> Subject:
-        where = scans.c.id == operation.scan.id
-        flagged = connection.execute(select(scans.c.export_controlled).where(where)).scalar_one_or_none()
-        if flagged is None:
-            raise UnknownName(f"scan {operation.scan.id} is not registered in the ledger")
-        # One flag is enough, whether the ledger has it or only this caller does, or it is that of a file in a folder.
-        within = scans.c.path.startswith(f"{operation.scan.path}/", autoescape=True)
-        inside = select(scans.c.id).where(
-            scans.c.beamline == operation.scan.beamline, scans.c.export_controlled, within
-        )
-        controlled = (
-            flagged or operation.scan.export_controlled or connection.execute(inside.limit(1)).first() is not None
-        )
-        return Subject(scan=operation.scan.id, name=operation.scan.path.text, export_controlled=controlled)
 
     @staticmethod
     def _row(connection: Connection, key: str) -> OperationRecord | None:

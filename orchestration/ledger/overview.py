@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 
 from orchestration.errors import OrchestrationError, RunFailed
 from orchestration.ledger import Ledger
+from orchestration.ledger.audit import AuditRecord
 from orchestration.ledger.copies import CopyRecord
 from orchestration.ledger.decisions import DecisionRecord
-from orchestration.ledger.operation import OperationRecord, OperationState, canonical, error_document
+from orchestration.ledger.operation import Event, OperationRecord, OperationState, canonical, error_document
 from orchestration.ledger.results import ResultRecord
 from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.ledger.scan import Scan
@@ -47,6 +48,10 @@ class Overview:
     copies: Sequence[CopyRecord]
     results: Sequence[ResultRecord]
     decisions: Sequence[DecisionRecord]
+    permissions: Mapping[str, Event]
+    """By the key of an operation: the last decision of the policy by which it was submitted."""
+    denials: Sequence[AuditRecord]
+    """What the policy did not permit."""
 
     def document(self) -> Document:
         return {
@@ -59,11 +64,12 @@ class Overview:
             "facts": self.scan.facts,
             "error": None if self.error is None else error_document(self.error),
             "refusals": [error_document(refusal) for refusal in self.refusals],
-            "stages": [_stage(operation) for operation in self.operations],
+            "stages": [_stage(operation, self.permissions.get(operation.key)) for operation in self.operations],
             "copies": [_copy(copy) for copy in self.copies],
             "results": [_result(result) for result in self.results],
             "runs": [_run(run) for run in self.runs],
             "decisions": [_decision(decision) for decision in self.decisions],
+            "denials": [_denial(denial) for denial in self.denials],
         }
 
 
@@ -83,6 +89,8 @@ def overview(ledger: Ledger, scan: Scan) -> Overview:
         copies=ledger.copies.of_scan(scan.id),
         results=ledger.results.of_scan(scan.id),
         decisions=ledger.decisions.of_scan(scan.id),
+        permissions=ledger.operations.permissions(scan.id),
+        denials=ledger.audit.denials(scan.id),
     )
 
 
@@ -154,7 +162,7 @@ def iso(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def _stage(operation: OperationRecord) -> Document:
+def _stage(operation: OperationRecord, permission: Event | None) -> Document:
     return {
         "name": operation.step,
         "state": operation.state.value,
@@ -168,6 +176,7 @@ def _stage(operation: OperationRecord) -> Document:
         "progress": operation.progress,
         "error": None if operation.error is None else error_document(operation.error),
         "key": operation.key,
+        "permitted": None if permission is None else {**(permission.detail or {}), "at": iso(permission.at)},
     }
 
 
@@ -215,4 +224,15 @@ def _decision(decision: DecisionRecord) -> Document:
         "run": decision.run_id,
         "decided_at": iso(decision.decided_at),
         "candidates": [{**each.document(), "sentence": each.sentence} for each in decision.candidates],
+    }
+
+
+def _denial(denial: AuditRecord) -> Document:
+    return {
+        "step": denial.dataset,
+        "destination": denial.endpoint,
+        "run": denial.run_id,
+        "at": iso(denial.at),
+        "reason": denial.reason,
+        **denial.evidence,
     }

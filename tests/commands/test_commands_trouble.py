@@ -65,7 +65,7 @@ def test_what_nobody_confirms_can_be_given_up(alone: CommandLine) -> None:
         scan = ledger.scans.register(beamline="bl832", path=RelativePath("raw/p/lost.h5"))
         operation = Operation(scan=scan, step="reconstruct", request=spec, destination=beamline, deadline=60.0)
         ledger.operations.take(operation, dead := Owner.here(), service="prefect.schedule", redo=True)
-        ledger.operations.reserved(operation.key, dead, "a token that the service lost")
+        ledger.operations.permitted(operation, dead, token="a token that the service lost", site=beamline)
         ledger.operations.release(operation.key, dead)
     (answer,) = alone.json("cancel", "lost", code=1)["answers"]
     assert (answer["step"], answer["answer"]) == ("reconstruct", "unknown")

@@ -80,12 +80,14 @@ class Claims(RuleBasedStateMachine):
     def reserve(self, run: Owner) -> None:
         token = f"token-{self.attempt}"
         if self._mine(run):
-            self.rows.reserved(self.key, run, token)
-            self.token = token
-            self.lines += 1
+            permitted = self.rows.permitted(self.operation, run, token=token)
+            assert (permitted is None) == self.cancel
+            if not self.cancel:
+                self.token = token
+                self.lines += 2
         else:
             with pytest.raises(LeaseLost):
-                self.rows.reserved(self.key, run, token)
+                self.rows.permitted(self.operation, run, token=token)
 
     @rule(run=runs)
     def submit(self, run: Owner) -> None:

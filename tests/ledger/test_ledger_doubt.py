@@ -42,7 +42,7 @@ def abandoned(ledger: Ledger, scan: Scan, books: Books, *, polls: int = 0, token
     operation = errand(scan, polls=polls)
     ledger.operations.take(operation, dead, service=books.name, redo=True)
     if token:
-        ledger.operations.reserved(operation.key, dead, books.reserve(f"{operation.key}-1"))
+        ledger.operations.permitted(operation, dead, token=books.reserve(f"{operation.key}-1"))
     ledger.operations.release(operation.key, dead)
     books.asked.clear()
 
@@ -58,7 +58,15 @@ def test_a_lost_answer_of_submit_does_not_do_it_twice(
 
     assert attempts_of(operation, books) == [1]
     assert books.asked == ["reserve", "submit", "find", "poll"]
-    assert events(ledger, operation.key) == ["planned", "claimed", "reserved", "in doubt", "adopted", "succeeded"]
+    assert events(ledger, operation.key) == [
+        "planned",
+        "claimed",
+        "reserved",
+        "permitted",
+        "in doubt",
+        "adopted",
+        "succeeded",
+    ]
 
 
 def test_not_now_is_asked_again_after_the_time_the_service_named(ledger: Ledger, scan: Scan, books: Books) -> None:

@@ -33,7 +33,14 @@ def test_it_is_done_once_and_the_history_says_how(ledger: Ledger, scan: Scan, bo
     assert outcome.record.seconds > 0
     assert attempts_of(operation, books) == [1]
     history = ledger.operations.history(operation.key)
-    assert [event.event for event in history] == ["planned", "claimed", "reserved", "submitted", "succeeded"]
+    assert [event.event for event in history] == [
+        "planned",
+        "claimed",
+        "reserved",
+        "permitted",
+        "submitted",
+        "succeeded",
+    ]
     assert [event.at for event in history] == sorted(event.at for event in history)
 
 

@@ -125,9 +125,9 @@ def test_the_lease_of_another_host_is_waited_for_and_then_taken(ledger: Ledger, 
     assert len(waits) == 3
 
     key, rows = errand(scan).key, ledger.operations
-    writes: list[Callable[[], None]] = [
+    writes: list[Callable[[], object]] = [
         lambda: rows.renew(key, stranger),
-        lambda: rows.reserved(key, stranger, "t"),
+        lambda: rows.permitted(errand(scan), stranger, token="t"),
         lambda: rows.submitted(key, stranger, "h", adopted=False),
         lambda: rows.progressed(key, stranger, {}),
         lambda: rows.failed(key, stranger, LedgerError("no"), {}),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 from uuid import UUID
 
 from orchestration.config import ComputeSite, Endpoint, SearchIndex, Settings
@@ -26,6 +26,8 @@ from orchestration.paths import RelativePath
 from orchestration.policy import Place, Zone
 from orchestration.scicat.records import IngestRequest, RawDataset
 from orchestration.transfers import DeleteRequest, TransferRequest
+
+R = TypeVar("R", bound=Request)
 
 PATH = RelativePath("raw/ALS-00123/scan.h5")
 AWAY = Place("another facility", Zone.EXTERNAL)
@@ -169,9 +171,19 @@ def kind_taken(service: Service[Any]) -> type:
     return found
 
 
-def operation(scan: Scan, request: Request, place: Place = AWAY) -> Operation[Request]:
+def operation(scan: Scan, request: R, place: Place = AWAY) -> Operation[R]:
     return Operation(scan=scan, step="smuggle", request=request, destination=place, deadline=5.0)
 
 
 def flagged(ledger: Ledger) -> Scan:
     return ledger.scans.register(beamline="bl832", path=PATH, export_controlled=True)
+
+
+NAMES = [
+    *(name for name, made in vars(Services).items() if isinstance(made, cached_property) and not name.startswith("_")),
+    *(f"jobs at {kind}" for kind in SITES),
+]
+TAKING_AWAY = {"globus_delete", "globus_withdraw", "local_delete"}
+STARTING = {"prefect_run", "prefect_schedule"}
+"""Flows of this service, on its own server."""
+CARRYING = [name for name in NAMES if name not in TAKING_AWAY | STARTING | {"local_jobs"}]  # which is `jobs at local`

@@ -5,10 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,59 +13,29 @@ from typing import Any
 import pytest
 from policy_ground import (
     AWAY,
+    CARRYING,
     HERE,
+    NAMES,
+    PATH,
     REQUESTS,
     SITES,
+    TAKING_AWAY,
     Wire,
-    environment,
-    every_service,
     flagged,
     kind_taken,
     kinds_of_sites,
     operation,
-    settings,
-    wire,
 )
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from orchestration.errors import ExportControlled, Unpermitted
-from orchestration.flows.services import Services
 from orchestration.ledger import Ledger
+from orchestration.ledger.owner import Owner
 from orchestration.ledger.perform import perform
 from orchestration.ledger.service import Service, site_of
 from orchestration.policy import Permitted, Rule, Subject, permit
 
 ADAPTERS = ("globus", "nersc", "iri", "scicat", "local", "flows")
-NAMES = [
-    *(name for name, made in vars(Services).items() if isinstance(made, cached_property) and not name.startswith("_")),
-    *(f"jobs at {kind}" for kind in SITES),
-]
-TAKING_AWAY = {"globus_delete", "globus_withdraw", "local_delete"}
-STARTING = {"prefect_run", "prefect_schedule"}
-"""Flows of this service, on its own server."""
-CARRYING = [name for name in NAMES if name not in TAKING_AWAY | STARTING | {"local_jobs"}]  # which is `jobs at local`
 SUBJECT = Subject(scan="1", name="raw/scan.h5")
-
-
-@pytest.fixture
-def outside() -> Iterator[Wire]:
-    with wire() as made:
-        yield made
-
-
-@pytest.fixture
-def every(outside: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Service[Any]]]:
-    for name, value in environment(outside, tmp_path).items():
-        monkeypatch.setenv(name, value)
-    chosen = settings(outside)
-    with closing(Services(chosen)) as services, temporary_settings({PREFECT_API_URL: f"{outside.url}/api"}):
-        yield every_service(chosen, services)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite") as made:
-        yield made
 
 
 def test_each_kind_of_site_is_tried() -> None:
@@ -143,6 +110,22 @@ def test_what_a_caller_calls_the_beamline_does_not_open_the_way(
         perform(ledger, operation(flagged(ledger), request, honestly), service)
     assert list(ledger.operations.open()) == []
     assert outside.calls == []
+
+
+@pytest.mark.parametrize("name", CARRYING)
+def test_a_flag_that_is_set_after_the_claim_stops_the_submission(
+    every: dict[str, Service[Any]], ledger: Ledger, name: str
+) -> None:
+    service, owner = every[name], Owner.here()
+    scan = ledger.scans.register(beamline="bl832", path=PATH)
+    wanted = operation(scan, REQUESTS[kind_taken(service)])
+    assert ledger.operations.take(wanted, owner, service=service.name, redo=True)
+    flagged(ledger)
+    with pytest.raises(ExportControlled, match="is export-controlled"):
+        ledger.operations.permitted(wanted, owner, token="token", site=site_of(service))
+    assert ledger.operations.get(wanted.key).token is None
+    (denial,) = ledger.audit.denials(scan.id)
+    assert (denial.dataset, denial.evidence["service"]) == ("smuggle", service.name)
 
 
 @pytest.mark.parametrize("name", sorted(TAKING_AWAY))

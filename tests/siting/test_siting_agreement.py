@@ -123,7 +123,7 @@ def test_a_decision_is_not_replaced_while_its_job_is_in_hand(under_a_guard: Yard
     rows, operation = yard.ledger.operations, yard.job("a")
     job = JobAt(step=operation.step, service="nersc.jobs@a")
     assert rows.take(operation, owner, service=job.service, redo=True)
-    rows.reserved(operation.key, owner, "token")
+    rows.permitted(operation, owner, token="token", site=operation.destination)
     rows.noted(operation.key, owner, GIVEN, {"subject": subject})
     mine = subject == "subject"
     found = decide(yard, "b", instead_of=first, unless=job)

@@ -63,7 +63,7 @@ def job(guard: Guard, *, token: bool = True, handle: bool = True, error: Operati
     )
     assert ledger.operations.take(operation, owner, service="test.jobs", redo=True)
     if token:
-        ledger.operations.reserved(operation.key, owner, "token")
+        ledger.operations.permitted(operation, owner, token="token", site=operation.destination)
     if handle:
         ledger.operations.submitted(operation.key, owner, "handle", adopted=False)
     if error is not None:

@@ -208,7 +208,7 @@ def test_what_is_done_when_it_is_submitted_does_not_go_on(ledger: Ledger, scan: 
 
     owner = Owner.here()
     ledger.operations.take(operation, owner, service=site.name, redo=True)
-    ledger.operations.reserved(operation.key, owner, "second")
+    ledger.operations.permitted(operation, owner, token="second", site=site.place)
     ledger.operations.submitted(operation.key, owner, submit(site, operation.request, "second"), adopted=False)
     ledger.operations.release(operation.key, owner)
     site.end("second")

@@ -104,7 +104,7 @@ def test_the_child_of_a_run_that_has_ended_is_adopted_and_not_before(
     ledger.runs.begin(run_id="parent", flow="f", parameters={}, owner=owner)
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         ledger.operations.take(operation, owner, service="prefect.run", redo=True, run_id="parent")
-    ledger.operations.reserved(operation.key, owner, "token")
+        ledger.operations.permitted(operation, owner, token="token")
     ledger.operations.submitted(operation.key, owner, "child", adopted=False)
     ledger.operations.release(operation.key, owner)
     if parent is not RunState.RUNNING:

@@ -218,7 +218,7 @@ def in_doubt(ledger: Ledger, scan: Scan, site: Site, name: str = "doubt") -> Ope
     """As a process leaves it that is killed between its token and the submission."""
     operation, owner = job(scan, name), Owner.here()
     ledger.operations.take(operation, owner, service=site.name, redo=True)
-    ledger.operations.reserved(operation.key, owner, f"token of {name}")
+    ledger.operations.permitted(operation, owner, token=f"token of {name}", site=site.place)
     ledger.operations.release(operation.key, owner)
     return operation
 
