@@ -43,6 +43,8 @@ class Effect(enum.StrEnum):
     PUBLISH = "publish"
     DELETE = "delete"
     """A copy, or what was published of it, is taken away; nothing gets anywhere by that."""
+    RENAME = "rename"
+    """A copy gets another name where it is; nothing gets anywhere by that."""
     RUN = "run"
     """A flow of this service is started, or put into the calendar; it asks for its own operations itself."""
 
@@ -60,6 +62,7 @@ class Rule(enum.StrEnum):
     OPEN = "the scan is not restricted"
     AT_BEAMLINE = "the scan is export-controlled, and stays at the beamline"
     TAKEN_AWAY = "it takes data away, and carries none"
+    STAYS = "it carries nothing away from where it is"
     OF_NO_SCAN = "it has nothing of a scan"
 
 
@@ -175,6 +178,8 @@ def _export_control(effect: Effect, subject: Subject, places: tuple[Place, ...])
         return Rule.OPEN
     if effect is Effect.DELETE:
         return Rule.TAKEN_AWAY
+    if effect is Effect.RENAME:
+        return Rule.STAYS
     for place in places:
         if place.zone is not Zone.BEAMLINE:
             raise ExportControlled(

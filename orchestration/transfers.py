@@ -1,4 +1,4 @@
-"""What can be asked of any mover of files, whoever moves them: copies, deletions, and a look at what is there."""
+"""What can be asked of any mover of files, whoever moves them: copies, deletions, new names, and a look at a path."""
 
 from __future__ import annotations
 
@@ -133,6 +133,59 @@ class DeleteRequest:
             paths=tuple(endpoint.relative(path) for path in rows),
             ignore_missing=bool(document.get("ignore_missing")),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenameRequest:
+    """Give the file or directory at `path` the name `to`, at the same endpoint; folders above `to` are made.
+
+    What stands at `to` is never replaced. With `to_is_ours` only this very request ever puts anything there: then what
+    stands there was renamed already, whatever has appeared at `path` since.
+    """
+
+    effect: ClassVar[Effect] = Effect.RENAME
+
+    endpoint: Endpoint
+    path: RelativePath
+    to: RelativePath
+    to_is_ours: bool = False
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        one, other = f"{self.path}/", f"{self.to}/"
+        if one.startswith(other) or other.startswith(one):
+            raise InvalidInput(f"{self.path} cannot be renamed to {self.to}: one is in the other", where=self.where)
+
+    @property
+    def where(self) -> str:
+        return self.endpoint.name
+
+    @property
+    def place(self) -> Place:
+        return self.endpoint.place
+
+    def document(self) -> Document:
+        return {
+            "endpoint": _identity(self.endpoint),
+            "path": self.endpoint.full_path(self.path),
+            "to": self.endpoint.full_path(self.to),
+            "to_is_ours": self.to_is_ours,
+        }
+
+    @classmethod
+    def parse(cls, document: Document, endpoints: Collection[Endpoint]) -> RenameRequest:
+        """The request back from the ledger, at an endpoint that has both paths; it has lost only its label.
+
+        Raises:
+            InvalidInput: if this is not the document of a new name, or no endpoint has its paths (any more).
+        """
+        try:
+            path, to = str(document["path"]), str(document["to"])
+            endpoint = _named(document["endpoint"], [path, to], endpoints)
+        except KeyError as error:
+            raise InvalidInput(f"this is not the document of a new name: {error!r}") from error
+        ours = bool(document.get("to_is_ours"))
+        return cls(endpoint=endpoint, path=endpoint.relative(path), to=endpoint.relative(to), to_is_ours=ours)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from orchestration.globus.search_entries import Published, WithdrawRequest
 from orchestration.jobs import JobSpec
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.service import Document, Request
-from orchestration.transfers import DeleteRequest, TransferRequest
+from orchestration.transfers import DeleteRequest, RenameRequest, TransferRequest
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,7 @@ _Parse: TypeAlias = Callable[[Document, Settings], Request]
 _PARSERS: Mapping[str, _Parse] = {
     **dict.fromkeys(("globus.transfer", "local.transfer"), lambda document, settings: _transfer(document, settings)),
     **dict.fromkeys(("globus.delete", "local.delete"), lambda document, settings: _delete(document, settings)),
+    **dict.fromkeys(("globus.rename", "local.rename"), lambda document, settings: _rename(document, settings)),
     "globus.publish": lambda document, settings: Published.parse(document, settings.search.indexes.values()),
     "globus.withdraw": lambda document, settings: WithdrawRequest.parse(document, settings.search.indexes.values()),
     **dict.fromkeys(("prefect.run", "prefect.schedule"), lambda document, _: RunRequest.parse(document)),
@@ -51,3 +52,7 @@ def _transfer(document: Document, settings: Settings) -> TransferRequest:
 
 def _delete(document: Document, settings: Settings) -> DeleteRequest:
     return DeleteRequest.parse(document, settings.endpoints.values())
+
+
+def _rename(document: Document, settings: Settings) -> RenameRequest:
+    return RenameRequest.parse(document, settings.endpoints.values())

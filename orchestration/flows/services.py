@@ -29,6 +29,7 @@ from orchestration.globus.auth import TransferClients
 from orchestration.globus.delete import GlobusDelete
 from orchestration.globus.fence import Fence
 from orchestration.globus.files import GlobusFiles
+from orchestration.globus.rename import GlobusRename
 from orchestration.globus.search import GlobusPublish, GlobusWithdraw
 from orchestration.globus.search_clients import SearchClients
 from orchestration.globus.search_reader import GlobusSearch
@@ -40,6 +41,7 @@ from orchestration.local.delete import LocalDelete
 from orchestration.local.files import folders as local_folders
 from orchestration.local.files import inspect as inspect_directory
 from orchestration.local.jobs import LocalJobs
+from orchestration.local.rename import LocalRename
 from orchestration.local.transfer import LocalTransfer
 from orchestration.paths import RelativePath
 from orchestration.scicat import ScicatIngest
@@ -77,6 +79,10 @@ class Services:
         return GlobusDelete(self._clients, self._settings.transfer)
 
     @cached_property
+    def globus_rename(self) -> GlobusRename:
+        return GlobusRename(self._clients)
+
+    @cached_property
     def globus_publish(self) -> GlobusPublish:
         return GlobusPublish(self._search_clients)
 
@@ -96,6 +102,10 @@ class Services:
     @cached_property
     def local_delete(self) -> LocalDelete:
         return LocalDelete(state=state_directory() / "work")
+
+    @cached_property
+    def local_rename(self) -> LocalRename:
+        return LocalRename()
 
     @cached_property
     def local_jobs(self) -> LocalJobs:
@@ -233,10 +243,12 @@ class Services:
         known: dict[str, str] = {
             "globus.transfer": "globus_transfer",
             "globus.delete": "globus_delete",
+            "globus.rename": "globus_rename",
             "globus.publish": "globus_publish",
             "globus.withdraw": "globus_withdraw",
             "local.transfer": "local_transfer",
             "local.delete": "local_delete",
+            "local.rename": "local_rename",
             "local.jobs": "local_jobs",
             "scicat.ingest": "catalogue",
             "prefect.run": "prefect_run",

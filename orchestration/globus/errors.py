@@ -117,6 +117,10 @@ _AGAIN = frozenset({408, 425, 429})
 """Besides all that are 500 and more."""
 
 
+_TWO_FILE_SYSTEMS = "cross-device link"
+"""Globus has no code for it: its answer is that of any endpoint in trouble, with the words of the operating system."""
+
+
 def translate(error: globus_sdk.GlobusError, *, where: str) -> OrchestrationError:
     """An error of the SDK as one of ours."""
     if isinstance(error, globus_sdk.NetworkError):
@@ -131,6 +135,12 @@ def _refused(error: globus_sdk.GlobusAPIError, where: str) -> OrchestrationError
     certain = _by_code(code, said, where)
     if certain:
         return certain
+    if _TWO_FILE_SYSTEMS in (error.message or "").lower():
+        return EndpointRefused(
+            "the two names are on different file systems, and nothing is renamed from one to the other",
+            where=where,
+            next_step="keep both names on one file system, or set `can_rename: false` for the endpoint",
+        )
     if temporary(error):
         return ServiceUnavailable(f"Globus cannot serve now: {said}", where=where, retry_after=retry_after(error))
     if isinstance(error, globus_sdk.AuthAPIError) or error.http_status == 401:

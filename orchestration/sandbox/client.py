@@ -62,6 +62,7 @@ class CollectionsClient:
         connected: bool | None = None,
         writable: bool | None = None,
         deny: list[str] | None = None,
+        volumes: list[str] | None = None,
         bandwidth: float | None = None,
         paused: bool | str | None = None,
         full: bool | str | None = None,
@@ -69,13 +70,15 @@ class CollectionsClient:
     ) -> None:
         """Change the switches named, by the id of the collection.
 
-        `deny` are patterns of paths; `bandwidth` is in bytes per second, 0 for no limit; `paused` may be the
-        administrator's message; `full` is True, ``"quota"`` or False; `expired` makes its credentials expire.
+        `deny` are patterns of paths; `volumes` folders that are file systems of their own; `bandwidth` is in bytes per
+        second, 0 for no limit; `paused` may be the administrator's message; `full` is True, ``"quota"`` or False;
+        `expired` makes its credentials expire.
         """
         switches: Document = {
             "connected": connected,
             "writable": writable,
             "deny": None if deny is None else list[Json](deny),
+            "volumes": None if volumes is None else list[Json](volumes),
             "bandwidth": bandwidth,
             "paused": paused,
             "full": full,

@@ -18,12 +18,12 @@ _KIND = "effect"
 class Effect:
     """One thing done.
 
-    `kind` is ``transfer`` or ``delete`` (a task accepted), ``copied`` or ``removed`` (one path of it), ``dataset``,
-    ``origdatablock``, ``attachment``, ``patch``, ``dataset-delete``, ``task`` (accepted by Globus Compute),
-    ``task-start`` (given to a process), ``job`` (accepted by the Superfacility API), ``job-start`` (begun by the batch
-    system of this machine), ``ingest`` or ``unindex`` (a task accepted by Globus Search), ``indexed`` or ``unindexed``
-    (one entry of it). `key` is what the client chose: a submission id, a task group, a pid, a path, the name of a job,
-    the subject of an entry.
+    `kind` is ``transfer`` or ``delete`` (a task accepted), ``copied`` or ``removed`` (one path of it), ``renamed``,
+    ``dataset``, ``origdatablock``, ``attachment``, ``patch``, ``dataset-delete``, ``task`` (accepted by Globus
+    Compute), ``task-start`` (given to a process), ``job`` (accepted by the Superfacility API), ``job-start`` (begun by
+    the batch system of this machine), ``ingest`` or ``unindex`` (a task accepted by Globus Search), ``indexed`` or
+    ``unindexed`` (one entry of it). `key` is what the client chose: a submission id, a task group, a pid, a path (of
+    what was renamed the old one), the name of a job, the subject of an entry.
     """
 
     kind: str

@@ -10,6 +10,7 @@ from globus_ground import CREDENTIALS, POLICY, Ground
 from orchestration.config import Endpoint
 from orchestration.globus.auth import TransferClients
 from orchestration.globus.transfer import GlobusTransfer
+from orchestration.ledger import Ledger
 from orchestration.policy import Zone
 from orchestration.sandbox.settings import CollectionSettings
 from orchestration.sandbox.testing import RunningFacility, running_facility
@@ -45,6 +46,7 @@ def ground(facility: RunningFacility, monkeypatch: pytest.MonkeyPatch, tmp_path:
             connected=True,
             writable=True,
             deny=[],
+            volumes=[],
             bandwidth=0.0,
             paused=False,
             full=False,
@@ -73,3 +75,9 @@ def write(ground: Ground) -> Callable[[str, bytes], Path]:
         return path
 
     return put
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite") as ledger:
+        yield ledger

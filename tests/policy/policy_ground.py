@@ -25,7 +25,7 @@ from orchestration.ledger.service import Request, Service
 from orchestration.paths import RelativePath
 from orchestration.policy import Place, Zone
 from orchestration.scicat.records import IngestRequest, RawDataset
-from orchestration.transfers import DeleteRequest, TransferRequest
+from orchestration.transfers import DeleteRequest, RenameRequest, TransferRequest
 
 R = TypeVar("R", bound=Request)
 
@@ -50,6 +50,7 @@ RECORD = RawDataset(
 REQUESTS: Mapping[type, Request] = {
     TransferRequest: TransferRequest.of(PATH, source=HERE, destination=THERE),
     DeleteRequest: DeleteRequest(endpoint=THERE, paths=(PATH,)),
+    RenameRequest: RenameRequest(endpoint=THERE, path=PATH, to=PATH.beside("renamed.h5")),
     JobSpec: JobSpec(executable="/bin/true", directory="/tmp", duration=10.0),
     PublishRequest: PublishRequest(
         index=INDEX, entry=Entry(subject="globus://scan", id="metadata", visible_to=("public",), content={})
@@ -184,6 +185,9 @@ NAMES = [
     *(f"jobs at {kind}" for kind in SITES),
 ]
 TAKING_AWAY = {"globus_delete", "globus_withdraw", "local_delete"}
+STAYING = {"globus_rename", "local_rename"}
 STARTING = {"prefect_run", "prefect_schedule"}
 """Flows of this service, on its own server."""
-CARRYING = [name for name in NAMES if name not in TAKING_AWAY | STARTING | {"local_jobs"}]  # which is `jobs at local`
+CARRYING = [
+    name for name in NAMES if name not in TAKING_AWAY | STAYING | STARTING | {"local_jobs"}
+]  # which is `jobs at local`

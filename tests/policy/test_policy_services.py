@@ -19,6 +19,7 @@ from policy_ground import (
     PATH,
     REQUESTS,
     SITES,
+    STAYING,
     TAKING_AWAY,
     Wire,
     flagged,
@@ -133,3 +134,12 @@ def test_what_a_flagged_scan_has_elsewhere_may_be_taken_away(every: dict[str, Se
     request = REQUESTS[kind_taken(every[name])]
     secret = Subject(scan="1", name="raw/secret.h5", export_controlled=True)
     assert permit(request, subject=secret, at=0.0).decision.rule is Rule.TAKEN_AWAY
+
+
+@pytest.mark.parametrize("name", sorted(STAYING))
+def test_what_a_flagged_scan_has_elsewhere_may_get_another_name_there(
+    every: dict[str, Service[Any]], name: str
+) -> None:
+    request = REQUESTS[kind_taken(every[name])]
+    secret = Subject(scan="1", name="raw/secret.h5", export_controlled=True)
+    assert permit(request, subject=secret, at=0.0).decision.rule is Rule.STAYS

@@ -63,6 +63,22 @@ def test_mkdir_refuses_what_exists_and_what_has_no_parent(lab: Lab) -> None:
     assert refusal(lambda: lab.transfer.operation_mkdir(lab.source, "/no/parent"))[0] == 404
 
 
+def test_a_rename_refuses_what_exists_what_is_missing_and_another_file_system(lab: Lab) -> None:
+    lab.write("old", b"old")
+    lab.write("taken", b"taken")
+    lab.write("disk/x", b"x")
+    lab.facility.client.collections.set(lab.source, volumes=["/disk"])
+    rename = lab.transfer.operation_rename
+    expected = (502, "ExternalError.RenameFailed.Exists")
+    assert refusal(lambda: rename(lab.source, "/old", "/taken")) == expected
+    assert refusal(lambda: rename(lab.source, "/none", "/new")) == (404, "ClientError.NotFound")
+    assert refusal(lambda: rename(lab.source, "/old", "/no/parent"))[0] == 404
+    assert refusal(lambda: rename(lab.source, "/old", "/disk/old")) == (502, "ExternalError.RenameFailed")
+    lab.facility.client.collections.set(lab.source, writable=False)
+    assert refusal(lambda: rename(lab.source, "/old", "/new")) == (403, "EndpointPermissionDenied")
+    assert lab.facility.client.effects("renamed") == []
+
+
 def test_collections_describe_themselves_and_are_found(lab: Lab) -> None:
     assert lab.transfer.get_endpoint(lab.source)["display_name"] == "beamline"
     found = list(lab.transfer.endpoint_search("facility"))

@@ -26,13 +26,15 @@ _CORRUPT = "collection-corrupt"
 class Switches:
     """What the sandbox can be told about a collection.
 
-    `deny` are patterns of paths that nobody may touch; `full` is "", ``space`` or ``quota``; `paused` is the
-    administrator's message, or ""; `expired` makes credentials expire, so tasks become INACTIVE.
+    `deny` are patterns of paths that nobody may touch; `volumes` are folders that are file systems of their own;
+    `full` is "", ``space`` or ``quota``; `paused` is the administrator's message, or ""; `expired` makes credentials
+    expire, so tasks become INACTIVE.
     """
 
     connected: bool = True
     writable: bool = True
     deny: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
     bandwidth: float = 0.0
     paused: str = ""
     full: str = ""
@@ -43,6 +45,7 @@ class Switches:
             "connected": self.connected,
             "writable": self.writable,
             "deny": list[Json](self.deny),
+            "volumes": list[Json](self.volumes),
             "bandwidth": self.bandwidth,
             "paused": self.paused,
             "full": self.full,
@@ -55,6 +58,7 @@ class Switches:
             connected=documents.flag(document, "connected", default=self.connected),
             writable=documents.flag(document, "writable", default=self.writable),
             deny=tuple(documents.strings(document, "deny")) if "deny" in document else self.deny,
+            volumes=tuple(documents.strings(document, "volumes")) if "volumes" in document else self.volumes,
             bandwidth=documents.number(document, "bandwidth", self.bandwidth if "bandwidth" not in document else 0.0),
             paused=_word(document, "paused", self.paused, yes="Paused by the administrator"),
             full=_word(document, "full", self.full, yes="space"),
@@ -136,6 +140,13 @@ class Collection:
         if place != self.root and not Path(os.path.realpath(place.parent)).is_relative_to(self.root):
             raise PermissionError(f"{path} leads out of the collection")
         return place
+
+    def volume(self, path: str) -> str:
+        """The file system that has a path: the folder that it begins with."""
+        inside = [
+            each for each in self.switches.volumes if posixpath.join(self.normal(path), "").startswith(each + "/")
+        ]
+        return max(inside, key=len, default="/")
 
     def allows(self, subject: str, path: str, *, write: bool) -> bool:
         normal = self.normal(path)

@@ -42,7 +42,7 @@ class Globus:
 
     def routes(self) -> list[BaseRoute]:
         transfer = Transfer(self._submissions, self.tasks, self.collections, self.tokens).routes()
-        transfer += Operations(self.collections, self.tokens).routes()
+        transfer += Operations(self.collections, self.tokens, self._effects).routes()
         transfer += Endpoints(self.collections, self.tokens).routes()
         flows = Flows(self.tokens, self._store, self._effects).routes()
         auth = Auth(self.tokens, clients=self._clients).routes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import posixpath
@@ -14,6 +15,7 @@ from starlette.routing import Route
 
 from orchestration.ledger.service import Document
 from orchestration.sandbox import documents
+from orchestration.sandbox.effects import Effects
 from orchestration.sandbox.globus import answers
 from orchestration.sandbox.globus.answers import ApiError
 from orchestration.sandbox.globus.collections import Collection, Collections
@@ -24,9 +26,10 @@ from orchestration.sandbox.globus.views import file_view
 
 
 class Operations:
-    def __init__(self, collections: Collections, tokens: Tokens) -> None:
+    def __init__(self, collections: Collections, tokens: Tokens, effects: Effects) -> None:
         self._collections = collections
         self._tokens = tokens
+        self._effects = effects
 
     def routes(self) -> list[Route]:
         base = "/v0.10/operation/endpoint/{id}"
@@ -80,11 +83,10 @@ class Operations:
         collection = self._admit(request, old, "Rename", write=True)
         self._admit(request, new, "Rename", write=True)
         try:
-            if collection.local(new).exists():
-                raise FileExistsError(17, "File exists", new)
-            os.rename(collection.local(old), collection.local(new))
+            _rename(collection, old, new)
         except OSError as error:
             raise _refusal(error, "Rename", "rename", collection, old) from error
+        self._effects.happened("renamed", answers.new_id(), key=old, paths=(old, new))
         return answers.result(request, "FileRenamed", "File or directory renamed successfully")
 
     def _admit(self, request: Request, path: str, what: str, *, write: bool = False) -> Collection:
@@ -101,6 +103,15 @@ class Operations:
             circumstances = _circumstances(collection, path, what.lower(), "Path not allowed.")
             raise ApiError(403, "EndpointPermissionDenied", f"Denied by endpoint, {circumstances}")
         return collection
+
+
+def _rename(collection: Collection, old: str, new: str) -> None:
+    """Raises OSError."""
+    if os.path.lexists(collection.local(new)):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
+    if collection.volume(old) != collection.volume(new):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), new)
+    os.rename(collection.local(old), collection.local(new))
 
 
 def _listing(collection: Collection, path: str, *, hidden: bool) -> list[Document]:
