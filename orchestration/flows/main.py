@@ -18,11 +18,13 @@ from orchestration.errors import OrchestrationError
 _SIMPLE = (str, bool, int, float)
 
 
-def command(flow: Flow[Any, Any], argv: Sequence[str] | None = None) -> None:
+def command(
+    flow: Flow[Any, Any], argv: Sequence[str] | None = None, *, switches: Mapping[str, str] | None = None
+) -> None:
     """Run `flow` in this process with arguments from the command line, and exit 1 with its error sentence if it fails.
 
     The flow's first parameter, if it has any, is an argument; the others are options, and so are the fields of those
-    that are models.
+    that are models. `switches` are names of yes and no (``--dry-run/--delete``) for parameters that are one of both.
     """
     models = _models(flow)
 
@@ -37,9 +39,9 @@ def command(flow: Flow[Any, Any], argv: Sequence[str] | None = None) -> None:
 
     module = inspect.getmodule(flow.fn)
     name = module.__spec__.name if module is not None and module.__spec__ is not None else flow.name
-    click.Command(f"python -m {name}", params=_params(flow), callback=run, help=inspect.getdoc(flow.fn)).main(
-        args=None if argv is None else list(argv), prog_name=f"python -m {name}"
-    )
+    click.Command(
+        f"python -m {name}", params=_params(flow, switches or {}), callback=run, help=inspect.getdoc(flow.fn)
+    ).main(args=None if argv is None else list(argv), prog_name=f"python -m {name}")
 
 
 def use_environment() -> None:
@@ -81,7 +83,7 @@ def _collected(given: dict[str, Any], models: Mapping[str, type[BaseModel]]) -> 
     return collected
 
 
-def _params(flow: Flow[Any, Any]) -> list[click.Parameter]:
+def _params(flow: Flow[Any, Any], switches: Mapping[str, str]) -> list[click.Parameter]:
     hints, models = _hints(flow), _models(flow)
     parameters = list(inspect.signature(flow.fn).parameters.values())
     params: list[click.Parameter] = [
@@ -90,6 +92,8 @@ def _params(flow: Flow[Any, Any]) -> list[click.Parameter]:
     for parameter in parameters[1:]:
         if parameter.name in models:
             params += _fields(models[parameter.name])
+        elif parameter.name in switches:
+            params.append(click.Option([switches[parameter.name]], default=parameter.default))
         else:
             params += _option(parameter.name, hints[parameter.name], parameter.default)
     return params

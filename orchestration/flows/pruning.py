@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-
-from prefect import Flow, flow
 
 from orchestration.config import Endpoint, RetentionRule
 from orchestration.errors import DeletionUnproven
 from orchestration.flows import catalogue
-from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.deleting import again, delete, settled
 from orchestration.flows.inspecting import Inspection
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.starting import deployment_of
 from orchestration.flows.variables import PATIENT, retention_days
-from orchestration.flows.work import Work, working
+from orchestration.flows.work import Work
 from orchestration.ledger.audit import Verdict
 from orchestration.ledger.copies import CopyRecord, CopyState, Role
 from orchestration.ledger.operation import Operation, OperationRecord, OperationState
@@ -35,8 +31,11 @@ SCHEDULE_DEADLINE_SECONDS = 3600.0
 BUSY_SECONDS = DAY
 """So much later a scheduled deletion is tried again of what is still in use."""
 
-_GENERAL = "prune_globus_endpoint"
+GLOBUS_FLOW = "prune_globus_endpoint"
 """The flow that deletes at endpoints that have none of their own."""
+
+FILESYSTEM_FLOW = "prune_filesystem_endpoint"
+"""The same for endpoints that are directories of the workers' machines and nothing else."""
 
 HARMLESS = ("prefect.run", "prefect.schedule", "globus.delete", "local.delete")
 """Open operations that do not read the copy: runs, whose own operations count; schedules; and the deletion itself."""
@@ -69,12 +68,12 @@ def schedule_pruning(
         return None
     if copy.delete_after is None:
         copy = work.ledger.copies.schedule(copy, copy.verified_at + retention_days(work.settings, rule) * DAY)
-    return work.perform(_entry(scan, copy, within=within), work.services.prefect_schedule).record
+    return work.perform(_entry(work, scan, copy, within=within), work.services.prefect_schedule).record
 
 
 def in_calendar(work: Work, scan: Scan, copy: CopyRecord) -> bool:
     """Whether its deletion is planned, for the time that was set."""
-    known = [] if copy.delete_after is None else work.ledger.operations.among([_entry(scan, copy).key])
+    known = [] if copy.delete_after is None else work.ledger.operations.among([_entry(work, scan, copy).key])
     return any(each.state is OperationState.SUCCEEDED for each in known)
 
 
@@ -88,9 +87,11 @@ def _planning(copy: CopyRecord) -> str:
     return f"schedule deletion of {copy.dataset} at {copy.endpoint}{again(copy)}"
 
 
-def _entry(scan: Scan, copy: CopyRecord, *, within: float = SCHEDULE_DEADLINE_SECONDS) -> Operation[RunRequest]:
+def _entry(
+    work: Work, scan: Scan, copy: CopyRecord, *, within: float = SCHEDULE_DEADLINE_SECONDS
+) -> Operation[RunRequest]:
     """Of the calendar."""
-    deployment, named = deletion_at(scan.beamline, copy.endpoint)
+    deployment, named = deletion_at(scan.beamline, work.settings.endpoint(copy.endpoint))
     request = RunRequest(
         deployment=deployment,
         parameters={"relative_path": copy.path.text, "generation": copy.generation, **named},
@@ -107,12 +108,13 @@ def _entry(scan: Scan, copy: CopyRecord, *, within: float = SCHEDULE_DEADLINE_SE
     )
 
 
-def deletion_at(beamline: str, endpoint: str) -> tuple[str, Document]:
-    """The deployment that deletes at an endpoint: its own, or the general one, with the parameter that names it."""
-    own = f"prune_{endpoint}"
-    if own in {spec.flow_name for spec in catalogue.of_beamline(beamline).deployments}:
+def deletion_at(beamline: str, endpoint: Endpoint) -> tuple[str, Document]:
+    """The deployment that deletes at an endpoint: its own, or a general one, with the parameter that names it."""
+    deployed = {spec.flow_name for spec in catalogue.of_beamline(beamline).deployments}
+    if (own := f"prune_{endpoint.name}") in deployed:
         return deployment_of(beamline, own), {}
-    return deployment_of(beamline, _GENERAL), {"source_endpoint": endpoint}
+    general = FILESYSTEM_FLOW if endpoint.uuid is None and FILESYSTEM_FLOW in deployed else GLOBUS_FLOW
+    return deployment_of(beamline, general), {"source_endpoint": endpoint.name}
 
 
 def prune(work: Work, endpoint: Endpoint, path: RelativePath, *, generation: int | None = None) -> Document:
@@ -124,6 +126,54 @@ def prune(work: Work, endpoint: Endpoint, path: RelativePath, *, generation: int
     Raises:
         DeletionUnproven: if it is not proved, not due, or nothing that the ledger knows; nothing was deleted.
     """
+    present = _present(work, endpoint, path, generation)
+    later = {copy.id: _put_off(work, copy) for copy in present} if generation is not None else {}
+    done = prune_copies(work, endpoint, [copy for copy in present if not later.get(copy.id)])
+    if done.refused:
+        raise done.refused[0]
+    deleted: list[Json] = [proof.document() for proof in done.deleted]
+    return {
+        "endpoint": endpoint.name,
+        "path": path.text,
+        "deleted": deleted,
+        "put off": [why for why in later.values() if why],
+    }
+
+
+def rehearse(work: Work, endpoint: Endpoint, path: RelativePath, *, generation: int | None = None) -> Document:
+    """What `prune` would do there now, of each copy with its proof, or with all that is missing for one.
+
+    Copies and witnesses are looked at; nothing is deleted, planned or written down.
+
+    Raises:
+        DeletionUnproven: if the ledger knows nothing there.
+    """
+    would: list[Json] = []
+    kept: list[Json] = []
+    for copy in _present(work, endpoint, path, generation):
+        missing: list[Json] = [*_missing(work, copy)]
+        where = f"{copy.dataset} at {copy.endpoint}:{copy.path}"
+        if missing:
+            work.logger.info("%s would be kept: %s", where, "; ".join(map(str, missing)))
+            kept.append({"dataset": copy.dataset, "generation": copy.generation, "missing": missing})
+            continue
+        proof = proof_of(work, copy)
+        places = ", ".join(f"{witness.copy.endpoint}:{witness.copy.path}" for witness in proof.witnesses)
+        work.logger.info("%s would be deleted: proved by %s", where, places)
+        would.append(proof.document())
+    return {"endpoint": endpoint.name, "path": path.text, "would be deleted": would, "would be kept": kept}
+
+
+def _missing(work: Work, copy: CopyRecord) -> Iterator[str]:
+    for demand in (_demand_due, proof_of):
+        try:
+            demand(work, copy)
+        except DeletionUnproven as refusal:
+            yield refusal.what
+
+
+def _present(work: Work, endpoint: Endpoint, path: RelativePath, generation: int | None) -> Sequence[CopyRecord]:
+    """The copies that are there, of all generations or of one."""
     known = work.ledger.copies.at(endpoint.name, path)
     if not known:
         raise DeletionUnproven(
@@ -138,17 +188,7 @@ def prune(work: Work, endpoint: Endpoint, path: RelativePath, *, generation: int
     ]
     if not present:
         work.logger.info("%s:%s was already deleted, or has been made anew", endpoint.name, path)
-    later = {copy.id: _put_off(work, copy) for copy in present} if generation is not None else {}
-    done = prune_copies(work, endpoint, [copy for copy in present if not later.get(copy.id)])
-    if done.refused:
-        raise done.refused[0]
-    deleted: list[Json] = [proof.document() for proof in done.deleted]
-    return {
-        "endpoint": endpoint.name,
-        "path": path.text,
-        "deleted": deleted,
-        "put off": [why for why in later.values() if why],
-    }
+    return present
 
 
 def _put_off(work: Work, copy: CopyRecord) -> str:
@@ -264,41 +304,3 @@ def _clock(seconds: float | None) -> str:
 def _reading(work: Work, scan: Scan) -> list[OperationRecord]:
     known = work.ledger.operations.of_scan(scan.id)
     return [operation for operation in known if operation.state.open and operation.service not in HARMLESS]
-
-
-def prune_flow(endpoint_name: str) -> Flow[..., Document]:
-    """The flow ``prune_<endpoint>``, in which the scheduled deletions of that endpoint run.
-
-    It takes the path of the copy below the endpoint's root, and the generation for which it was scheduled.
-    """
-    name = f"prune_{endpoint_name}"
-
-    def prune_endpoint(relative_path: str, generation: int | None = None) -> Document:
-        return run_prune(name, endpoint_name, relative_path, generation)
-
-    prune_endpoint.__name__ = name
-    prune_endpoint.__doc__ = f"Delete a copy on {endpoint_name}, once another verified copy of it is proved."
-    return flow(name=name, flow_run_name=f"{name}: {{relative_path}}", on_failure=[say_cancelled])(prune_endpoint)
-
-
-def run_prune(flow_name: str, endpoint_name: str, relative_path: str, generation: int | None) -> Document:
-    """The body of every flow that deletes; returns the proof of each copy that is gone now."""
-    parameters: Document = {
-        "source_endpoint": endpoint_name,
-        "relative_path": relative_path,
-        "generation": generation,
-    }
-    with working(flow_name, parameters) as work:
-        endpoint = work.settings.endpoint(endpoint_name)
-        done = prune(work, endpoint, RelativePath.parse(relative_path), generation=generation)
-        work.logger.info("proof: %s", json.dumps(done))
-        return done
-
-
-@flow(name=_GENERAL, flow_run_name="prune {source_endpoint}: {relative_path}", on_failure=[say_cancelled])
-def prune_globus_endpoint(relative_path: str, source_endpoint: str, generation: int | None = None) -> Document:
-    """Delete a copy on any endpoint of config.yml, once another verified copy of it is proved.
-
-    Which copies count is the endpoint's retention rule, not the caller's choice.
-    """
-    return run_prune(_GENERAL, source_endpoint, relative_path, generation)

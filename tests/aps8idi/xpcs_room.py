@@ -54,6 +54,7 @@ DELETIONS = (
     "prune_polaris_xpcs_raw",
     "prune_polaris_xpcs_scratch",
     "prune_globus_endpoint_8idi",
+    "prune_filesystem_endpoint_8idi",
 )
 
 FACILITY = "voyager-8idi-polaris"

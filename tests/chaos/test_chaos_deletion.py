@@ -15,6 +15,7 @@ from orchestration.ledger.copies import CopyState
 from orchestration.sandbox.trials.kills import Ended, Kill
 
 PRUNE = "orchestration.flows.bl832.prune:prune_"
+FILESYSTEM = f"{PRUNE}filesystem_endpoint"
 
 
 def kept(room: Room, endpoint: str, file_path: str, ended: Ended, error_type: str = "DeletionUnproven") -> str:
@@ -75,6 +76,46 @@ def test_a_copy_is_kept_when_there_is_no_other(room: Room) -> None:
 def test_a_copy_is_kept_until_it_is_due(room: Room) -> None:
     file_path = room.moved_scan()
     assert "due" in kept(room, "spot832", file_path, room.prune("spot832", file_path))
+
+
+def test_a_person_is_told_what_would_be_deleted_and_nothing_is_until_they_say_so(room: Room) -> None:
+    file_path = room.moved_scan()
+    path = file_path.removeprefix("/global/")
+    told = room.run(f"{PRUNE}spot832", relative_path=path)
+    assert told.completed, told
+    (kept_copy,) = told.value["would be kept"]
+    assert "due" in str(kept_copy["missing"])
+    room.let_time_pass(file_path)
+    told = room.run(f"{PRUNE}spot832", relative_path=path)
+    (would,) = told.value["would be deleted"]
+    assert [witness["endpoint"] for witness in would["witnesses"]] == ["data832"]
+    assert room.file("spot832", file_path).exists()
+    assert state(room, "spot832", file_path) is CopyState.PRESENT
+    assert (audit(room, file_path), "delete" in room.effects(file_path)) == ([], False)
+    told = room.run(f"{PRUNE}spot832", relative_path=path, generation=1, dry_run=True)
+    assert told.value["would be deleted"]
+    shorten(room.file("data832", file_path))
+    told = room.run(f"{PRUNE}spot832", relative_path=path)
+    assert "data832" in str(told.value["would be kept"])
+    assert room.file("spot832", file_path).exists()
+
+
+def test_what_is_on_a_directory_of_this_machine_is_deleted_by_the_general_flow_for_those(room: Room) -> None:
+    file_path = room.moved_scan()
+    assert room.run(LOCAL, file_path=file_path).completed
+    room.let_time_pass(file_path)
+    copy = next(copy for copy in room.overview(file_path).copies if copy.endpoint == "local832_raw")
+    path, here = copy.path.text, "local832_raw"
+    told = room.run(FILESYSTEM, relative_path=path, source_endpoint=here)
+    assert told.completed, told
+    assert told.value["would be deleted"]
+    assert (room.world.root(here) / path).exists()
+    done = room.run(FILESYSTEM, relative_path=path, source_endpoint=here, generation=1)
+    assert done.value["deleted"], done
+    assert not (room.world.root(here) / path).exists()
+    refused = room.run(FILESYSTEM, relative_path=path, source_endpoint="spot832")
+    assert refused.error_type == "InvalidInput", refused
+    assert "prune_globus_endpoint" in str(refused.error)
 
 
 def test_a_copy_is_kept_while_the_scan_is_in_use(room: Room) -> None:
@@ -160,7 +201,7 @@ def test_both_copies_of_a_pair_are_never_deleted(room: Room) -> None:
     file_path = due_scan(room)
     path = file_path.removeprefix("/global/")
     children = [
-        room.start(f"orchestration.flows.bl832.prune:prune_{name}", relative_path=path)
+        room.start(f"orchestration.flows.bl832.prune:prune_{name}", relative_path=path, dry_run=False)
         for name in ("spot832", "data832")
     ]
     for child in children:

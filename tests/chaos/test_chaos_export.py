@@ -74,6 +74,6 @@ def test_perform_itself_refuses(room: Room) -> None:
 def test_a_controlled_scan_is_never_deleted_for_want_of_a_second_home(room: Room) -> None:
     file_path = room.scan()
     assert room.run(NEW_FILE, file_path=file_path, is_export_control=True).completed
-    ended = room.run("orchestration.flows.bl832.prune:prune_data832", relative_path=file_path.removeprefix("/global/"))
+    ended = room.prune("data832", file_path)
     assert ended.error_type == "DeletionUnproven", ended
     assert all(copy.state is CopyState.PRESENT for copy in room.overview(file_path).copies)

@@ -6,11 +6,13 @@ import os
 import shutil
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import yaml
 from trial_room import ALCF, LOCAL, NERSC, NEW_FILE, Room
 
+from orchestration.config import Endpoint
 from orchestration.flows.pruning import deletion_at
 from orchestration.ledger.copies import CopyState
 from orchestration.ledger.operation import OperationState
@@ -242,10 +244,15 @@ def test_a_rule_for_any_endpoint_is_carried_out(room: Room) -> None:
     assert (room.world.root("data832_scratch") / result.path.text).exists()
 
 
-def test_an_endpoint_without_a_flow_of_its_own_is_cleared_by_the_general_one() -> None:
-    assert deletion_at("bl832", "data832") == ("prune_data832/prune_data832", {})
+def test_an_endpoint_without_a_flow_of_its_own_is_cleared_by_the_general_one(tmp_path: Path) -> None:
+    collection = Endpoint(uuid=uuid4())
+    assert deletion_at("bl832", collection.known_as("data832")) == ("prune_data832/prune_data832", {})
     general = "prune_globus_endpoint/prune_globus_endpoint"
-    assert deletion_at("bl832", "alcf_eagle832") == (general, {"source_endpoint": "alcf_eagle832"})
+    found = deletion_at("bl832", collection.known_as("alcf_eagle832"))
+    assert found == (general, {"source_endpoint": "alcf_eagle832"})
+    general = "prune_filesystem_endpoint/prune_filesystem_endpoint"
+    found = deletion_at("bl832", Endpoint(mount=tmp_path).known_as("disk832"))
+    assert found == (general, {"source_endpoint": "disk832"})
 
 
 def calendar(room: Room, path: str) -> list[str]:

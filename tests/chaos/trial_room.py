@@ -100,7 +100,8 @@ class Room:
 
     def prune(self, endpoint: str, file_path: str, *, kill: Kill | None = None) -> Ended:
         path = file_path.removeprefix("/global/")
-        return self.run(f"orchestration.flows.bl832.prune:prune_{endpoint}", kill=kill, relative_path=path)
+        flow = f"orchestration.flows.bl832.prune:prune_{endpoint}"
+        return self.run(flow, kill=kill, relative_path=path, dry_run=False)
 
     def complaints(self, file_path: str, *flows: str) -> list[Complaint]:
         return Audit(self.world).complaints(file_path, flows=flows)

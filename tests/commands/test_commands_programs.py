@@ -82,3 +82,11 @@ def test_a_flow_that_is_called_wrongly_says_how_it_is_called(capsys: pytest.Capt
         flow_command(process_new_832_file_flow, [])
     assert ended.value.code == 2
     assert "Missing argument 'FILE_PATH'" in capsys.readouterr().err
+
+
+def test_a_deletion_by_hand_says_how_it_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    prune = import_module("orchestration.flows.bl832.prune")
+    with pytest.raises(SystemExit) as ended:
+        prune.main(["--help"])
+    assert ended.value.code == 0
+    assert "--dry-run / --delete" in capsys.readouterr().out

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.exceptions import ObjectNotFound
 
 from orchestration import config
+from orchestration.config import Endpoint
 from orchestration.errors import ConfigError, UnknownName
 from orchestration.flows import catalogue
 from orchestration.flows.catalogue import Catalogue
@@ -251,14 +253,16 @@ def test_scans_of_8_id_are_correlated_in_pools_of_their_own_with_limits() -> Non
 
 
 @pytest.mark.parametrize(
-    ("beamline", "general"),
-    [
-        ("bl832", "prune_globus_endpoint/prune_globus_endpoint"),
-        ("aps8idi", "prune_globus_endpoint/prune_globus_endpoint_8idi"),
-    ],
+    ("beamline", "suffix"),
+    [("bl832", ""), ("aps8idi", "_8idi")],
 )
-def test_every_copy_has_a_deployment_that_deletes_it(beamline: str, general: str) -> None:
-    assert deletion_at(beamline, "elsewhere") == (general, {"source_endpoint": "elsewhere"})
+def test_every_copy_has_a_deployment_that_deletes_it(beamline: str, suffix: str, tmp_path: Path) -> None:
+    somewhere = {
+        "prune_globus_endpoint": Endpoint(uuid=uuid4()).known_as("elsewhere"),
+        "prune_filesystem_endpoint": Endpoint(mount=tmp_path).known_as("elsewhere"),
+    }
+    for flow, endpoint in somewhere.items():
+        assert deletion_at(beamline, endpoint) == (f"{flow}/{flow}{suffix}", {"source_endpoint": "elsewhere"})
     deletions = [spec for spec in catalogue.of_beamline(beamline).deployments if spec.flow_name.startswith("prune_")]
     assert {load_flow(spec).name for spec in deletions} == {spec.flow_name for spec in deletions}
 
@@ -267,7 +271,7 @@ def test_each_staging_endpoint_of_8_id_has_its_own() -> None:
     settings = config.load(PROJECT / "config.yml")
     sites = [settings.site(deployment.site) for deployment in settings.xpcs.deployments.values()]
     for endpoint in {name for site in sites for name in (site.raw_endpoint, site.scratch_endpoint)}:
-        assert deletion_at("aps8idi", endpoint) == (f"prune_{endpoint}/prune_{endpoint}", {})
+        assert deletion_at("aps8idi", settings.endpoint(endpoint)) == (f"prune_{endpoint}/prune_{endpoint}", {})
 
 
 def test_a_wrong_file_says_where_and_what(tmp_path: Path) -> None:

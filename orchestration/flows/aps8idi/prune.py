@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from orchestration.flows.main import command
-from orchestration.flows.pruning import prune_flow, prune_globus_endpoint
+from orchestration.flows.pruners import SWITCHES, prune_filesystem_endpoint, prune_flow, prune_globus_endpoint
 
-__all__ = ["prune_globus_endpoint"]
+__all__ = ["prune_filesystem_endpoint", "prune_globus_endpoint"]
 
 prune_polaris_xpcs_raw = prune_flow("polaris_xpcs_raw")
 prune_polaris_xpcs_scratch = prune_flow("polaris_xpcs_scratch")
@@ -20,7 +20,7 @@ prune_local8idi_scratch = prune_flow("local8idi_scratch")
 
 
 def main(argv: list[str] | None = None) -> Any:
-    return command(prune_globus_endpoint, argv)
+    return command(prune_globus_endpoint, argv, switches=SWITCHES)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from orchestration.flows.main import command
-from orchestration.flows.pruning import prune_flow, prune_globus_endpoint
+from orchestration.flows.pruners import SWITCHES, prune_filesystem_endpoint, prune_flow, prune_globus_endpoint
 
-__all__ = ["prune_globus_endpoint"]
+__all__ = ["prune_filesystem_endpoint", "prune_globus_endpoint"]
 
 prune_spot832 = prune_flow("spot832")
 prune_data832 = prune_flow("data832")
@@ -28,7 +28,7 @@ prune_local832_scratch = prune_flow("local832_scratch")
 
 
 def main(argv: list[str] | None = None) -> Any:
-    return command(prune_globus_endpoint, argv)
+    return command(prune_globus_endpoint, argv, switches=SWITCHES)
 
 
 if __name__ == "__main__":
