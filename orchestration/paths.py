@@ -12,6 +12,9 @@ from pathlib import PurePosixPath
 
 from orchestration.errors import InvalidPath
 
+QUARANTINE = ".quarantine"
+"""The folder below the root of an endpoint where copies lie that are to be deleted: nobody looks for data there."""
+
 MAX_NAME_BYTES = 255
 """Longest name of one file or folder on the file systems in use (NAME_MAX)."""
 

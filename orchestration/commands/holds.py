@@ -17,7 +17,7 @@ from orchestration.ledger.service import Json
 _DAYS = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"])
 
 
-def _somebody() -> str:
+def somebody() -> str:
     """Who asks; a container may know its user by number alone."""
     try:
         return getpass.getuser()
@@ -38,8 +38,10 @@ def hold(scan: str, why: str, until: datetime | None, *, as_json: bool) -> None:
     with open_ledger() as (_, ledger):
         found = ledger.scans.find(scan)
         end = None if until is None else until.astimezone().timestamp()
-        placed = ledger.holds.place(found.id, why=why, who=_somebody(), until=end)
-        leaving = [each for each in ledger.copies.of_scan(found.id) if each.state is CopyState.DELETING]
+        placed = ledger.holds.place(found.id, why=why, who=somebody(), until=end)
+        copies = ledger.copies.of_scan(found.id)
+    leaving = [each for each in copies if each.state is CopyState.DELETING]
+    aside = [each for each in copies if each.state is CopyState.QUARANTINED]
     going: list[Json] = [f"{each.endpoint}:{each.path}" for each in leaving]
     if as_json:
         click.echo(json.dumps({"scan": found.id, **placed.document(), "being_deleted": going}))
@@ -47,6 +49,9 @@ def hold(scan: str, why: str, until: datetime | None, *, as_json: bool) -> None:
     click.echo(f"{found.path} is {placed.sentence}.")
     for place in going:
         click.echo(f"{place} is being deleted already: that goes on.", err=True)
+    for each in aside:
+        back = f"`beamline retention restore {scan} --endpoint {each.endpoint}`"
+        click.echo(f"{each.endpoint}:{each.path} is kept in quarantine; {back} brings it back.", err=True)
 
 
 @click.command(short_help="End all holds on a scan.")
@@ -56,7 +61,7 @@ def release(scan: str, *, as_json: bool) -> None:
     """End all holds that stand on SCAN. Deletions that were put off take place when they are due next."""
     with open_ledger() as (_, ledger):
         found = ledger.scans.find(scan)
-        ended = ledger.holds.release(found.id, who=_somebody())
+        ended = ledger.holds.release(found.id, who=somebody())
     if as_json:
         told: list[Json] = [each.document() for each in ended]
         click.echo(json.dumps({"scan": found.id, "ended": told}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
@@ -10,9 +11,11 @@ import click
 from rich.text import Text
 
 from orchestration.commands import page
+from orchestration.commands.holds import somebody
 from orchestration.commands.scans import open_ledger
 from orchestration.flows.explaining import Outlook, explain
 from orchestration.flows.main import use_environment
+from orchestration.flows.restoring import restore
 from orchestration.flows.services import Services
 from orchestration.ledger.audit import AuditRecord
 from orchestration.ledger.holds import HoldRecord
@@ -46,10 +49,39 @@ def explain_command(scan: str, *, as_json: bool) -> None:
         return
     lines: list[page.Cell] = [Text(found.path.text, style=page.HEAD), *_held(holds)]
     for outlook in outlooks:
-        lines += _lines(outlook, now)
+        lines += _lines(outlook, now, scan=found.path.text)
     if not outlooks:
         lines.append("the ledger knows no copy")
     page.write(page.terminal(), [*lines, *_decided(audit)])
+
+
+@retention_group.command("restore")
+@click.argument("scan")
+@click.option("--endpoint", help="Only what is in quarantine there.  [default: everywhere]")
+@click.option("--dataset", help="Only copies of this dataset, such as `raw`.  [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
+def restore_command(scan: str, endpoint: str | None, dataset: str | None, *, as_json: bool) -> None:
+    """Bring copies of SCAN back from quarantine, to where they were.
+
+    They may be deleted again when the time that their retention rule says has passed from now. To keep them for good,
+    place a hold.
+    """
+    use_environment()
+    with open_ledger() as (settings, ledger), closing(Services(settings)) as services:
+        if endpoint is not None:
+            settings.endpoint(endpoint)
+        found = ledger.scans.find(scan)
+        back = restore(settings, ledger, services, found, who=somebody(), endpoint=endpoint, dataset=dataset)
+    if as_json:
+        restored: list[Json] = [each.document() for each in back]
+        click.echo(json.dumps({"scan": found.id, "restored": restored}, indent=2))
+        return
+    for each in back:
+        until = each.copy.delete_after
+        kept = "no time is set for its deletion" if until is None else f"kept until {page.clock(until)} at least"
+        click.echo(f"{each.copy.dataset} is back at {each.copy.endpoint}:{each.copy.path}, {kept}.")
+        for note in each.notes:
+            click.echo(f"  {note}", err=True)
 
 
 def _held(holds: Sequence[HoldRecord]) -> Iterator[Text]:
@@ -57,9 +89,15 @@ def _held(holds: Sequence[HoldRecord]) -> Iterator[Text]:
         yield Text(each.sentence, style="yellow")
 
 
-def _lines(outlook: Outlook, now: float) -> Iterator[page.Cell]:
+def _lines(outlook: Outlook, now: float, *, scan: str) -> Iterator[page.Cell]:
     copy = outlook.copy
     yield f"{copy.dataset} at {copy.endpoint}:{copy.path} ({copy.role.value}, {page.size(copy.size)})"
+    if outlook.aside:
+        yield f"{page.GAP}in quarantine since {page.clock(copy.quarantined_at)}, at {copy.lies_at}"
+        named = shlex.join(["restore", scan, "--endpoint", copy.endpoint, "--dataset", copy.dataset])
+        taken = copy.path == copy.quarantine_path
+        back = "its place was taken by a newer copy" if taken else f"to have it back: beamline retention {named}"
+        yield f"{page.GAP}{back}"
     if outlook.due is None:
         yield f"{page.GAP}no time is set for its deletion"
     else:

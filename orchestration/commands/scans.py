@@ -210,6 +210,8 @@ def _amount(copy: CopyRecord) -> str:
 def _fate(copy: CopyRecord) -> Text:
     if copy.state is CopyState.DELETED:
         return Text(f"deleted {page.day(copy.deleted_at)}", style=page.STYLES["deleted"])
+    if copy.state is CopyState.QUARANTINED:
+        return Text(f"in quarantine until {page.day(copy.delete_after)}", style=page.STYLES["deleted"])
     return Text("kept" if copy.delete_after is None else f"until {page.day(copy.delete_after)}")
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from orchestration.config.base import EntryKey, Section
 from orchestration.errors import InvalidPath
-from orchestration.paths import RelativePath
+from orchestration.paths import QUARANTINE, RelativePath
 
 
 class CatalogueDefaults(Section):
@@ -68,8 +68,19 @@ class Beamline(Section):
         A path that is already relative is taken as it is.
 
         Raises:
-            InvalidPath: for another absolute path, and for what cannot be carried (``..``, an empty path, ...).
+            InvalidPath: for another absolute path, for what cannot be carried (``..``, an empty path, ...), and for
+                what is in quarantine.
         """
+        path = self._relative(file_path)
+        if path.text.split("/")[0] == QUARANTINE:
+            raise InvalidPath(
+                f"{file_path!r} is in quarantine, to be deleted",
+                where=f"beamline {self.id}",
+                next_step="bring it back with `beamline retention restore`, then give the path that it has then",
+            )
+        return path
+
+    def _relative(self, file_path: str) -> RelativePath:
         if not file_path.startswith("/"):
             return RelativePath.parse(file_path)
         parts = [part for part in file_path.split("/") if part]

@@ -43,6 +43,9 @@ def notes(settings: Settings) -> Iterator[str]:
         if not any(endpoint.mount for endpoint in here):
             yield f"{beamline.id}: scans cannot be read here: set the `mount` of {beamline.server}"
         yield from _blocked(settings, beamline.id, _routes(settings, beamline))
+    for name, key, rule in _rules(settings):
+        if (rule.grace_days or 0) > 0 and not settings.endpoint(name).can_rename:
+            yield f"{'.'.join(map(str, key))}: `grace_days` has no effect where `can_rename` is false"
     for deployment in settings.xpcs.deployments.values():
         yield from _blocked(settings, f"xpcs {deployment.name}", _xpcs_routes(settings, deployment))
 

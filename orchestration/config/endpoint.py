@@ -34,6 +34,9 @@ class Endpoint(Section):
     )
     uuid: UUID | None = Field(default=None, description="Globus collection; leave out for a directory of this machine.")
     mount: Path | None = Field(default=None, description="Directory of this machine where the endpoint's folder is.")
+    can_rename: bool = Field(
+        default=True, description="Files can get other names below its folder: it can have a quarantine."
+    )
     zone: Zone = Field(default=Zone.EXTERNAL, description="`beamline`: export-controlled data may rest here.")
 
     @field_validator("root_path")

@@ -40,6 +40,7 @@ class DatasetRule(Section):
 
     after_days: NonNegativeFloat | None = Field(default=None, description="Age at which the copy may go.")
     requires: CopyRequirement | None = Field(default=None, description="Other verified copies that are needed.")
+    grace_days: NonNegativeFloat | None = Field(default=None, description="How long it lies in quarantine first.")
     override: VariableKey | None = Field(default=None, description="Where operators change `after_days`.")
     catalogued: bool | None = Field(default=None, description="Whether the catalogue must have the scan.")
     recreatable: bool | None = Field(default=None, description="Whether it may go since it can be computed again.")
@@ -52,6 +53,9 @@ class RetentionRule(Section):
     endpoint: EntryKey = ""
     after_days: NonNegativeFloat = Field(description="Age at which the copy may go.")
     requires: CopyRequirement = Field(description="Other verified copies, looked for at the moment of deletion.")
+    grace_days: NonNegativeFloat = Field(
+        default=0.0, description="How long it lies in quarantine before it is deleted; 0: it is deleted at once."
+    )
     override: VariableKey | None = Field(default=None, description="Where operators change `after_days`.")
     catalogued: bool = Field(
         default=False, description="Whether the catalogue must have the scan, asked at that moment."

@@ -9,17 +9,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from orchestration.config import Endpoint
 from orchestration.errors import DeletionUnproven, InvalidInput, OperationFailed, PolicyRefused, SourceMissing
+from orchestration.flows.quarantining import again, carry_aside, carry_back, goes_on
 from orchestration.flows.work import Work
 from orchestration.ledger.audit import Verdict
 from orchestration.ledger.copies import CopyRecord, CopyState, Proven
 from orchestration.ledger.operation import Operation, OperationRecord
 from orchestration.ledger.operations import held
 from orchestration.ledger.runs import RunState
-from orchestration.ledger.service import Service
-from orchestration.transfers import DeleteRequest
+from orchestration.ledger.service import Request, Service
+from orchestration.transfers import DeleteRequest, RenameRequest
+
+R = TypeVar("R", bound=Request)
 
 DEADLINE_SECONDS = 24 * 3600.0
 
@@ -47,7 +51,8 @@ def settled(work: Work, copies: Sequence[CopyRecord]) -> Sequence[CopyRecord]:
 
     One that a dead run had begun, and not asked for, is taken back: it needs a new proof.
     """
-    keys = dict.fromkeys(each.deletion for each in copies if each.state is CopyState.DELETING and each.deletion)
+    leaving = (each for each in copies if each.state in {CopyState.DELETING, CopyState.QUARANTINED})
+    keys = dict.fromkeys(each.deletion for each in leaving if each.deletion)
     if not keys:
         return copies
     for key in keys:
@@ -66,17 +71,22 @@ def _settle(work: Work, key: str) -> None:
     if record.state.open and record.handle is None and not _attended(work, record):
         work.ledger.operations.request_cancel(key)
     request = work.services.request_of(record)
-    if not isinstance(request, DeleteRequest):
+    if not isinstance(request, DeleteRequest | RenameRequest):
         raise InvalidInput(
-            "what it was to delete cannot be read back",
+            "what it was to delete, or to rename, cannot be read back",
             where=record.step,
             next_step=f"put the endpoint {endpoint.name} back into config.yml as it was",
         )
     try:
-        _carry_out(work, endpoint, _again_as(work, record, request, endpoint), copies)
+        if isinstance(request, DeleteRequest):
+            _carry_out(work, endpoint, _again_as(work, record, request, endpoint), copies)
+        elif request.path == copies[0].quarantine_path:
+            carry_back(work, endpoint, _again_as(work, record, request, endpoint), copies[0], perform=work.perform)
+        else:
+            carry_aside(work, endpoint, _again_as(work, record, request, endpoint), copies[0])
     except (OperationFailed, InvalidInput, PolicyRefused) as error:
         work.ledger.runs.demand_wanted(work.run_id)
-        if _goes_on(work, key):
+        if goes_on(work, key):
             raise
         work.logger.warning("%s had failed: %s", record.step, error.what)
 
@@ -88,9 +98,7 @@ def _attended(work: Work, record: OperationRecord) -> bool:
     return alive or held(record, work.ledger.now())
 
 
-def _again_as(
-    work: Work, record: OperationRecord, request: DeleteRequest, endpoint: Endpoint
-) -> Operation[DeleteRequest]:
+def _again_as(work: Work, record: OperationRecord, request: R, endpoint: Endpoint) -> Operation[R]:
     return Operation(
         scan=replace(work.ledger.scans.get(record.scan_id), fingerprint=""),
         step=record.step,
@@ -111,7 +119,7 @@ def _operation(work: Work, endpoint: Endpoint, copies: Sequence[CopyRecord]) -> 
         scan=replace(scan, fingerprint=""),
         step=_step(endpoint, copies),
         request=DeleteRequest(
-            endpoint=endpoint, paths=tuple(copy.path for copy in copies), ignore_missing=many, label=label
+            endpoint=endpoint, paths=tuple(copy.goes_with for copy in copies), ignore_missing=many, label=label
         ),
         destination=endpoint.place,
         deadline=DEADLINE_SECONDS,
@@ -126,11 +134,6 @@ def _step(endpoint: Endpoint, copies: Sequence[CopyRecord]) -> str:
     return f"delete {len(copies)} copies at {endpoint.name} [{which}]"
 
 
-def again(copy: CopyRecord) -> str:
-    """What tells the steps of a copy that was made anew from those of the one before."""
-    return f" ({copy.generation})" if copy.generation > 1 else ""
-
-
 def _service(work: Work, endpoint: Endpoint) -> Service[DeleteRequest]:
     return work.services.globus_delete if endpoint.uuid is not None else work.services.local_delete
 
@@ -143,7 +146,7 @@ def _carry_out(
     except SourceMissing:
         work.logger.warning("%s:%s was gone before it was deleted", endpoint.name, copies[0].path)
     except (OperationFailed, InvalidInput, PolicyRefused) as error:
-        certain = not _goes_on(work, operation.key)
+        certain = not goes_on(work, operation.key)
         for copy in copies:
             _failed(work, endpoint, copy, error.what, certain=certain)
         raise
@@ -153,14 +156,9 @@ def _carry_out(
 
 def _failed(work: Work, endpoint: Endpoint, copy: CopyRecord, why: str, *, certain: bool) -> None:
     """A task that failed may have deleted some of what it was given."""
-    if certain and work.services.look(endpoint, copy.path) is None:
+    if certain and work.services.look(endpoint, copy.goes_with) is None:
         work.ledger.copies.deleted(copy, run_id=work.run_id)
         return
     work.ledger.audit.write(copy, Verdict.FAILED, run_id=work.run_id, reason=why)
     if certain:
         work.ledger.copies.kept(copy)
-
-
-def _goes_on(work: Work, key: str) -> bool:
-    """Given up without a certain end: the copy may be gone at any moment, and must not prove anything for others."""
-    return any(record.state.open for record in work.ledger.operations.among([key]))

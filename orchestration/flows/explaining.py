@@ -36,6 +36,11 @@ class Outlook:
     witnesses: tuple[str, ...] = ()
     """The places of the verified copies that were found."""
 
+    @property
+    def aside(self) -> bool:
+        """Whether it lies in quarantine, and not only its deletion from there has begun."""
+        return self.copy.state is CopyState.QUARANTINED
+
     def document(self) -> Document:
         witnesses: list[Json] = [*self.witnesses]
         return {
@@ -44,6 +49,8 @@ class Outlook:
             "path": self.copy.path.text,
             "role": self.copy.role.value,
             "state": self.copy.state.value,
+            "lies_at": self.copy.lies_at.text,
+            "quarantined_at": self.copy.quarantined_at,
             "verified_at": self.copy.verified_at,
             "due": self.due,
             "missing": self.missing,
@@ -53,10 +60,15 @@ class Outlook:
 
 def explain(settings: Settings, ledger: Ledger, services: Services, scan: Scan) -> Sequence[Outlook]:
     """Of every copy that was not deleted, by looking at it and at its witnesses as a deletion would."""
+    work = bench(settings, ledger, services)
+    return list(_outlooks(work, ledger.copies.of_scan(scan.id)))
+
+
+def bench(settings: Settings, ledger: Ledger, services: Services) -> Work:
+    """For a person who looks, without a run."""
     run_id = str(uuid.uuid4())
     suspension = Suspension(ledger, run_id, None, settings.waiting.inline_seconds)
-    work = Work(settings, ledger, services, run_id, logging.getLogger(__name__), suspension)
-    return list(_outlooks(work, ledger.copies.of_scan(scan.id)))
+    return Work(settings, ledger, services, run_id, logging.getLogger(__name__), suspension)
 
 
 def _outlooks(work: Work, copies: Sequence[CopyRecord]) -> Iterator[Outlook]:

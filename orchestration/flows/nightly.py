@@ -44,6 +44,8 @@ class Night:
 
     found: Counter[str] = field(default_factory=Counter)
     deleted: int = 0
+    quarantined: int = 0
+    """Set aside, to be deleted some nights later."""
     refused: list[str] = field(default_factory=list)
     left: int = 0
     """Due, and not tried for want of time: the next night goes on."""
@@ -52,7 +54,14 @@ class Night:
     def document(self) -> Document:
         refused: list[Json] = [*self.refused[:NAMED]]
         counts: Document = {finding.value: self.found[finding.value] for finding in Finding}
-        return {**counts, "deleted": self.deleted, "refused": len(self.refused), "left": self.left, "why": refused}
+        return {
+            **counts,
+            "deleted": self.deleted,
+            "quarantined": self.quarantined,
+            "refused": len(self.refused),
+            "left": self.left,
+            "why": refused,
+        }
 
 
 @flow(name=NAME, flow_run_name=NAME, on_failure=[say_cancelled])
@@ -127,6 +136,7 @@ def _sweep(work: Work, night: Night, endpoint: str, ids: Sequence[int], until: f
             continue
         failures = 0
         night.deleted += len(done.deleted)
+        night.quarantined += len(done.quarantined)
         night.refused += [refusal.sentence for refusal in done.refused]
 
 
@@ -141,4 +151,5 @@ def _tell(work: Work, night: Night) -> None:
     for why in night.refused[:NAMED]:
         work.logger.warning("not deleted: %s", why)
     counts = ", ".join(f"{number} {finding}" for finding, number in sorted(night.found.items()))
-    work.logger.info("%s; %d deleted, %d refused, %d left", counts, night.deleted, len(night.refused), night.left)
+    done = f"{night.deleted} deleted, {night.quarantined} set aside, {len(night.refused)} refused, {night.left} left"
+    work.logger.info("%s; %s", counts, done)

@@ -12,7 +12,8 @@ from prefect import Flow, flow
 
 from orchestration.errors import InvalidInput
 from orchestration.flows.cancelling import say_cancelled
-from orchestration.flows.pruning import FILESYSTEM_FLOW, GLOBUS_FLOW, prune, rehearse
+from orchestration.flows.pruning import FILESYSTEM_FLOW, GLOBUS_FLOW, prune
+from orchestration.flows.rehearsing import rehearse
 from orchestration.flows.work import working
 from orchestration.ledger.service import Document
 from orchestration.paths import RelativePath

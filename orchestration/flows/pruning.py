@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from orchestration.config import Endpoint, RetentionRule
-from orchestration.errors import DeletionUnproven
+from orchestration.errors import Cancelled, DeletionUnproven, OperationFailed
 from orchestration.flows import catalogue
-from orchestration.flows.deleting import again, delete, settled
+from orchestration.flows.deleting import delete, settled
 from orchestration.flows.inspecting import Inspection
+from orchestration.flows.quarantining import again, set_aside, to_be_set_aside
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.starting import deployment_of
 from orchestration.flows.variables import PATIENT, retention_days
@@ -20,7 +21,7 @@ from orchestration.ledger.copies import CopyRecord, CopyState, Role
 from orchestration.ledger.operation import Operation, OperationRecord, OperationState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json
-from orchestration.paths import RelativePath
+from orchestration.paths import QUARANTINE, RelativePath
 from orchestration.policy import Zone
 from orchestration.retention import CLOCK_SLACK_SECONDS, Case, Proof, prove
 
@@ -37,7 +38,7 @@ GLOBUS_FLOW = "prune_globus_endpoint"
 FILESYSTEM_FLOW = "prune_filesystem_endpoint"
 """The same for endpoints that are directories of the workers' machines and nothing else."""
 
-HARMLESS = ("prefect.run", "prefect.schedule", "globus.delete", "local.delete")
+HARMLESS = ("prefect.run", "prefect.schedule", "globus.delete", "local.delete", "globus.rename", "local.rename")
 """Open operations that do not read the copy: runs, whose own operations count; schedules; and the deletion itself."""
 
 
@@ -46,6 +47,8 @@ class Pruned:
     """What came of the deletion of some copies: the proofs of those that are gone, and why others are not."""
 
     deleted: tuple[Proof, ...]
+    quarantined: tuple[CopyRecord, ...]
+    """They lie in quarantine, and have a date of deletion."""
     refused: tuple[DeletionUnproven, ...]
 
 
@@ -60,6 +63,8 @@ def schedule_pruning(
     if rule is None:
         work.logger.info("%s keeps its copy of %s: no retention rule", copy.endpoint, copy.path)
         return None
+    if copy.set_aside:
+        return work.perform(calendar_entry(work, scan, copy, within=within), work.services.prefect_schedule).record
     if scan.export_controlled and not _witnesses_allowed(work, rule):
         work.logger.info("%s keeps its copy of %s: no other place may have one", copy.endpoint, copy.path)
         return None
@@ -68,40 +73,43 @@ def schedule_pruning(
         return None
     if copy.delete_after is None:
         copy = work.ledger.copies.schedule(copy, copy.verified_at + retention_days(work.settings, rule) * DAY)
-    return work.perform(_entry(work, scan, copy, within=within), work.services.prefect_schedule).record
+    return work.perform(calendar_entry(work, scan, copy, within=within), work.services.prefect_schedule).record
 
 
 def in_calendar(work: Work, scan: Scan, copy: CopyRecord) -> bool:
     """Whether its deletion is planned, for the time that was set."""
-    known = [] if copy.delete_after is None else work.ledger.operations.among([_entry(work, scan, copy).key])
+    known = [] if copy.delete_after is None else work.ledger.operations.among([calendar_entry(work, scan, copy).key])
     return any(each.state is OperationState.SUCCEEDED for each in known)
 
 
 def scheduled(work: Work, copy: CopyRecord) -> OperationRecord | None:
     """What has put its deletion into the calendar last, for whatever time."""
-    known = [each for each in work.ledger.operations.of_scan(copy.scan_id) if each.step == _planning(copy)]
+    known = [each for each in work.ledger.operations.of_scan(copy.scan_id) if each.step == planning(copy)]
     return max(known, key=lambda each: each.began_at, default=None)
 
 
-def _planning(copy: CopyRecord) -> str:
+def planning(copy: CopyRecord) -> str:
+    """The step that puts its deletion into the calendar."""
+    if copy.set_aside:
+        return f"schedule deletion of {copy.dataset} from quarantine at {copy.endpoint}{again(copy)}"
     return f"schedule deletion of {copy.dataset} at {copy.endpoint}{again(copy)}"
 
 
-def _entry(
+def calendar_entry(
     work: Work, scan: Scan, copy: CopyRecord, *, within: float = SCHEDULE_DEADLINE_SECONDS
 ) -> Operation[RunRequest]:
     """Of the calendar."""
     deployment, named = deletion_at(scan.beamline, work.settings.endpoint(copy.endpoint))
     request = RunRequest(
         deployment=deployment,
-        parameters={"relative_path": copy.path.text, "generation": copy.generation, **named},
+        parameters={"relative_path": copy.lies_at.text, "generation": copy.generation, **named},
         scheduled_time=None if copy.delete_after is None else datetime.fromtimestamp(copy.delete_after, UTC),
         flow_run_name=f"prune {copy.endpoint}: {copy.path.name}"[:200],
         tags=(scan.beamline, "prune"),
     )
     return Operation(
         scan=scan,
-        step=_planning(copy),
+        step=planning(copy),
         request=request,
         destination=request.place,
         deadline=within,
@@ -126,8 +134,11 @@ def prune(work: Work, endpoint: Endpoint, path: RelativePath, *, generation: int
     Raises:
         DeletionUnproven: if it is not proved, not due, or nothing that the ledger knows; nothing was deleted.
     """
-    present = _present(work, endpoint, path, generation)
-    later = {copy.id: _put_off(work, copy) for copy in present} if generation is not None else {}
+    present = present_at(work, endpoint, path, generation)
+    for copy in present:
+        work.ledger.runs.carries(work.run_id, copy.scan_id)
+    planned = [copy for copy in present if generation is not None and not _waits(work, copy)]
+    later = {copy.id: _put_off(work, copy) for copy in planned}
     done = prune_copies(work, endpoint, [copy for copy in present if not later.get(copy.id)])
     if done.refused:
         raise done.refused[0]
@@ -136,45 +147,21 @@ def prune(work: Work, endpoint: Endpoint, path: RelativePath, *, generation: int
         "endpoint": endpoint.name,
         "path": path.text,
         "deleted": deleted,
+        "quarantined": [_aside(copy) for copy in done.quarantined],
         "put off": [why for why in later.values() if why],
     }
 
 
-def rehearse(work: Work, endpoint: Endpoint, path: RelativePath, *, generation: int | None = None) -> Document:
-    """What `prune` would do there now, of each copy with its proof, or with all that is missing for one.
-
-    Copies and witnesses are looked at; nothing is deleted, planned or written down.
+def present_at(work: Work, endpoint: Endpoint, path: RelativePath, generation: int | None) -> Sequence[CopyRecord]:
+    """The copies that are there, of all generations or of one.
 
     Raises:
-        DeletionUnproven: if the ledger knows nothing there.
+        DeletionUnproven: if the ledger knows nothing there, and never did.
     """
-    would: list[Json] = []
-    kept: list[Json] = []
-    for copy in _present(work, endpoint, path, generation):
-        missing: list[Json] = [*_missing(work, copy)]
-        where = f"{copy.dataset} at {copy.endpoint}:{copy.path}"
-        if missing:
-            work.logger.info("%s would be kept: %s", where, "; ".join(map(str, missing)))
-            kept.append({"dataset": copy.dataset, "generation": copy.generation, "missing": missing})
-            continue
-        proof = proof_of(work, copy)
-        places = ", ".join(f"{witness.copy.endpoint}:{witness.copy.path}" for witness in proof.witnesses)
-        work.logger.info("%s would be deleted: proved by %s", where, places)
-        would.append(proof.document())
-    return {"endpoint": endpoint.name, "path": path.text, "would be deleted": would, "would be kept": kept}
-
-
-def _missing(work: Work, copy: CopyRecord) -> Iterator[str]:
-    for demand in (_demand_due, proof_of):
-        try:
-            demand(work, copy)
-        except DeletionUnproven as refusal:
-            yield refusal.what
-
-
-def _present(work: Work, endpoint: Endpoint, path: RelativePath, generation: int | None) -> Sequence[CopyRecord]:
-    """The copies that are there, of all generations or of one."""
     known = work.ledger.copies.at(endpoint.name, path)
+    if not known and generation is not None and path.text.startswith(f"{QUARANTINE}/"):
+        work.logger.info("%s:%s was brought back from quarantine", endpoint.name, path)
+        return ()
     if not known:
         raise DeletionUnproven(
             "the ledger knows no copy there",
@@ -189,6 +176,19 @@ def _present(work: Work, endpoint: Endpoint, path: RelativePath, generation: int
     if not present:
         work.logger.info("%s:%s was already deleted, or has been made anew", endpoint.name, path)
     return present
+
+
+def _aside(copy: CopyRecord) -> Document:
+    until = _clock(copy.delete_after)
+    return {"endpoint": copy.endpoint, "path": copy.lies_at.text, "from": copy.path.text, "until": until}
+
+
+def _waits(work: Work, copy: CopyRecord) -> bool:
+    """Whether it lies in quarantine for a while yet."""
+    if copy.state is not CopyState.QUARANTINED:
+        return False
+    until = due_at(work, copy)
+    return until is not None and until > work.ledger.now() + CLOCK_SLACK_SECONDS
 
 
 def _put_off(work: Work, copy: CopyRecord) -> str:
@@ -212,30 +212,69 @@ def _put_off(work: Work, copy: CopyRecord) -> str:
 def prune_copies(work: Work, endpoint: Endpoint, copies: Sequence[CopyRecord]) -> Pruned:
     """Delete those of these copies at one endpoint that are due and proved, in one task.
 
-    One that is not keeps no other from it. What an earlier run had begun to delete is seen to its end first.
+    One that is not keeps no other from it. What an earlier run had begun to delete is seen to its end first. Where
+    copies are set aside first, they are deleted when they come here for the second time.
 
     Raises:
         OperationFailed: (or another error of the endpoint) if the task failed: what is left is as it was before.
     """
-    copies = settled(work, copies)
+    there = settled(work, copies)
+    waiting = [copy for copy in there if _waits(work, copy)]
     refused: dict[int, DeletionUnproven] = {}
     proofs: dict[int, Proof] = {}
-    for copy in copies:
+    for copy in there:
         try:
-            _demand_due(work, copy)
-            proofs[copy.id] = proof_of(work, copy)
+            if copy not in waiting:
+                demand_due(work, copy)
+                proofs[copy.id] = proof_of(work, copy)
         except DeletionUnproven as refusal:
             refused[copy.id] = refusal
+    aside = {number: proof for number, proof in proofs.items() if to_be_set_aside(work, proof.copy)}
+    doubts, failures = _set_aside(work, endpoint, list(aside.values()))
+    refused |= doubts
+    proofs = {number: proof for number, proof in proofs.items() if number not in aside}
     while proofs:
         doubts = delete(work, endpoint, [proof.proven for proof in proofs.values()])
         if not doubts:
             break
         refused |= doubts
         proofs = {number: proof for number, proof in proofs.items() if number not in doubts}
-    for copy in copies:
+    for copy in there:
         if copy.id in refused:
             work.ledger.audit.write(copy, Verdict.REFUSED, run_id=work.run_id, reason=refused[copy.id].what)
-    return Pruned(deleted=tuple(proofs.values()), refused=tuple(refused.values()))
+    quarantined = tuple(_planned(work, [*aside, *(copy.id for copy in waiting)]))
+    for failure in failures:
+        raise failure
+    return Pruned(deleted=tuple(proofs.values()), quarantined=quarantined, refused=tuple(refused.values()))
+
+
+def _set_aside(
+    work: Work, endpoint: Endpoint, proofs: Sequence[Proof]
+) -> tuple[Mapping[int, DeletionUnproven], Sequence[OperationFailed]]:
+    """Why some of the copies may not be deleted after all, and the errors of those that kept their names."""
+    doubts: dict[int, DeletionUnproven] = {}
+    failures: list[OperationFailed] = []
+    for proof in proofs:
+        try:
+            if doubt := set_aside(work, endpoint, proof.proven):
+                doubts[proof.copy.id] = doubt
+        except Cancelled:
+            raise
+        except OperationFailed as failure:
+            failures.append(failure)
+    return doubts, failures
+
+
+def _planned(work: Work, ids: Collection[int]) -> Iterator[CopyRecord]:
+    """Those of the copies that lie in quarantine, once their deletion is in the calendar."""
+    for copy in work.ledger.copies.among(ids):
+        until = due_at(work, copy)
+        if copy.state is CopyState.QUARANTINED and until is not None:
+            scheduled_for = work.ledger.copies.postpone(copy, until)
+            schedule_pruning(work, work.ledger.scans.get(copy.scan_id), scheduled_for)
+            how = f"`beamline retention restore` brings it back until {_clock(until)}"
+            work.logger.info("%s:%s lies at %s: %s", copy.endpoint, copy.path, copy.lies_at, how)
+            yield scheduled_for
 
 
 def proof_of(work: Work, copy: CopyRecord, *, inspection: Inspection | None = None) -> Proof:
@@ -284,10 +323,13 @@ def due_at(work: Work, copy: CopyRecord, *, patience: float = PATIENT) -> float 
     rule = work.settings.retention_rule(copy.endpoint, copy.dataset)
     if copy.delete_after is None or rule is None:
         return copy.delete_after
+    if copy.quarantined_at is not None:
+        return max(copy.delete_after, copy.quarantined_at + rule.grace_days * DAY)
     return max(copy.delete_after, copy.verified_at + retention_days(work.settings, rule, patience=patience) * DAY)
 
 
-def _demand_due(work: Work, copy: CopyRecord) -> None:
+def demand_due(work: Work, copy: CopyRecord) -> None:
+    """Raises DeletionUnproven."""
     kept_until = due_at(work, copy)
     if kept_until is None or kept_until > work.ledger.now() + CLOCK_SLACK_SECONDS:
         raise DeletionUnproven(

@@ -11,7 +11,7 @@ from typing import Any
 from orchestration.config import Endpoint
 from orchestration.errors import EndpointRefused, SourceMissing
 from orchestration.globus.auth import TransferClients
-from orchestration.paths import RelativePath
+from orchestration.paths import QUARANTINE, RelativePath
 from orchestration.transfers import FileFacts
 
 _PAGE = 100_000
@@ -72,13 +72,14 @@ class GlobusFiles:
         return found
 
     def folders(self, endpoint: Endpoint, path: RelativePath) -> tuple[str, ...] | None:
-        """The names of the folders in a folder, links left out; None if there is no such folder."""
+        """The names of the folders in a folder, links and a quarantine left out; None if there is no such folder."""
         full = endpoint.full_path(path)
         top = self.entry(endpoint, full)
         if top is None or not top.is_directory:
             return None
         listed = self._listing(endpoint, full)
-        return tuple(sorted(entry.name for entry in listed if entry.is_directory and not entry.is_link))
+        names = (entry.name for entry in listed if entry.is_directory and not entry.is_link)
+        return tuple(sorted(name for name in names if name != QUARANTINE))
 
     def inspect(self, endpoint: Endpoint, path: RelativePath, *, most_folders: int = 100_000) -> FileFacts | None:
         """What stands at the path; None if nothing does.

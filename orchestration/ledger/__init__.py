@@ -16,6 +16,7 @@ from orchestration.ledger.due import Due
 from orchestration.ledger.holds import Holds
 from orchestration.ledger.manifests import Manifests
 from orchestration.ledger.operations import DEFAULT_LEASE_SECONDS, Operations
+from orchestration.ledger.quarantine import Quarantine
 from orchestration.ledger.queues import Queues
 from orchestration.ledger.results import Results
 from orchestration.ledger.runs import Runs
@@ -46,6 +47,7 @@ class Ledger:
         self.operations = Operations(self._database, lease_seconds=lease_seconds)
         self.copies = Copies(self._database, self.operations)
         self.due = Due(self._database)
+        self.quarantine = Quarantine(self._database, self.operations)
         self.manifests = Manifests(self._database)
         self.results = Results(self._database)
         self.watchers = Watchers(self._database)

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 class Verdict(enum.StrEnum):
     PROVED = "proved"
     """It may go: written before anything is deleted, with the proof."""
+    QUARANTINED = "quarantined"
+    """It lies in quarantine, and is deleted later, under another proof."""
+    RESTORED = "restored"
+    """It was brought back from there."""
     DELETED = "deleted"
     REFUSED = "refused"
     """It may not go; nothing was deleted."""

@@ -37,11 +37,17 @@ class CopyState(enum.StrEnum):
     present ──> deleting ──> deleted ──> present (made again: the next generation)
      ^   ^─────────┘ (the deletion failed)
      └──> changed, missing (found out about; until it is carried anew, or found to be whole after all)
+
+    present ──> deleting ──> quarantined ──> deleting ──> deleted
+       ^───────────┘            │    ^──────────┘
+       ^────────────────────────┘ (restored: the next generation)
     """
 
     PRESENT = "present"
     DELETING = "deleting"
     """Proof against it was accepted: it proves nothing for any other copy any more."""
+    QUARANTINED = "quarantined"
+    """It has another name at its endpoint, where nobody looks for it, and is deleted later; it proves nothing."""
     DELETED = "deleted"
     CHANGED = "changed"
     """What stands there is not what was verified: it proves nothing, and is not deleted."""
@@ -72,17 +78,40 @@ class CopyRecord:
     delete_after: float | None
     deleted_at: float | None
     deletion: str | None
-    """Key of the operation that deletes it: of many copies at once, it is filed under one of their scans."""
+    """Key of the operation that deletes it: of many copies at once, it is filed under one of their scans. Of a copy in
+    quarantine, of the one that brings it back."""
+    quarantined_at: float | None
+    """Since when it lies in quarantine."""
+    quarantine_path: RelativePath | None
+    """Where it lies there, or is to lie while its deletion begins. What was made anew at its own place meanwhile is
+    another copy; then `path` is this path, too."""
 
     @classmethod
     def from_row(cls, row: RowMapping, files: Mapping[str, tuple[FileEvidence, ...]]) -> CopyRecord:
         """`files` has the manifest of that row by its digest."""
         values = dict(row)
+        aside = values["quarantine_path"]
+        values["quarantine_path"] = None if aside is None else RelativePath(aside)
         values["path"] = RelativePath(values["path"])
         values["role"] = Role(values["role"])
         values["state"] = CopyState(values["state"])
         values["manifest"] = files[values["manifest"]]
         return cls(**values)
+
+    @property
+    def set_aside(self) -> bool:
+        """Whether it is in quarantine, or has lost its place to another copy on the way there."""
+        return self.quarantined_at is not None or self.path == self.quarantine_path
+
+    @property
+    def lies_at(self) -> RelativePath:
+        """Where its bytes are."""
+        return self.path if self.quarantined_at is None else self.quarantine_path or self.path
+
+    @property
+    def goes_with(self) -> RelativePath:
+        """What is deleted with it: in quarantine the folder that it has for itself."""
+        return self.path if self.quarantined_at is None else self.lies_at.parent or self.lies_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +152,8 @@ class Copies:
         `method` says how it was verified (``globus checksum``, ``sha256 after write``). A second proof of the same copy
         replaces the first; a time of deletion that was already set is kept. One that was deleted before, or is of
         another version, begins a new generation, whose time of deletion is still to be set. One that is being deleted
-        stays so: that it was there once is no proof that it will be.
+        stays so: that it was there once is no proof that it will be. One that lies in quarantine, or is on its way
+        there and of another version, stays what it is, under its path there.
         """
         where = (
             (copies.c.scan_id == scan_id)
@@ -144,13 +174,19 @@ class Copies:
         with self._database.write("copies") as connection:
             values["manifest"] = manifests.keep(connection, manifest)
             row = connection.execute(select(copies).where(where)).mappings().one_or_none()
-            if row is None:
+            aside = row is not None and _stays_aside(row, version)
+            if row is None or aside:
                 key = {"scan_id": scan_id, "dataset": dataset, "endpoint": endpoint, "path": path.text}
-                connection.execute(copies.insert().values(**key, **values, generation=1, delete_after=delete_after))
+                values["generation"] = 1 if row is None else row["generation"] + 1
+                if aside:
+                    connection.execute(update(copies).where(where).values(path=copies.c.quarantine_path))
+                connection.execute(copies.insert().values(**key, **values, delete_after=delete_after))
             else:
                 again = row["state"] == CopyState.DELETED or row["version"] != version
                 values["generation"] = row["generation"] + again
                 values["deleted_at"] = None
+                if again:
+                    values |= {"deletion": None, "quarantined_at": None, "quarantine_path": None}
                 if not again and row["state"] == CopyState.DELETING:
                     values["state"] = CopyState.DELETING
                 if not again and verified_by is not None and row["verified_by"] == verified_by:
@@ -160,13 +196,19 @@ class Copies:
             return _records(connection, select(copies).where(where))[0]
 
     def begin_deletion(
-        self, proven: Sequence[Proven], operation: Operation[Request], *, service: str, run_id: str | None = None
+        self,
+        proven: Sequence[Proven],
+        operation: Operation[Request],
+        *,
+        service: str,
+        run_id: str | None = None,
+        aside: RelativePath | None = None,
     ) -> Mapping[int, DeletionUnproven]:
         """Take the copies out of the number of those that count, in one step with a last look at their witnesses.
 
         In the same step the operation that deletes them is planned, and their proofs go to the audit: whoever finds
         such a copy later finds the operation, too. Two copies that are each other's witness cannot both be deleted: the
-        second deletion finds the first.
+        second deletion finds the first. With `aside` the operation does not delete, but gives the copy that name.
 
         Returns why copies (by id) may not be deleted after all: they, or their witnesses, were deleted or made anew
         meanwhile, or a hold was placed on their scan. If there are any, nothing has begun.
@@ -174,7 +216,7 @@ class Copies:
         try:
             with self._database.write("copies") as connection:
                 refused = {
-                    each.copy.id: why for each in proven if (why := self._begin(connection, each, operation.key))
+                    each.copy.id: why for each in proven if (why := self._begin(connection, each, operation.key, aside))
                 }
                 if refused:
                     raise _TakenBack
@@ -185,7 +227,9 @@ class Copies:
             return refused
         return {}
 
-    def _begin(self, connection: Connection, proven: Proven, key: str) -> DeletionUnproven | None:
+    def _begin(
+        self, connection: Connection, proven: Proven, key: str, aside: RelativePath | None
+    ) -> DeletionUnproven | None:
         """Why not; None if it has begun. What another operation deletes is left to it until that has ended."""
         copy = proven.copy
         where = f"{copy.endpoint}:{copy.path}"
@@ -199,7 +243,10 @@ class Copies:
         this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
         free = (copies.c.state == CopyState.PRESENT) | copies.c.deletion.is_(None) | (copies.c.deletion == key)
         this &= (copies.c.state != CopyState.DELETED) & free
-        if connection.execute(update(copies).where(this).values(state=CopyState.DELETING, deletion=key)).rowcount:
+        values = {"state": CopyState.DELETING, "deletion": key}
+        if aside is not None:
+            values["quarantine_path"] = aside.text
+        if connection.execute(update(copies).where(this).values(**values)).rowcount:
             return None
         return DeletionUnproven(
             "it was deleted, or made anew, while its deletion was being proved",
@@ -208,10 +255,13 @@ class Copies:
         )
 
     def kept(self, copy: CopyRecord) -> None:
-        """Its deletion failed, and that is certain: it is there as before."""
+        """Its deletion failed, and that is certain: it is there as before, or in quarantine as before."""
+        this = (copies.c.id == copy.id) & (copies.c.state == CopyState.DELETING)
+        at_home, aside = copies.c.quarantined_at.is_(None), copies.c.quarantined_at.is_not(None)
+        there = {"state": CopyState.PRESENT, "deletion": None, "quarantine_path": None}
         with self._database.write("copies") as connection:
-            this = (copies.c.id == copy.id) & (copies.c.state == CopyState.DELETING)
-            connection.execute(update(copies).where(this).values(state=CopyState.PRESENT, deletion=None))
+            connection.execute(update(copies).where(this & at_home).values(**there))
+            connection.execute(update(copies).where(this & aside).values(state=CopyState.QUARANTINED, deletion=None))
 
     def deleted(self, copy: CopyRecord, *, run_id: str | None = None) -> None:
         """It is gone, on purpose: what made it may be asked for again."""
@@ -282,19 +332,20 @@ class Copies:
         return found
 
     def of_deletion(self, key: str) -> Sequence[CopyRecord]:
-        """What the operation of that key deletes, and has not deleted as far as is known."""
-        return self._select((copies.c.deletion == key) & (copies.c.state == CopyState.DELETING))
+        """What the operation of that key deletes, and has not deleted as far as is known; or what it brings back."""
+        return self._select((copies.c.deletion == key) & copies.c.state.in_(_LEAVING))
 
     def of_scan(self, scan_id: str) -> Sequence[CopyRecord]:
         return self._select(copies.c.scan_id == scan_id)
 
     def at(self, endpoint: str, path: RelativePath) -> Sequence[CopyRecord]:
-        """All that the ledger knows at that place, deleted ones too."""
-        return self._select((copies.c.endpoint == endpoint) & (copies.c.path == path.text))
+        """All that the ledger knows at that place, deleted ones too, and those that are in quarantine from there."""
+        here = (copies.c.path == path.text) | (copies.c.quarantine_path == path.text)
+        return self._select((copies.c.endpoint == endpoint) & here)
 
     def due(self, before: float, *, after: int, limit: int) -> Sequence[CopyRecord]:
         """Copies that are there although they were to go `before` that time; at most so many, of ids above `after`."""
-        there = copies.c.state.in_([CopyState.PRESENT, CopyState.DELETING])
+        there = copies.c.state.in_([CopyState.PRESENT, *_LEAVING])
         query = (
             select(copies)
             .where(there & (copies.c.delete_after < before) & (copies.c.id > after))
@@ -319,6 +370,17 @@ class Copies:
         query = select(copies).where(where).order_by(copies.c.id)  # type: ignore[arg-type]
         with self._database.read() as connection:
             return _records(connection, query)
+
+
+_LEAVING = (CopyState.DELETING, CopyState.QUARANTINED)
+
+
+def _stays_aside(row: RowMapping, version: str) -> bool:
+    """Whether what was found at its place is another copy than this one, whose bytes are in quarantine or on their way
+    there, and still known by it.
+    """
+    leaving = row["state"] in _LEAVING and row["quarantine_path"] is not None
+    return leaving and (row["quarantined_at"] is not None or row["version"] != version)
 
 
 def _records(connection: Connection, query: Select[Any]) -> Sequence[CopyRecord]:

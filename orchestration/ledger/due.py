@@ -16,7 +16,7 @@ from orchestration.ledger.tables import copies, holds, operations
 _SCANS_AT_ONCE = 2000
 """Scans of a page: each transaction is short, and memory bounded, however many copies there are."""
 
-_THERE = (CopyState.PRESENT, CopyState.DELETING)
+_THERE = (CopyState.PRESENT, CopyState.DELETING, CopyState.QUARANTINED)
 
 
 class DueRow(NamedTuple):
@@ -33,6 +33,7 @@ class DueRow(NamedTuple):
     files: int
     verified_at: float
     delete_after: float | None
+    quarantined_at: float | None = None
 
 
 class Due:

@@ -192,6 +192,8 @@ def _copy(copy: CopyRecord) -> Document:
         "verified": copy.method,
         "verified_at": iso(copy.verified_at),
         "delete_after": iso(copy.delete_after),
+        "quarantined_at": iso(copy.quarantined_at),
+        "lies_at": copy.lies_at.text,
         "deleted_at": iso(copy.deleted_at),
     }
 

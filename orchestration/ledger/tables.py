@@ -151,6 +151,8 @@ copies = Table(
     _time("delete_after", nullable=True, index=True),
     _time("deleted_at", nullable=True),
     Column("deletion", String(40), nullable=True),
+    _time("quarantined_at", nullable=True),
+    Column("quarantine_path", Text, nullable=True),
     UniqueConstraint("scan_id", "dataset", "endpoint", "path"),
     Index("ix_copies_of_scan", "scan_id", "delete_after", "state"),
 )

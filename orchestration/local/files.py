@@ -8,7 +8,7 @@ from orchestration.config import Endpoint
 from orchestration.errors import ConfigError, EndpointRefused
 from orchestration.local.copying import look
 from orchestration.local.errors import reading
-from orchestration.paths import RelativePath
+from orchestration.paths import QUARANTINE, RelativePath
 from orchestration.transfers import FileFacts
 
 
@@ -60,7 +60,7 @@ def inspect(endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
 
 
 def folders(endpoint: Endpoint, path: RelativePath) -> tuple[str, ...] | None:
-    """The names of the folders in a folder, links left out; None if there is no such folder.
+    """The names of the folders in a folder, links and a quarantine left out; None if there is no such folder.
 
     Raises:
         TransferFailed: if it cannot be looked at (AccessDenied, EndpointRefused, ...).
@@ -70,4 +70,5 @@ def folders(endpoint: Endpoint, path: RelativePath) -> tuple[str, ...] | None:
     with reading(full):
         if not full.is_dir():
             return None
-        return tuple(sorted(each.name for each in full.iterdir() if each.is_dir() and not each.is_symlink()))
+        found = (each for each in full.iterdir() if each.is_dir() and not each.is_symlink())
+        return tuple(sorted(each.name for each in found if each.name != QUARANTINE))

@@ -8,7 +8,7 @@ computed from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,7 @@ _DAY = 24 * 3600.0
 
 _STATES = {
     CopyState.DELETED: "that copy was deleted",
+    CopyState.QUARANTINED: "that copy is in quarantine",
     CopyState.CHANGED: "it is not what was verified",
     CopyState.MISSING: "it is not there any more",
 }
@@ -146,7 +147,7 @@ def prove(case: Case, *, settings: Settings, inspector: Inspector) -> Proof:
             where=case.where,
             next_step="find out what happened to it; `beamline retention explain` shows the other copies",
         )
-    if change := _change(copy, inspector.look(settings.endpoint(copy.endpoint), copy.path)):
+    if change := _change(copy, inspector.look(settings.endpoint(copy.endpoint), copy.goes_with)):
         raise DeletionUnproven(
             change,
             where=case.where,
@@ -292,15 +293,26 @@ def _change(copy: CopyRecord, facts: FileFacts | None) -> str:
     """
     if facts is None:
         return ""
-    known, found = _sizes(copy.manifest), facts.sizes
+    known, found = _expected(copy), facts.sizes
+    if not found:
+        return ""
     if any(known.get(path) != size for path, size in found.items()):
         return "what stands there is not what was verified"
     # The version of an original is that of its file. Elsewhere, the time of change must do.
     if copy.role is Role.ORIGINAL and copy.version:
         return "" if facts.version == copy.version else "the file was written anew after it was carried"
-    if found and facts.modified > copy.verified_at + CLOCK_SLACK_SECONDS:
+    if facts.modified > copy.verified_at + CLOCK_SLACK_SECONDS:
         return "it was changed after it was verified"
     return ""
+
+
+def _expected(copy: CopyRecord) -> Mapping[str, int]:
+    """The size of each file by its path below what is deleted with the copy."""
+    sizes = _sizes(copy.manifest)
+    if copy.quarantined_at is None:
+        return sizes
+    name = copy.lies_at.name
+    return {f"{name}/{path}" if path else name: size for path, size in sizes.items()}
 
 
 def _difference(one: Sequence[FileEvidence], other: Sequence[FileEvidence]) -> str:

@@ -83,7 +83,8 @@ class _Judge:
             yield Decision(row, self._finding(row, rows, *ruled))
 
     def _finding(self, row: DueRow, rows: Sequence[DueRow], rule: RetentionRule, kept: float) -> Finding:
-        if row.verified_at + kept >= self._before:
+        made = row.verified_at + kept
+        if (made if row.quarantined_at is None else row.quarantined_at + rule.grace_days * _DAY) >= self._before:
             return Finding.KEPT
         if row.scan_id in self._known.held:
             return Finding.HELD

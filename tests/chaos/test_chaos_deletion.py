@@ -63,6 +63,7 @@ def test_a_copy_is_kept_when_the_other_is_not_what_it_was(room: Room, spoil: Cal
     spoil(room.file("nersc832", file_path))
     sentence = kept(room, "data832", file_path, room.prune("data832", file_path))
     assert "nersc832" in sentence
+    assert [str(refusal) for refusal in room.overview(file_path).refusals] == [sentence]
     assert "delete" not in room.effects(file_path)
 
 
@@ -100,6 +101,7 @@ def test_a_person_is_told_what_would_be_deleted_and_nothing_is_until_they_say_so
     assert room.file("spot832", file_path).exists()
 
 
+@pytest.mark.slow
 def test_what_is_on_a_directory_of_this_machine_is_deleted_by_the_general_flow_for_those(room: Room) -> None:
     file_path = room.moved_scan()
     assert room.run(LOCAL, file_path=file_path).completed

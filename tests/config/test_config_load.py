@@ -348,3 +348,19 @@ def test_a_transfer_gets_time_for_its_size() -> None:
     transfer = config.TransferPolicy(min_seconds=600, floor_mb_per_s=20)
     assert transfer.deadline_seconds(0) == 600
     assert transfer.deadline_seconds(55_290_000_000) == pytest.approx(2764.5)
+
+
+def test_a_time_of_grace_where_nothing_can_be_set_aside_is_noted(write_config: Write) -> None:
+    path = write_config(
+        """
+        globus:
+          globus_endpoints:
+            here: {root_path: /here, mount: here, can_rename: false}
+            there: {root_path: /there, mount: there}
+        retention:
+          here: {after_days: 1, grace_days: 3, requires: {any_of: [there]}}
+          there: {after_days: 1, grace_days: 3, requires: {any_of: [here]}}
+        """
+    )
+    found = [note for note in config.notes(config.load(path)) if "grace_days" in note]
+    assert found == ["retention.here: `grace_days` has no effect where `can_rename` is false"]

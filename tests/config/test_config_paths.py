@@ -119,3 +119,11 @@ def test_endpoints_that_can_hold_the_same_file_share_storage(tmp_path: Path) -> 
     here, below = Endpoint(name="h", mount=tmp_path), Endpoint(name="b", mount=tmp_path / "b")
     assert here.shares_storage_with(below)
     assert not here.shares_storage_with(data)
+
+
+def test_what_is_in_quarantine_is_no_scan() -> None:
+    for path in (".quarantine/2026-11-29/1-1/scan.h5", "/global/.quarantine/2026-11-29/1-1/scan.h5"):
+        with pytest.raises(InvalidPath, match="in quarantine") as caught:
+            beamline().relative(path)
+        assert "retention restore" in caught.value.next_step
+    assert beamline().relative("raw/.quarantine.h5") == RelativePath("raw/.quarantine.h5")

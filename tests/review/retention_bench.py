@@ -16,7 +16,7 @@ from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.scan import Scan
 from orchestration.local.files import inspect
-from orchestration.paths import RelativePath
+from orchestration.paths import QUARANTINE, RelativePath
 from orchestration.retention import Case, Proof, prove
 from orchestration.transfers import DeleteRequest, FileFacts
 
@@ -125,14 +125,27 @@ class Bench:
 
     def begin(self, copy: CopyRecord, witness: CopyRecord) -> str:
         """Begin the deletion of a copy for which another stands; why it could not be, or nothing."""
+        proven = Proven(copy=copy, witnesses=(witness,))
+        refused = self.ledger.copies.begin_deletion([proven], self._deletion(copy), service="local.delete")
+        return "".join(why.what for why in refused.values())
+
+    def set_aside(self, copy: CopyRecord) -> CopyRecord:
+        """Into quarantine, as if its deletion had been proved."""
+        aside = RelativePath(f"{QUARANTINE}/2026-11-29/{copy.id}-1/{copy.path.name}")
+        self.ledger.copies.begin_deletion(
+            [Proven(copy=copy)], self._deletion(copy), service="local.rename", aside=aside
+        )
+        self.ledger.quarantine.entered(copy, delete_after=0.0)
+        self.file(copy.endpoint, aside).parent.mkdir(parents=True)
+        self.file(copy.endpoint, copy.path).rename(self.file(copy.endpoint, aside))
+        return self.ledger.copies.get(copy.id)
+
+    def _deletion(self, copy: CopyRecord) -> Operation[DeleteRequest]:
         endpoint = self.endpoint(copy.endpoint)
-        operation = Operation(
+        return Operation(
             scan=self.scan,
             step=f"delete at {endpoint.name}",
             request=DeleteRequest(endpoint=endpoint, paths=(copy.path,)),
             destination=endpoint.place,
             deadline=60.0,
         )
-        proven = Proven(copy=copy, witnesses=(witness,))
-        refused = self.ledger.copies.begin_deletion([proven], operation, service="local.delete")
-        return "".join(why.what for why in refused.values())

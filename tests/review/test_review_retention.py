@@ -217,3 +217,26 @@ def test_a_result_without_a_receipt_cannot_be_made_again(bench: Bench) -> None:
     copy = bench.put("source", b"result", role=Role.CACHE, path=RESULT, dataset="rec.zarr")
     with pytest.raises(DeletionUnproven, match="no receipt"):
         bench.prove(copy, recreatable=True)
+
+
+def test_what_lies_in_quarantine_is_proved_as_it_lies_there(bench: Bench) -> None:
+    original = bench.put("source", role=Role.ORIGINAL)
+    bench.put("server")
+    aside = bench.set_aside(original)
+    bench.file("source").write_bytes(b"the next scan")  # under its old name: that one is not asked about
+    assert bench.prove(aside).witnesses
+    bench.file("source", aside.lies_at).write_bytes(b"else")
+    with pytest.raises(DeletionUnproven, match="anew"):
+        bench.prove(aside)
+    bench.file("source", aside.lies_at).unlink()
+    assert bench.prove(aside).witnesses
+    (bench.file("source", aside.lies_at).parent / "notes").write_text("precious")
+    with pytest.raises(DeletionUnproven, match="not what was verified"):
+        bench.prove(aside)
+
+
+def test_a_copy_in_quarantine_is_no_witness(bench: Bench) -> None:
+    original = bench.put("source", role=Role.ORIGINAL)
+    bench.set_aside(bench.put("server"))
+    with pytest.raises(DeletionUnproven, match="server: that copy is in quarantine"):
+        bench.prove(original)

@@ -214,7 +214,8 @@ class Audit:
 
     def _untrue_copy(self, copy: CopyRecord) -> Iterator[str]:
         mount = self._settings.endpoint(copy.endpoint).mount
-        path = self._world.root(copy.endpoint) / copy.path.text if mount is None else mount / copy.path.text
+        folder = self._world.root(copy.endpoint) if mount is None else mount
+        path = folder / copy.lies_at.text
         if copy.state is CopyState.DELETED:
             if path.exists():
                 yield f"{copy.endpoint}:{copy.path} is said to be deleted, and is there"

@@ -1,0 +1,168 @@
+"""Copies that are set aside before they are deleted: into quarantine, and back from there.
+
+Each is renamed below the root of its own endpoint, so that it costs nothing and can be undone. Nothing looks for data
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from orchestration.config import Endpoint
+from orchestration.errors import (
+    ConfigError,
+    DeletionUnproven,
+    InvalidInput,
+    OperationFailed,
+    PolicyRefused,
+    ServiceUnavailable,
+    SourceMissing,
+)
+from orchestration.flows.variables import QUICK, retention_days
+from orchestration.flows.work import Work
+from orchestration.ledger.audit import Verdict
+from orchestration.ledger.copies import CopyRecord, CopyState, Proven
+from orchestration.ledger.operation import Operation
+from orchestration.ledger.perform import Outcome
+from orchestration.ledger.service import Service
+from orchestration.paths import QUARANTINE, RelativePath
+from orchestration.transfers import RenameRequest
+
+DAY = 24 * 3600.0
+
+DEADLINE_SECONDS = 3600.0
+
+Performer: TypeAlias = Callable[[Operation[Any], Service[Any]], Outcome]
+
+
+def again(copy: CopyRecord) -> str:
+    """What tells the steps of a copy that was made anew from those of the one before."""
+    return f" ({copy.generation})" if copy.generation > 1 else ""
+
+
+def goes_on(work: Work, key: str) -> bool:
+    """Given up without a certain end: the copy may be gone at any moment, and must not prove anything for others."""
+    return any(record.state.open for record in work.ledger.operations.among([key]))
+
+
+def grace_days(work: Work, copy: CopyRecord) -> float:
+    """How long a copy lies in quarantine before it is deleted; 0 if it is deleted at once."""
+    rule = work.settings.retention_rule(copy.endpoint, copy.dataset)
+    can = work.settings.endpoint(copy.endpoint).can_rename
+    return rule.grace_days if can and rule is not None else 0.0
+
+
+def to_be_set_aside(work: Work, copy: CopyRecord) -> bool:
+    """What was begun in one way is ended in that way."""
+    return copy.state is CopyState.PRESENT and grace_days(work, copy) > 0
+
+
+def set_aside(work: Work, endpoint: Endpoint, proven: Proven) -> DeletionUnproven | None:
+    """Put a copy whose deletion was proved into quarantine; why it may not be deleted after all, or None.
+
+    Raises:
+        OperationFailed: (or another error of the endpoint) if it has kept its name, unless that is not certain.
+    """
+    copy = proven.copy
+    aside = _place(work, copy)
+    request = RenameRequest(endpoint=endpoint, path=copy.path, to=aside, to_is_ours=True)
+    operation = _operation(work, copy, f"quarantine {copy.dataset} at {endpoint.name}", request)
+    service = renamer(work, endpoint)
+    refused = work.ledger.copies.begin_deletion(
+        [proven], operation, service=service.name, run_id=work.run_id, aside=aside
+    )
+    if copy.id in refused:
+        return refused[copy.id]
+    carry_aside(work, endpoint, operation, copy)
+    return None
+
+
+def carry_aside(work: Work, endpoint: Endpoint, operation: Operation[RenameRequest], copy: CopyRecord) -> None:
+    try:
+        work.perform(operation, renamer(work, endpoint))
+    except SourceMissing:
+        work.logger.warning("%s:%s was gone before it was set aside", endpoint.name, copy.path)
+        work.ledger.copies.deleted(copy, run_id=work.run_id)
+    except (OperationFailed, InvalidInput, PolicyRefused) as error:
+        _failed(work, endpoint, operation, copy, error.what)
+        raise
+    else:
+        until = work.ledger.now() + grace_days(work, copy) * DAY
+        work.ledger.quarantine.entered(copy, delete_after=until, run_id=work.run_id)
+
+
+def _failed(work: Work, endpoint: Endpoint, operation: Operation[RenameRequest], copy: CopyRecord, why: str) -> None:
+    certain = not goes_on(work, operation.key)
+    if certain and work.services.look(endpoint, copy.path) is None:
+        work.ledger.copies.deleted(copy, run_id=work.run_id)
+        return
+    work.ledger.audit.write(copy, Verdict.FAILED, run_id=work.run_id, reason=why)
+    if certain:
+        work.ledger.copies.kept(copy)
+
+
+def bringing_back(work: Work, endpoint: Endpoint, copy: CopyRecord) -> Operation[RenameRequest]:
+    request = RenameRequest(endpoint=endpoint, path=copy.lies_at, to=copy.path)
+    return _operation(work, copy, f"restore {copy.dataset} at {endpoint.name}", request)
+
+
+def carry_back(
+    work: Work,
+    endpoint: Endpoint,
+    operation: Operation[RenameRequest],
+    copy: CopyRecord,
+    *,
+    perform: Performer,
+    who: str = "",
+) -> None:
+    """Out of quarantine, to where it was before; for a run, or for a person (`who`).
+
+    Raises:
+        OperationFailed: (or another error of the endpoint) if it has stayed there, unless that is not certain.
+    """
+    until = _as_if_new(work, copy)
+    try:
+        perform(operation, renamer(work, endpoint))
+    except (OperationFailed, InvalidInput, PolicyRefused):
+        if not goes_on(work, operation.key):
+            work.ledger.quarantine.stays(copy)
+        raise
+    run_id = None if who else work.run_id
+    work.ledger.quarantine.left(copy, delete_after=until, run_id=run_id, who=who)
+
+
+def renamer(work: Work, endpoint: Endpoint) -> Service[RenameRequest]:
+    return work.services.globus_rename if endpoint.uuid is not None else work.services.local_rename
+
+
+def _operation(work: Work, copy: CopyRecord, step: str, request: RenameRequest) -> Operation[RenameRequest]:
+    """It does not depend on the version of a file that was read meanwhile."""
+    return Operation(
+        scan=replace(work.ledger.scans.get(copy.scan_id), fingerprint=""),
+        step=f"{step}{again(copy)}",
+        request=request,
+        destination=request.place,
+        deadline=DEADLINE_SECONDS,
+    )
+
+
+def _place(work: Work, copy: CopyRecord) -> RelativePath:
+    """In a folder of its own: whatever stands there is this very copy."""
+    day = datetime.fromtimestamp(work.ledger.now(), UTC).date().isoformat()
+    return RelativePath(f"{QUARANTINE}/{day}/{copy.id}-{copy.generation}/{copy.path.name}")
+
+
+def _as_if_new(work: Work, copy: CopyRecord) -> float | None:
+    """When a copy that came back may go. If operators have set a longer time, it is asked for again then."""
+    rule = work.settings.retention_rule(copy.endpoint, copy.dataset)
+    if rule is None:
+        return None
+    try:
+        days = retention_days(work.settings, rule, patience=QUICK)
+    except (ServiceUnavailable, ConfigError) as silence:
+        work.logger.warning("the age at which copies go is taken from config.yml: %s", silence.what)
+        days = rule.after_days
+    return work.ledger.now() + days * DAY
