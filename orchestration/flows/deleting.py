@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from orchestration.config import Endpoint
 from orchestration.errors import DeletionUnproven, InvalidInput, OperationFailed, PolicyRefused, SourceMissing
-from orchestration.flows.quarantining import again, carry_aside, carry_back, goes_on
+from orchestration.flows.quarantining import Performer, again, carry_aside, carry_back, goes_on
 from orchestration.flows.work import Work
 from orchestration.ledger.audit import Verdict
 from orchestration.ledger.copies import CopyRecord, CopyState, Proven
@@ -42,7 +43,7 @@ def delete(work: Work, endpoint: Endpoint, proven: Sequence[Proven]) -> Mapping[
     service = _service(work, endpoint)
     refused = work.ledger.copies.begin_deletion(proven, operation, service=service.name, run_id=work.run_id)
     if not refused:
-        _carry_out(work, endpoint, operation, copies)
+        _carry_out(work, endpoint, operation, copies, perform=work.perform)
     return refused
 
 
@@ -77,13 +78,15 @@ def _settle(work: Work, key: str) -> None:
             where=record.step,
             next_step=f"put the endpoint {endpoint.name} back into config.yml as it was",
         )
+    # What has ended badly is not begun again: that needs a new proof.
+    perform = partial(work.perform, redo=False)
     try:
         if isinstance(request, DeleteRequest):
-            _carry_out(work, endpoint, _again_as(work, record, request, endpoint), copies)
+            _carry_out(work, endpoint, _again_as(work, record, request, endpoint), copies, perform=perform)
         elif request.path == copies[0].quarantine_path:
-            carry_back(work, endpoint, _again_as(work, record, request, endpoint), copies[0], perform=work.perform)
+            carry_back(work, endpoint, _again_as(work, record, request, endpoint), copies[0], perform=perform)
         else:
-            carry_aside(work, endpoint, _again_as(work, record, request, endpoint), copies[0])
+            carry_aside(work, endpoint, _again_as(work, record, request, endpoint), copies[0], perform=perform)
     except (OperationFailed, InvalidInput, PolicyRefused) as error:
         work.ledger.runs.demand_wanted(work.run_id)
         if goes_on(work, key):
@@ -139,10 +142,15 @@ def _service(work: Work, endpoint: Endpoint) -> Service[DeleteRequest]:
 
 
 def _carry_out(
-    work: Work, endpoint: Endpoint, operation: Operation[DeleteRequest], copies: Sequence[CopyRecord]
+    work: Work,
+    endpoint: Endpoint,
+    operation: Operation[DeleteRequest],
+    copies: Sequence[CopyRecord],
+    *,
+    perform: Performer,
 ) -> None:
     try:
-        work.perform(operation, _service(work, endpoint))
+        perform(operation, _service(work, endpoint))
     except SourceMissing:
         work.logger.warning("%s:%s was gone before it was deleted", endpoint.name, copies[0].path)
     except (OperationFailed, InvalidInput, PolicyRefused) as error:

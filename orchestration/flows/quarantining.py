@@ -76,13 +76,15 @@ def set_aside(work: Work, endpoint: Endpoint, proven: Proven) -> DeletionUnprove
     )
     if copy.id in refused:
         return refused[copy.id]
-    carry_aside(work, endpoint, operation, copy)
+    carry_aside(work, endpoint, operation, copy, perform=work.perform)
     return None
 
 
-def carry_aside(work: Work, endpoint: Endpoint, operation: Operation[RenameRequest], copy: CopyRecord) -> None:
+def carry_aside(
+    work: Work, endpoint: Endpoint, operation: Operation[RenameRequest], copy: CopyRecord, *, perform: Performer
+) -> None:
     try:
-        work.perform(operation, renamer(work, endpoint))
+        perform(operation, renamer(work, endpoint))
     except SourceMissing:
         work.logger.warning("%s:%s was gone before it was set aside", endpoint.name, copy.path)
         work.ledger.copies.deleted(copy, run_id=work.run_id)

@@ -66,10 +66,18 @@ class Work:
     """What watches over the operations that this run performs, and may give one up: `orchestration.flows.guarding`."""
     _logged_at: dict[str, float] = field(default_factory=dict)
 
-    def perform(self, operation: Operation[R], service: Service[R], *, schedule: PollSchedule | None = None) -> Outcome:
+    def perform(
+        self,
+        operation: Operation[R],
+        service: Service[R],
+        *,
+        schedule: PollSchedule | None = None,
+        redo: bool = True,
+    ) -> Outcome:
         """The operation as a stage that Prefect shows, done exactly once by the ledger, asked about as `schedule` says.
 
         A run of a deployment that waits for long is suspended here: its process ends, and another comes back to here.
+        Without `redo`, how an earlier attempt ended is the answer, good or bad.
         """
         guarded = service if self.guard is None else self.guard(operation, service)
         self.failed.discard(operation.key)
@@ -79,7 +87,7 @@ class Work:
                 branch.working()
             try:
                 moves_after = None if guarded is service else self.settings.siting.silence_seconds
-                outcome = self._stage(operation, guarded, schedule, moves_after)
+                outcome = self._stage(operation, guarded, schedule, moves_after, redo=redo)
             except Waiting as waiting:
                 if branch is not None:
                     raise
@@ -115,7 +123,13 @@ class Work:
         self.suspension.suspend({**dict.fromkeys(self.failed, over), **awaited})
 
     def _stage(
-        self, operation: Operation[R], service: Service[R], schedule: PollSchedule | None, moves_after: float | None
+        self,
+        operation: Operation[R],
+        service: Service[R],
+        schedule: PollSchedule | None,
+        moves_after: float | None,
+        *,
+        redo: bool,
     ) -> Outcome:
         left: list[Waiting] = []
         done: list[Outcome] = []
@@ -133,7 +147,7 @@ class Work:
                         on_progress=self._log_progress,
                         may_leave=self._may_leave,
                         moves_after=moves_after,
-                        redo=operation.key not in self.awaited,
+                        redo=redo and operation.key not in self.awaited,
                     )
                 )
             except Waiting as waiting:
