@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -121,15 +122,19 @@ def of_beamline(beamline: str) -> Catalogue:
     """Raises UnknownName if there is none of that name, ConfigError if its file is wrong."""
     if beamline not in beamlines():
         raise unknown("beamline", beamline, beamlines(), section=f"orchestration/flows/*/{FILE_NAME}")
+    return _packaged(beamline)
+
+
+@cache
+def _packaged(beamline: str) -> Catalogue:
+    """Of this version of the code: it is read once by a process, which may ask it for each of many copies."""
     return load(PACKAGE / beamline / FILE_NAME)
 
 
 def beamlines_of(deployment: str) -> tuple[str, ...]:
     """The beamlines that deploy it; there should be one."""
     return tuple(
-        name
-        for name in beamlines()
-        if any(spec.full_name == deployment for spec in load(PACKAGE / name / FILE_NAME).deployments)
+        name for name in beamlines() if any(spec.full_name == deployment for spec in _packaged(name).deployments)
     )
 
 

@@ -268,7 +268,10 @@ class _Hearing:
             return "it is the same storage"
         if difference := _difference(copy.manifest, other.manifest):
             return difference
-        facts = self.inspector.look(endpoint, other.path)
+        try:
+            facts = self.inspector.look(endpoint, other.path)
+        except OperationFailed as error:
+            return f"it cannot be looked at: {error.what}"
         if facts is None:
             return "it is not there any more"
         if _sizes(other.manifest) != facts.sizes:

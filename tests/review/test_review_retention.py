@@ -122,6 +122,17 @@ def test_no_checksum_is_computed_where_younger_ones_are_enough(bench: Bench) -> 
     assert bench.eyes.computed == []
 
 
+def test_a_place_that_cannot_be_looked_at_proves_nothing_and_keeps_no_other_from_it(bench: Bench) -> None:
+    original = bench.put("source", role=Role.ORIGINAL)
+    bench.put("server")
+    server = bench.file("server").parents[2]
+    server.rename(server.with_name("unmounted"))
+    with pytest.raises(DeletionUnproven, match="server: it cannot be looked at: .* is not there"):
+        bench.prove(original)
+    bench.put("archive")
+    assert [witness.copy.endpoint for witness in bench.prove(original).witnesses] == ["archive"]
+
+
 def test_a_copy_whose_scan_must_be_catalogued_is_kept_until_it_is(bench: Bench) -> None:
     original = bench.put("source", role=Role.ORIGINAL)
     bench.put("server")
