@@ -127,7 +127,7 @@ def test_a_place_that_cannot_be_looked_at_proves_nothing_and_keeps_no_other_from
     bench.put("server")
     server = bench.file("server").parents[2]
     server.rename(server.with_name("unmounted"))
-    with pytest.raises(DeletionUnproven, match="server: it cannot be looked at: .* is not there"):
+    with pytest.raises(DeletionUnproven, match=r"server: it cannot be looked at: .* is not there"):
         bench.prove(original)
     bench.put("archive")
     assert [witness.copy.endpoint for witness in bench.prove(original).witnesses] == ["archive"]
