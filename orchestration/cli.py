@@ -18,6 +18,7 @@ COMMANDS = {
     "config": "config:config_group",
     "demo": "demo.command:demo",
     "doctor": "doctor:doctor",
+    "embargo": "embargo:embargo",
     "hold": "holds:hold",
     "ledger": "ledger:ledger_group",
     "reconcile": "run:reconcile",

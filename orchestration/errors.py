@@ -11,6 +11,8 @@
     │   └── ScanUnreadable          the file is not a scan: empty, truncated, not HDF5, incomplete
     ├── PolicyRefused               the data may not go there
     │   ├── ExportControlled
+    │   ├── Embargoed               everybody would see it too early
+    │   ├── NotTheOwner             others than those of its proposal would get it, or be told of it
     │   └── Unpermitted             it reached an adapter without a decision, or does not say what it does and where
     ├── ServiceUnavailable          no answer, or "not now": nothing is known; asked again until the deadline
     ├── OperationFailed             the outside world did not do what was asked, and that is certain
@@ -120,6 +122,18 @@ class ExportControlled(PolicyRefused):
     """Raised when export-controlled data would leave the beamline."""
 
     next_step_default = "process it at the beamline; nothing was sent"
+
+
+class Embargoed(PolicyRefused):
+    """Raised when everybody would get to see something of a scan before its embargo is over."""
+
+    next_step_default = "publish it for its own group, or wait; nothing was sent"
+
+
+class NotTheOwner(PolicyRefused):
+    """Raised when data of one proposal would get into the folder of another, or others would be told of it."""
+
+    next_step_default = "correct who may see it, or where it goes; nothing was sent"
 
 
 class Unpermitted(PolicyRefused):

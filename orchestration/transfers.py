@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from orchestration.config import Endpoint
 from orchestration.errors import InvalidInput
 from orchestration.paths import RelativePath
-from orchestration.policy import Effect, Place
+from orchestration.policy import Effect, Passage, Place
 
 if TYPE_CHECKING:
     from orchestration.ledger.service import Document, Json
@@ -63,6 +63,18 @@ class TransferRequest:
     @property
     def place(self) -> Place:
         return self.destination.place
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """Out of whose folders into whose it goes."""
+        return tuple(
+            Passage(
+                path=f"{self.destination.name}:{item.destination}",
+                source=self.source.owner(item.source),
+                destination=self.destination.owner(item.destination),
+            )
+            for item in self.items
+        )
 
     def document(self) -> Document:
         items: list[Json] = [
@@ -163,6 +175,12 @@ class RenameRequest:
     @property
     def place(self) -> Place:
         return self.endpoint.place
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """Out of whose folder into whose it goes."""
+        source, destination = self.endpoint.owner(self.path), self.endpoint.owner(self.to)
+        return (Passage(path=f"{self.endpoint.name}:{self.to}", source=source, destination=destination),)
 
     def document(self) -> Document:
         return {

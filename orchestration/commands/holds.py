@@ -14,7 +14,7 @@ from orchestration.commands.scans import open_ledger
 from orchestration.ledger.copies import CopyState
 from orchestration.ledger.service import Json
 
-_DAYS = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"])
+DAYS = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"])
 
 
 def somebody() -> str:
@@ -28,7 +28,7 @@ def somebody() -> str:
 @click.command(short_help="Keep all copies of a scan.")
 @click.argument("scan")
 @click.option("--why", required=True, help="What the data is needed for; shown to everybody whose deletion waits.")
-@click.option("--until", type=_DAYS, help="Local time at which the hold ends by itself.  [default: when released]")
+@click.option("--until", type=DAYS, help="Local time at which the hold ends by itself.  [default: when released]")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def hold(scan: str, why: str, until: datetime | None, *, as_json: bool) -> None:
     """Keep all copies of SCAN from being deleted, also those that are still to be made.

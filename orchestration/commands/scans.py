@@ -41,7 +41,7 @@ WORDY = 40
 def open_ledger() -> Iterator[tuple[Settings, Ledger]]:
     """Settings and ledger of whatever this working directory points to: production, or the sandbox."""
     settings = config.load()
-    with Ledger(settings.ledger.url, lease_seconds=settings.ledger.lease_seconds) as ledger:
+    with Ledger.of(settings) as ledger:
         yield settings, ledger
 
 

@@ -44,7 +44,7 @@ def watch(ready_file: Path | None, *, verbose: bool, as_json: bool) -> None:
 
     with (
         closing(Services(settings)) as services,
-        Ledger(settings.ledger.url, lease_seconds=settings.ledger.lease_seconds) as ledger,
+        Ledger.of(settings) as ledger,
     ):
         watcher = Watcher(ledger, services, began=began)
         watcher.run(stop)

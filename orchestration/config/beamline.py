@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field, field_validator
 
 from orchestration.config.base import EntryKey, Section
+from orchestration.config.disclosure import Disclosure
 from orchestration.errors import InvalidPath
 from orchestration.paths import QUARANTINE, RelativePath
 
@@ -50,6 +51,7 @@ class Beamline(Section):
     sites: tuple[str, ...] = Field(default=("local",), description="Compute sites, the preferred one first.")
     streaming: Streaming | None = Field(default=None, description="What reconstructs while a scan is taken.")
     catalogue: CatalogueDefaults = Field(default_factory=CatalogueDefaults)
+    disclosure: Disclosure = Field(default_factory=Disclosure, description="Embargo, and who may be told of data.")
 
     @field_validator("path_prefixes")
     @classmethod

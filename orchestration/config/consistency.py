@@ -22,7 +22,7 @@ Route: TypeAlias = tuple[str, str]
 
 
 def faults(settings: Settings, document: Document) -> Iterator[Fault]:
-    """Names that lead nowhere, endpoints that are nowhere, proofs without worth, and jobs that would be cut off."""
+    """Names that lead nowhere, endpoints that are nowhere, proofs without worth, jobs that would be cut off, ..."""
     yield from _nowhere(settings, document)
     yield from _dangling(settings)
     yield from _overrides(settings)
@@ -31,6 +31,7 @@ def faults(settings: Settings, document: Document) -> Iterator[Fault]:
     yield from _too_long_jobs(settings)
     yield from _unserved(settings)
     yield from _xpcs(settings)
+    yield from _untold(settings)
 
 
 def notes(settings: Settings) -> Iterator[str]:
@@ -207,6 +208,24 @@ def _unserved(settings: Settings) -> Iterator[Fault]:
             yield (*key, "endpoint"), message
         elif endpoint.uuid is None:
             yield (*key, "endpoint"), f"`{index.endpoint}` is not on a Globus collection: name one with a `uuid`"
+
+
+def _untold(settings: Settings) -> Iterator[Fault]:
+    """Readers of every record or entry who may not be told of the data, so that there could be none."""
+    for identifier, beamline in settings.beamlines.items():
+        owners, catalogue = beamline.disclosure.owners, beamline.catalogue
+        if owners is None:
+            continue
+        key: Key = ("beamlines", identifier, "disclosure", "owners")
+        named = dict.fromkeys(filter(None, (catalogue.owner_group, *catalogue.access_groups)))
+        for group in (each for each in named if each not in owners.groups):
+            yield (*key, "groups"), f"`{group}`, which `catalogue` names, is not among them: add it there, or here"
+        for name, deployment in settings.xpcs.deployments.items():
+            index = settings.search.indexes.get(deployment.index or "")
+            if deployment.beamline == identifier and index is not None:
+                for one in (each for each in index.visible_to if each not in owners.visible_to):
+                    message = f"`{one}`, to whom index `{index.name}` of XPCS deployment `{name}` shows entries, is not"
+                    yield (*key, "visible_to"), f"{message} among them: change one of the two"
 
 
 def _xpcs(settings: Settings) -> Iterator[Fault]:

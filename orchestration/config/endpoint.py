@@ -12,7 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from orchestration.config.base import EntryKey, Section
 from orchestration.errors import ConfigError, InvalidPath
 from orchestration.paths import RelativePath
-from orchestration.policy import Place, Zone
+from orchestration.policy import OwnerFolder, Place, Zone
 
 UUID_PENDING = "TBD"
 """What a settings file may say instead of a UUID: the endpoint is known, and unusable until it has one."""
@@ -38,6 +38,11 @@ class Endpoint(Section):
         default=True, description="Files can get other names below its folder: it can have a quarantine."
     )
     zone: Zone = Field(default=Zone.EXTERNAL, description="`beamline`: export-controlled data may rest here.")
+    owner_folder: str | None = Field(
+        default=None,
+        description="Folders below the root that belong to one proposal each, such as `raw/{proposal}`, or "
+        "`raw/{proposal}_*`: data of another proposal is not copied into them.",
+    )
 
     @field_validator("root_path")
     @classmethod
@@ -47,6 +52,11 @@ class Endpoint(Section):
         if ".." in value.split("/"):
             raise ValueError("must not have `..` in it")
         return "/" + posixpath.normpath(value).strip("/")
+
+    @field_validator("owner_folder")
+    @classmethod
+    def _owner_is_named(cls, value: str | None) -> str | None:
+        return None if value is None else OwnerFolder(value).pattern
 
     @field_validator("mount")
     @classmethod
@@ -69,6 +79,10 @@ class Endpoint(Section):
     @property
     def place(self) -> Place:
         return Place(name=self.name, zone=self.zone)
+
+    def owner(self, path: RelativePath) -> str | None:
+        """The proposal whose folder has the path, as `OwnerFolder.owner` says it; None if it is nobody's."""
+        return None if self.owner_folder is None else OwnerFolder(self.owner_folder).owner(path.text)
 
     def require_uuid(self) -> UUID:
         """The Globus collection.

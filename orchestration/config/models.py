@@ -21,6 +21,7 @@ from orchestration.config.search import SearchSettings
 from orchestration.config.sites import ComputeSite
 from orchestration.config.variables import PrefectSettings
 from orchestration.config.xpcs import XpcsSettings
+from orchestration.policy import BeamlineRules
 
 
 class GlobusApp(Section):
@@ -85,6 +86,14 @@ class Settings(Section):
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
         return self.globus.globus_endpoints
+
+    @property
+    def rules(self) -> Mapping[str, BeamlineRules]:
+        """What each beamline demands of what is done with its data."""
+        return {
+            key: beamline.disclosure.rules(self.endpoint(beamline.acquisition).owner_folder)
+            for key, beamline in self.beamlines.items()
+        }
 
     def endpoint(self, name: str) -> Endpoint:
         found = self.endpoints.get(name)

@@ -203,7 +203,7 @@ def working(flow: str, parameters: Document) -> Iterator[Work]:
     run_id = str(uuid.uuid4()) if flow_run is None else str(flow_run.id)
     with (
         closing(Services(settings)) as services,
-        Ledger(settings.ledger.url, lease_seconds=settings.ledger.lease_seconds) as ledger,
+        Ledger.of(settings) as ledger,
     ):
         suspension = Suspension(ledger, run_id, flow_run, settings.waiting.inline_seconds)
         awaited = ledger.runs.begin(run_id=run_id, flow=flow, parameters=parameters, owner=Owner.here())

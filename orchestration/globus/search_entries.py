@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 from orchestration.config import PUBLIC, SearchIndex, is_principal
 from orchestration.errors import InvalidInput
 from orchestration.ledger.service import Document, Json
-from orchestration.policy import Effect, Place
+from orchestration.policy import Audience, Effect, Place
 
 MARK = "orchestration"
 """Key of the content under which this service recognises its own entries.
@@ -29,7 +29,7 @@ MAX_DEPTH = 20
 MAX_VISIBLE_TO = 99
 """Of 100: this service's own identity may be the last."""
 
-_SEEN_BY_US = frozenset({PUBLIC, "all_authenticated_users"})
+EVERYBODY = frozenset({PUBLIC, "all_authenticated_users"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,10 @@ class PublishRequest:
     def visible_to(self) -> tuple[str, ...]:
         return self.entry.visible_to
 
+    @property
+    def audience(self) -> Audience:
+        return Audience(readers=self.visible_to, everybody=not EVERYBODY.isdisjoint(self.visible_to))
+
     @cached_property
     def digest(self) -> str:
         """Of all that is asked for, who may see it included: the index does not tell that back."""
@@ -110,7 +114,7 @@ class PublishRequest:
         """The GMetaEntry; `reader` is this service, which has to see what it wrote to know that it is there."""
         mark: Document = {"operation": token, "digest": self.digest}
         entry = self.entry
-        seen = not _SEEN_BY_US.isdisjoint(entry.visible_to)
+        seen = not EVERYBODY.isdisjoint(entry.visible_to)
         visible = dict.fromkeys([*entry.visible_to, *([] if seen else [reader])])
         return {
             "subject": entry.subject,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from orchestration.config import Settings
 from orchestration.ledger.audit import Audit
 from orchestration.ledger.batches import Batches
 from orchestration.ledger.copies import Copies
@@ -16,6 +17,7 @@ from orchestration.ledger.due import Due
 from orchestration.ledger.holds import Holds
 from orchestration.ledger.manifests import Manifests
 from orchestration.ledger.operations import DEFAULT_LEASE_SECONDS, Operations
+from orchestration.ledger.permission import Rules
 from orchestration.ledger.quarantine import Quarantine
 from orchestration.ledger.queues import Queues
 from orchestration.ledger.results import Results
@@ -40,11 +42,13 @@ class Ledger:
         *,
         lease_seconds: float = DEFAULT_LEASE_SECONDS,
         clock: Callable[[], float] = time.time,
+        rules: Rules | None = None,
     ) -> None:
+        """`rules` are those of the beamlines; `of` takes them from the settings, and is what all but tests use."""
         self._database = Database(url, clock=clock)
         self.scans = Scans(self._database)
         self.runs = Runs(self._database)
-        self.operations = Operations(self._database, lease_seconds=lease_seconds)
+        self.operations = Operations(self._database, lease_seconds=lease_seconds, rules=rules)
         self.copies = Copies(self._database, self.operations)
         self.due = Due(self._database)
         self.quarantine = Quarantine(self._database, self.operations)
@@ -56,6 +60,11 @@ class Ledger:
         self.batches = Batches(self._database)
         self.holds = Holds(self._database)
         self.audit = Audit(self._database)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """That of the settings, which asks what their beamlines demand before anything is done."""
+        return cls(settings.ledger.url, lease_seconds=settings.ledger.lease_seconds, rules=settings.rules)
 
     @property
     def url(self) -> str:

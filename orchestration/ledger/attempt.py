@@ -136,11 +136,11 @@ class Attempt(Generic[R]):
         while True:
             handle: str | None
             try:
-                reached(Boundary.BEFORE_SUBMIT, self.step)
                 permitted = self.rows.permitted(self.operation, self.owner, token=reserved, site=site_of(self.service))
                 if permitted is None:
                     return self._not_wanted()
                 reserved = None
+                reached(Boundary.BEFORE_SUBMIT, self.step)
                 handle, adopted = self.service.submit(permitted, token), False
             except ServiceUnavailable as doubt:
                 # It may have acted and the answer was lost: it is asked before anything is submitted again.

@@ -22,7 +22,7 @@ from orchestration.ledger.database import Database
 from orchestration.ledger.manifests import Manifests
 from orchestration.ledger.operation import Event, Operation, OperationRecord, OperationState, error_document
 from orchestration.ledger.owner import Owner
-from orchestration.ledger.permission import PERMITTED
+from orchestration.ledger.permission import PERMITTED, Rules
 from orchestration.ledger.runs import demand_wanted
 from orchestration.ledger.service import Document, Request
 from orchestration.ledger.tables import events, operations
@@ -42,9 +42,12 @@ _REDONE = {OperationState.FAILED, OperationState.CANCELLED, OperationState.EXPIR
 
 
 class Operations:
-    def __init__(self, database: Database, *, lease_seconds: float = DEFAULT_LEASE_SECONDS) -> None:
+    def __init__(
+        self, database: Database, *, lease_seconds: float = DEFAULT_LEASE_SECONDS, rules: Rules | None = None
+    ) -> None:
         self._database = database
         self.lease_seconds = lease_seconds
+        self._rules = rules or {}
 
     def plan(
         self, operation: Operation[Request], *, service: str, site: Place | None = None, run_id: str | None = None
@@ -123,7 +126,7 @@ class Operations:
                 raise _lost(row.key)
             if row.cancel_requested:
                 return None
-            permitted = permission.ask(connection, operation, site=site, at=self._database.now())
+            permitted = permission.ask(connection, operation, self._rules, site=site, at=self._database.now())
             if token is not None:
                 connection.execute(update(operations).where(operations.c.key == row.key).values(token=token))
                 self._note(connection, row.key, row.attempt, RESERVED, {"token": token})
@@ -348,7 +351,7 @@ class Operations:
         site: Place | None = None,
     ) -> OperationRecord:
         key = operation.key
-        permission.ask(connection, operation, site=site or operation.destination, at=self._database.now())
+        permission.ask(connection, operation, self._rules, site=site or operation.destination, at=self._database.now())
         known = self._row(connection, key)
         where = {"service": service, "destination": operation.destination.name}
         if known is None:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from orchestration.errors import InvalidInput, SourceMissing
 from orchestration.ledger.service import Document, Json
-from orchestration.policy import Effect, Place, Zone
+from orchestration.policy import Audience, Effect, Place, Zone
 from orchestration.scicat import clean
 
 CATALOGUE = Place("the SciCat catalogue", Zone.EXTERNAL)
@@ -47,6 +47,8 @@ class Dataset:
     keywords: tuple[str, ...] = ()
     proposal_id: str = ""
     scientific_metadata: Mapping[str, Json] = field(default_factory=dict)
+    is_published: bool = False
+    """Everybody gets to see it, besides the groups."""
 
     def __post_init__(self) -> None:
         # The server takes an empty text for any of these; nobody could find, or see, such a record.
@@ -67,7 +69,7 @@ class Dataset:
             "sourceFolder": self.source_folder.rstrip("/") or "/",
             "creationTime": clean.utc(self.creation_time),
             "keywords": [*self.keywords],
-            "isPublished": False,
+            "isPublished": self.is_published,
             "scientificMetadata": clean.document(self.scientific_metadata),
         }
         return body | _given(description=self.description, proposalId=self.proposal_id)
@@ -101,6 +103,7 @@ class RawDataset(Dataset):
                 keywords=tuple(payload["keywords"]),
                 proposal_id=payload.get("proposalId", ""),
                 scientific_metadata=payload["scientificMetadata"],
+                is_published=payload.get("isPublished", False),
                 principal_investigator=payload["principalInvestigator"],
                 creation_location=payload["creationLocation"],
                 data_format=payload.get("dataFormat", ""),
@@ -226,6 +229,11 @@ class IngestRequest:
     @property
     def place(self) -> Place:
         return CATALOGUE
+
+    @property
+    def audience(self) -> Audience:
+        record = self.record
+        return Audience(readers=(record.owner_group, *record.access_groups), everybody=record.is_published)
 
     @property
     def size(self) -> int:

@@ -77,6 +77,16 @@ def kinds_of_sites() -> set[str]:
 
 
 @dataclass
+class Clock:
+    """Of a ledger: time passes when a test says so."""
+
+    now: float
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
 class Wire:
     """All outside services in one: it hangs up, and counts."""
 

@@ -70,7 +70,7 @@ def test_the_decision_is_in_the_ledger_before_the_submission(
     assert decided.detail == {
         "effect": "move",
         "places": [{"name": "away", "zone": "external"}],
-        "rule": "the scan is not restricted",
+        "rules": ["the scan is not restricted"],
     }
 
 
@@ -84,7 +84,7 @@ def test_what_stays_at_the_beamline_is_permitted_for_that_reason(
     perform(ledger, wanted, mover)
     permitted = ledger.operations.permissions(scan.id)[wanted.key].detail
     assert permitted is not None
-    assert permitted["rule"] == "the scan is export-controlled, and stays at the beamline"
+    assert permitted["rules"] == ["the scan is export-controlled, and stays at the beamline"]
 
 
 def test_what_is_refused_in_the_plan_is_remembered_without_an_operation(
@@ -112,7 +112,7 @@ def test_a_scan_that_is_flagged_between_the_claim_and_the_submission_goes_nowher
     wanted = operation(scan, TransferRequest.of(PATH, source=here, destination=away), away.place)
 
     def flags(boundary: Boundary, _: str) -> None:
-        if boundary is Boundary.BEFORE_SUBMIT:
+        if boundary is Boundary.BEFORE_RESERVE:
             flag(ledger)
 
     with listening(flags), pytest.raises(ExportControlled):
@@ -157,4 +157,4 @@ def test_people_are_shown_what_was_permitted_and_what_was_not(
     document = json.loads(told)
     assert [each["step"] for each in document["denials"]] == ["smuggle again", "smuggle again", "and again"]
     (stage,) = document["stages"]
-    assert stage["permitted"]["rule"] == "the scan is not restricted"
+    assert stage["permitted"]["rules"] == ["the scan is not restricted"]

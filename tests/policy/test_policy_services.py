@@ -133,7 +133,7 @@ def test_a_flag_that_is_set_after_the_claim_stops_the_submission(
 def test_what_a_flagged_scan_has_elsewhere_may_be_taken_away(every: dict[str, Service[Any]], name: str) -> None:
     request = REQUESTS[kind_taken(every[name])]
     secret = Subject(scan="1", name="raw/secret.h5", export_controlled=True)
-    assert permit(request, subject=secret, at=0.0).decision.rule is Rule.TAKEN_AWAY
+    assert permit(request, subject=secret, at=0.0).decision.rules == (Rule.TAKEN_AWAY,)
 
 
 @pytest.mark.parametrize("name", sorted(STAYING))
@@ -142,4 +142,4 @@ def test_what_a_flagged_scan_has_elsewhere_may_get_another_name_there(
 ) -> None:
     request = REQUESTS[kind_taken(every[name])]
     secret = Subject(scan="1", name="raw/secret.h5", export_controlled=True)
-    assert permit(request, subject=secret, at=0.0).decision.rule is Rule.STAYS
+    assert permit(request, subject=secret, at=0.0).decision.rules == (Rule.STAYS,)

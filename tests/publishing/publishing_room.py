@@ -41,9 +41,15 @@ class Bench(Work):
     """Its stages are not shown by Prefect."""
 
     def _stage(
-        self, operation: Operation[Any], service: Service[Any], schedule: PollSchedule | None, moves_after: float | None
+        self,
+        operation: Operation[Any],
+        service: Service[Any],
+        schedule: PollSchedule | None,
+        moves_after: float | None,
+        *,
+        redo: bool,
     ) -> Outcome:
-        return perform(self.ledger, operation, service, run_id=self.run_id, schedule=FAST)
+        return perform(self.ledger, operation, service, run_id=self.run_id, schedule=FAST, redo=redo)
 
 
 def the_settings(scicat: ScicatSettings | None = None) -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from publishing_room import SUBJECT, Bench, Shown, a_scan, saying, stored, wait_until
 
-from orchestration.errors import CatalogueRefused, ExportControlled
+from orchestration.errors import CatalogueRefused, Embargoed, ExportControlled
 from orchestration.flows.orphans import look_after_orphans
 from orchestration.flows.publishing import publish, withdraw
 from orchestration.flows.requests import request_of
@@ -46,6 +46,30 @@ def test_nothing_of_an_export_controlled_scan_is_sent(work: Bench, ledger: Ledge
     with pytest.raises(ExportControlled, match="outside the beamline"):
         publish(work, secret, saying("secret"), what="record")
     assert (index.ingests, ledger.operations.of_scan(secret.id)) == (0, [])
+
+
+def test_under_embargo_nothing_is_sent_that_everybody_would_see(
+    work: Bench, ledger: Ledger, scan: Scan, index: Shown
+) -> None:
+    ledger.scans.learn(scan.id, {"embargo_until": "2999-01-01"})
+    with pytest.raises(Embargoed, match="2999-01-01"):
+        publish(work, scan, saying("too early"), what="record")
+    assert (index.ingests, ledger.operations.of_scan(scan.id)) == (0, [])
+    ledger.scans.learn(scan.id, {"embargo_until": "2026-01-01"})
+    publish(work, scan, saying("in time"), what="record")
+    assert index.titles == ["in time"]
+
+
+def test_what_is_published_before_a_scan_came_under_embargo_is_not_changed_any_more_and_can_be_withdrawn(
+    work: Bench, ledger: Ledger, scan: Scan, index: Shown
+) -> None:
+    publish(work, scan, saying("early"), what="record")
+    ledger.scans.learn(scan.id, {"embargo_until": "2999-01-01"})
+    with pytest.raises(Embargoed):
+        publish(work, scan, saying("late"), what="record")
+    assert index.titles == ["early"]
+    withdraw(work, scan, WithdrawRequest(index=work.settings.search.index(INDEX), subject=SUBJECT), what="record")
+    assert index.titles == []
 
 
 def test_a_run_that_was_killed_anywhere_takes_up_its_step(nursery: Nursery, ledger: Ledger, index: Shown) -> None:

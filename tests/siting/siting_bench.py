@@ -189,9 +189,15 @@ class Plain(Work):
     """Performs without Prefect, which would only show it."""
 
     def _stage(
-        self, operation: Operation[Any], service: Service[Any], schedule: PollSchedule | None, moves_after: float | None
+        self,
+        operation: Operation[Any],
+        service: Service[Any],
+        schedule: PollSchedule | None,
+        moves_after: float | None,
+        *,
+        redo: bool,
     ) -> Outcome:
-        redo = operation.key not in self.awaited
+        again = redo and operation.key not in self.awaited
         self.awaited.discard(operation.key)
         return perform(
             self.ledger,
@@ -199,7 +205,7 @@ class Plain(Work):
             service,
             run_id=self.run_id,
             schedule=schedule,
-            redo=redo,
+            redo=again,
             may_leave=self._may_leave,
             moves_after=moves_after,
         )

@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 
 from orchestration.config import SearchIndex
 from orchestration.config.xpcs import XpcsDeployment
-from orchestration.errors import OrchestrationError, PolicyRefused, SourceMissing
+from orchestration.errors import Embargoed, OrchestrationError, PolicyRefused, SourceMissing
 from orchestration.flows.aps8idi.payload import Payload
 from orchestration.flows.aps8idi.published import Publication
 from orchestration.flows.publishing import publish
 from orchestration.flows.work import Work
 from orchestration.globus.published_files import MIME_TYPES, UNKNOWN_TYPE, PublishedFile, Shelf
 from orchestration.globus.publishing import Located
+from orchestration.globus.search_entries import PublishRequest
 from orchestration.ledger.results import Receipt
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Json
@@ -41,8 +42,7 @@ class Announcement:
         return self.shelf.url(self.payload.result_folder)
 
     def placeholder(self, taken: datetime) -> None:
-        request = self._publication(taken).placeholder(self.index, self.subject)
-        publish(self.work, self.scan, request, what="placeholder")
+        self._publish(self._publication(taken).placeholder(self.index, self.subject), what="placeholder")
 
     def final(
         self,
@@ -55,7 +55,7 @@ class Announcement:
         listed = tuple(sorted(self._file(each) for each in files))
         publication = self._publication(taken)
         request = publication.final(self.index, self.subject, metadata=metadata, files=listed, receipt=receipt)
-        publish(self.work, self.scan, request, what="record")
+        self._publish(request, what="record")
         self.over = True
 
     def failed(self, error: OrchestrationError) -> None:
@@ -65,9 +65,16 @@ class Announcement:
         publication = self._publication(moment(self.scan.registered_at))
         request = publication.failed(self.index, self.subject, reason=error.sentence)
         try:
-            publish(self.work, self.scan, request, what="failure")
+            self._publish(request, what="failure")
         except OrchestrationError as silence:
             self.work.logger.error("the search index does not say that %s failed: %s", self.payload.dataset, silence)
+
+    def _publish(self, request: PublishRequest, *, what: str) -> None:
+        """A scan under embargo is carried and computed as any other: what everybody would see is left out."""
+        try:
+            publish(self.work, self.scan, request, what=what)
+        except Embargoed as refusal:
+            self.work.logger.warning("not published (%s): %s", what, refusal.what)
 
     def _publication(self, taken: datetime) -> Publication:
         payload, deployment = self.payload, self.payload.deployment

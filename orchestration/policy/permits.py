@@ -1,52 +1,17 @@
-"""May this be done with that data? The one question, asked before each thing that cannot be taken back.
-
-`permit` answers it, and what it returns is all that an adapter takes: no transfer, job, publication, record or deletion
-is asked of the outside world without a decision about the scan as the ledger has it at that moment.
-"""
+"""What an adapter takes: a request, and the decision by which it may be submitted."""
 
 from __future__ import annotations
 
-import enum
 import weakref
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass
 from typing import Generic, NoReturn, Protocol, TypeVar
 
-from orchestration.errors import ExportControlled, Unpermitted
-
-
-class Zone(enum.StrEnum):
-    """How far from the beamline a place is."""
-
-    BEAMLINE = "beamline"
-    """Computers and disks of the beamline itself; data may rest here whatever its classification."""
-    EXTERNAL = "external"
-    """Everything else: other facilities, catalogues, portals."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where an operation takes data (or something learnt from it)."""
-
-    name: str
-    zone: Zone
-
-
-class Effect(enum.StrEnum):
-    """What an operation does with data."""
-
-    MOVE = "move"
-    """A copy is made: by a transfer, or into an archive."""
-    COMPUTE = "compute"
-    """A job reads it, where the job runs."""
-    CATALOGUE = "catalogue"
-    PUBLISH = "publish"
-    DELETE = "delete"
-    """A copy, or what was published of it, is taken away; nothing gets anywhere by that."""
-    RENAME = "rename"
-    """A copy gets another name where it is; nothing gets anywhere by that."""
-    RUN = "run"
-    """A flow of this service is started, or put into the calendar; it asks for its own operations itself."""
+from orchestration.errors import Unpermitted
+from orchestration.policy import rules
+from orchestration.policy.places import Effect, Place, Zone
+from orchestration.policy.rules import Rule
+from orchestration.policy.subject import Subject
 
 
 class Asked(Protocol):
@@ -56,38 +21,17 @@ class Asked(Protocol):
     def effect(self) -> Effect: ...
 
 
-class Rule(enum.StrEnum):
-    """By which an operation is permitted."""
-
-    OPEN = "the scan is not restricted"
-    AT_BEAMLINE = "the scan is export-controlled, and stays at the beamline"
-    TAKEN_AWAY = "it takes data away, and carries none"
-    STAYS = "it carries nothing away from where it is"
-    OF_NO_SCAN = "it has nothing of a scan"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What an operation is about: a scan, as the ledger has it now."""
-
-    scan: str
-    """Its id; empty for what has nothing of any scan: a trial of `beamline doctor`, or a run started by hand."""
-    name: str
-    """For people: its path."""
-    export_controlled: bool = False
-    """Also if something in it is: one file of a folder is enough."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """That something is permitted: what, of which scan, at which places, by which rule, and when (`at`: seconds since
-    the epoch).
+    """That something is permitted: what, of which scan, at which places, on which grounds, and when.
+
+    `at` is in seconds since the epoch.
     """
 
     subject: Subject
     effect: Effect
     places: tuple[Place, ...]
-    rule: Rule
+    rules: tuple[Rule, ...]
     at: float
 
 
@@ -126,18 +70,19 @@ def permit(
 
     Raises:
         ExportControlled: if the data may not leave the beamline, and one of the places is elsewhere.
-        Unpermitted: if it is not said what it does, or where.
+        Embargoed: if everybody would get to see something of it too early.
+        NotTheOwner: if others than those of its proposal would get it, or get to know of it.
+        Unpermitted: if it is not said what it does, or where, or for whom.
     """
     stated = [place for place in (getattr(request, "place", None), site) if place is not None]
     _demand_stated(request, stated, subject)
     found = tuple(dict.fromkeys([*stated, *([] if destination is None else [destination])]))
-    decision = Decision(
-        subject=subject,
-        effect=request.effect,
-        places=found,
-        rule=_export_control(request.effect, subject, found),
-        at=at,
+    grounds = (
+        rules.export_control(request.effect, subject, found),
+        *rules.disclosure(request.effect, getattr(request, "audience", None), subject, at=at),
+        *rules.folders(request.effect, getattr(request, "passages", None), subject),
     )
+    decision = Decision(subject=subject, effect=request.effect, places=found, rules=grounds, at=at)
     permitted = Permitted(request=request, decision=decision, seal=_SEAL)
     _ISSUED.add(permitted)
     return permitted
@@ -169,20 +114,3 @@ def _demand_stated(request: Asked, places: Sequence[object], subject: Subject) -
     for place in places:
         if not isinstance(place, Place) or not isinstance(place.zone, Zone):
             raise Unpermitted(f"{place} is no place of a known zone; {subject.name} does not go there", where="policy")
-
-
-def _export_control(effect: Effect, subject: Subject, places: tuple[Place, ...]) -> Rule:
-    if not subject.scan:
-        return Rule.OF_NO_SCAN
-    if subject.export_controlled is False:
-        return Rule.OPEN
-    if effect is Effect.DELETE:
-        return Rule.TAKEN_AWAY
-    if effect is Effect.RENAME:
-        return Rule.STAYS
-    for place in places:
-        if place.zone is not Zone.BEAMLINE:
-            raise ExportControlled(
-                f"scan {subject.name} is export-controlled and {place.name} is outside the beamline", where="policy"
-            )
-    return Rule.AT_BEAMLINE

@@ -1,0 +1,74 @@
+"""Who may be told of the scans of a beamline, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field, PositiveFloat, field_validator
+
+from orchestration.config.base import Section
+from orchestration.config.search import Words, is_principal
+from orchestration.policy import BeamlineRules, OwnerFolder, Owners, Readers
+
+
+class ReaderSettings(Section):
+    """Who may read the data of one proposal, besides those that `owners` names for all."""
+
+    groups: tuple[Words, ...] = Field(default=(), description="Groups of the catalogue.")
+    visible_to: tuple[str, ...] = Field(default=(), description="Principals of Globus Search.")
+
+    @field_validator("visible_to")
+    @classmethod
+    def _principals_are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            if not is_principal(one):
+                raise ValueError(
+                    f"`{one}` is nobody: write `public`, `all_authenticated_users`, `urn:globus:groups:id:<uuid>` "
+                    "or `urn:globus:auth:identity:<uuid>`"
+                )
+        return value
+
+    @property
+    def readers(self) -> Readers:
+        return Readers(groups=frozenset(self.groups), visible_to=frozenset(self.visible_to))
+
+
+class OwnerSettings(ReaderSettings):
+    """Who may be told of data: for a proposal, those named here and its own."""
+
+    groups: tuple[Words, ...] = Field(
+        default=("{proposal}",),
+        description="Groups of the catalogue that may own or read a record; `{proposal}` is that of the data.",
+    )
+    visible_to: tuple[str, ...] = Field(
+        default=(), description="Principals of Globus Search that may see an entry of any proposal."
+    )
+    proposals: Mapping[str, ReaderSettings] = Field(
+        default_factory=dict, description="By proposal: who else may be told of its data."
+    )
+
+    @property
+    def owners(self) -> Owners:
+        own = {proposal: readers.readers for proposal, readers in self.proposals.items()}
+        return Owners(common=self.readers, proposals=own)
+
+
+class Disclosure(Section):
+    """When everybody may see something of a scan, and who may before that."""
+
+    embargo_days: PositiveFloat | None = Field(
+        default=None,
+        description="So long after a scan was registered not everybody may see anything of it, unless the scan says "
+        "something else; left out: there is no embargo but that of a scan itself.",
+    )
+    owners: OwnerSettings | None = Field(
+        default=None, description="Records and entries are for those alone who may read the data; left out: not asked."
+    )
+
+    def rules(self, folder: str | None) -> BeamlineRules:
+        """`folder` is where acquisition puts the data of a proposal."""
+        return BeamlineRules(
+            embargo_days=self.embargo_days,
+            owners=None if self.owners is None else self.owners.owners,
+            folder=None if folder is None else OwnerFolder(folder),
+        )
