@@ -10,13 +10,11 @@ import click
 
 from orchestration.commands import page
 from orchestration.commands.holds import DAYS, somebody
-from orchestration.commands.scans import open_ledger
-from orchestration.config import Settings
+from orchestration.commands.scans import open_ledger, standing_embargo
 from orchestration.errors import InvalidInput
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document
-from orchestration.policy import EMBARGO_UNTIL, BeamlineRules, Embargo
-from orchestration.policy import embargo as embargo_of
+from orchestration.policy import EMBARGO_UNTIL, Embargo
 
 
 @click.command(short_help="Say until when not everybody may see a scan.")
@@ -39,7 +37,7 @@ def embargo(scan: str, until: datetime | None, why: str, *, lift: bool, as_json:
             end = datetime.now(UTC) if until is None else until.astimezone(UTC)
             ledger.scans.learn(found.id, _facts(end, why))
             found = ledger.scans.get(found.id)
-        standing, now = _standing(settings, found), ledger.now()
+        standing, now = standing_embargo(settings, found), ledger.now()
     if as_json:
         click.echo(json.dumps({"scan": found.id, "path": found.path.text, **_document(standing, now)}))
     else:
@@ -55,10 +53,6 @@ def _facts(end: datetime, why: str) -> Document:
         "embargo_by": somebody(),
     }
     return said
-
-
-def _standing(settings: Settings, scan: Scan) -> Embargo | None:
-    return embargo_of(scan.facts, scan.registered_at, settings.rules.get(scan.beamline, BeamlineRules()))
 
 
 def _document(standing: Embargo | None, now: float) -> Document:

@@ -17,7 +17,7 @@ from orchestration.commands import page
 from orchestration.commands.following import watch
 from orchestration.commands.scans import open_ledger, pictures, write_scan
 from orchestration.config import Settings
-from orchestration.errors import Cancelled, OrchestrationError
+from orchestration.errors import Cancelled, OrchestrationError, UnknownName
 from orchestration.flows.cancelling import Answered
 from orchestration.flows.main import use_environment
 from orchestration.flows.runs import RunRequest
@@ -28,6 +28,7 @@ from orchestration.ledger import Ledger
 from orchestration.ledger.overview import Overview, overview
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.runs import RunState
+from orchestration.ledger.scan import scan_identity
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Json
 
 _ANSWERS = {
@@ -60,8 +61,20 @@ def run(
         parameters: Document = {"file_path": file_path}
         if export_control:
             parameters["is_export_control"] = True
-        started = start(beamline, flow_name, parameters, name=f"{flow_name}: {file_path}")
+        name, controlled = (
+            f"{flow_name}: {file_path}",
+            export_control or _flagged(settings, ledger, beamline, file_path),
+        )
+        started = start(beamline, flow_name, parameters, name=name, export_controlled=controlled)
         finish(settings, ledger, started, scan=os.path.basename(file_path), wait=wait, as_json=as_json)
+
+
+def _flagged(settings: Settings, ledger: Ledger, beamline: str, file_path: str) -> bool:
+    path = settings.beamline(beamline).relative(file_path)
+    try:
+        return ledger.scans.get(scan_identity(beamline, path)).export_controlled
+    except UnknownName:
+        return False
 
 
 @click.command(short_help="Reconstruct a scan again, with other parameters.")
@@ -82,7 +95,8 @@ def rerun(scan: str, changes: Sequence[str], flow_name: str, *, wait: bool, as_j
             "parameters": chosen,
             "request": uuid.uuid4().hex[:12],
         }
-        started = start(found.beamline, flow_name, parameters, name=f"{flow_name}: {found.path.name} again")
+        name = f"{flow_name}: {found.path.name} again"
+        started = start(found.beamline, flow_name, parameters, name=name, export_controlled=found.export_controlled)
         finish(settings, ledger, started, scan=found.path.name, wait=wait, as_json=as_json)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,9 @@ from orchestration.ledger.decisions import DecisionRecord
 from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.overview import Overview, overview
 from orchestration.ledger.results import ResultRecord
+from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json
+from orchestration.policy import BeamlineRules, Embargo, embargo
 
 SCHEDULES = "prefect.schedule"
 VERSION_TAG = re.compile(r" \[[0-9a-f]{8}\]$")
@@ -83,7 +86,7 @@ def show(scan: str, *, as_json: bool) -> None:
 
 def write_scan(console: Console, settings: Settings, found: Overview, *, brief: bool = False) -> None:
     """A scan as a page for the terminal; `brief` leaves out where its copies are."""
-    lines: list[page.Cell] = [_title(found), *stages(found.operations)]
+    lines: list[page.Cell] = [_title(settings, found), *stages(found.operations)]
     for decision in [] if brief else found.decisions:
         lines += ["", *_decision(decision)]
     if found.copies and not brief:
@@ -107,12 +110,21 @@ def _denials(denials: Sequence[AuditRecord]) -> Iterator[page.Cell]:
         yield f"{page.GAP}{page.clock(each.at)}  {each.dataset}: {each.reason}"
 
 
-def _title(found: Overview) -> Text:
+def standing_embargo(settings: Settings, scan: Scan) -> Embargo | None:
+    """Of the scan itself, or by the rule of its beamline; it may be over."""
+    return embargo(scan.facts, scan.registered_at, settings.rules.get(scan.beamline, BeamlineRules()))
+
+
+def _title(settings: Settings, found: Overview) -> Text:
     scan = found.scan
     text = Text.assemble((scan.path.text, "bold"), page.GAP, page.state(found.state.value))
     text.append(f"\n{scan.beamline}, known since {page.clock(scan.registered_at)}, id {scan.id}\n")
     if scan.export_controlled:
         text.append("export-controlled: stays at the beamline\n", style="yellow")
+    kept = standing_embargo(settings, scan)
+    if kept is not None and time.time() < kept.until:
+        until = "" if math.isinf(kept.until) else f" until {page.clock(kept.until)}"
+        text.append(f"under embargo{until}: not everybody may see it\n", style="yellow")
     return text
 
 

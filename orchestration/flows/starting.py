@@ -45,10 +45,16 @@ _ALWAYS_WRITTEN = ("tiff", "zarr", "preview")
 """Parameters that flows do not let go: what they carry back is all of it."""
 
 
-def start(beamline: str, flow_name: str, parameters: Document, *, name: str = "") -> tuple[RunRequest, str]:
+def start(
+    beamline: str, flow_name: str, parameters: Document, *, name: str = "", export_controlled: bool = False
+) -> tuple[RunRequest, str]:
     """A new run of the beamline's deployment of that flow; returns its request and its id.
 
+    Which scan it is for, the run finds out itself, and asks the policy for all that it does with it. But its parameters
+    go to Prefect, which need not be at the beamline.
+
     Raises:
+        ExportControlled: if it is of an `export_controlled` scan, and Prefect is not at the beamline.
         UnknownName: if the beamline has no such flow, or Prefect no such deployment.
     """
     request = RunRequest(
@@ -58,8 +64,10 @@ def start(beamline: str, flow_name: str, parameters: Document, *, name: str = ""
         tags=(beamline, "by hand"),
     )
     token = f"by-hand-{uuid.uuid4()}"  # sent again, it starts no second run
-    # Which scan it is for, the run finds out itself, and asks again for all that it does with it.
-    permitted = permit(request, subject=Subject(scan="", name=name or request.deployment), at=time.time())
+    subject = Subject(
+        scan=token if export_controlled else "", name=name or request.deployment, export_controlled=export_controlled
+    )
+    permitted = permit(request, subject=subject, at=time.time())
     return request, insist(lambda: PrefectRun().submit(permitted, token), seconds=BUSY_SECONDS)
 
 

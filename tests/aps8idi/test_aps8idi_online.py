@@ -14,6 +14,7 @@ from xpcs_room import LARGER, ONLINE, XpcsRoom
 from orchestration.ledger.copies import CopyState
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.service import Json
+from orchestration.paths import RelativePath
 from orchestration.sandbox.trials.kills import Kill
 
 RESULTS, PORTAL, SITE = "aps8idi_results", "aps8idi_portal", "local8idi_scratch"
@@ -101,6 +102,28 @@ def test_a_controlled_dataset_is_correlated_and_nobody_is_told(room: XpcsRoom) -
         "prefect.schedule",
     }
     assert len(room.world.facility.effects()) == effects
+
+
+@pytest.mark.slow
+def test_a_dataset_under_embargo_is_told_of_when_that_is_over_and_correlated_once(room: XpcsRoom) -> None:
+    experiment = room.experiment()
+    folder, qmap = room.measure(experiment), room.qmap(experiment)
+    with room.world.ledger() as ledger:
+        path = RelativePath(str(folder.relative_to(room.source)))
+        scan = ledger.scans.register(beamline="aps8idi", path=path)
+        ledger.scans.learn(scan.id, {"embargo_until": "2999-01-01"})
+        early = room.run(ONLINE, raw=room.posix(folder), qmap=qmap)
+        assert early.completed, early
+        assert early.value["subject"] == ""
+        assert (room.root(RESULTS) / early.value["result"]).is_file()
+        assert not room.done(folder, "globus.publish")
+        assert not (room.root(PORTAL) / path.text).exists()
+        ledger.scans.learn(scan.id, {"embargo_until": "2026-01-01"})
+    later = room.run(ONLINE, raw=room.posix(folder), qmap=qmap)
+    assert later.completed, later
+    assert room.done(folder, "globus.publish")
+    assert (room.root(PORTAL) / path.text).exists()
+    assert len([step for step in room.done(folder, "local.jobs") if step.startswith("correlate")]) == 1
 
 
 def emptied(folder: Path) -> None:

@@ -179,9 +179,9 @@ def test_people_put_a_scan_under_embargo_and_lift_it(url: str, tmp_path: Path) -
     with Ledger(url) as ledger:
         scan = ledger.scans.register(beamline="bl832", path=PATH)
 
-    def said(*words: str, code: int = 0) -> str:
+    def said(*words: str, code: int = 0, command: str = "embargo") -> str:
         environment = {"BEAMLINE_CONFIG": str(tmp_path / "config.yml")}
-        result = CliRunner().invoke(beamline, ["embargo", PATH.name, *words], env=environment)
+        result = CliRunner().invoke(beamline, [command, PATH.name, *words], env=environment)
         assert result.exit_code == code, result.output
         return result.output
 
@@ -190,7 +190,9 @@ def test_people_put_a_scan_under_embargo_and_lift_it(url: str, tmp_path: Path) -
     assert "not changed without a reason" in said("--until", "2100-01-01", code=1)
     assert "embargo_until is 2" in said("--until", "2100-01-01", "--why", "paper under review")
     assert json.loads(said("--json"))["embargo"] is True
+    assert "under embargo until 2" in said(command="show")
     assert "has been over since" in said("--lift", "--why", "published")
+    assert "under embargo" not in said(command="show")
     assert "exclude each other" in said("--lift", "--until", "2100-01-01", code=2)
     with Ledger(url) as ledger:
         facts = ledger.scans.get(scan.id).facts

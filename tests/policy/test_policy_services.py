@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -28,6 +29,7 @@ from policy_ground import (
     operation,
 )
 
+import orchestration
 from orchestration.errors import ExportControlled, Unpermitted
 from orchestration.ledger import Ledger
 from orchestration.ledger.owner import Owner
@@ -143,3 +145,16 @@ def test_what_a_flagged_scan_has_elsewhere_may_get_another_name_there(
     request = REQUESTS[kind_taken(every[name])]
     secret = Subject(scan="1", name="raw/secret.h5", export_controlled=True)
     assert permit(request, subject=secret, at=0.0).decision.rules == (Rule.STAYS,)
+
+
+def test_every_ledger_of_this_service_has_the_rules_of_its_settings() -> None:
+    """One that is opened by its address alone knows of no embargo, and of no owners."""
+    root = Path(orchestration.__file__).parent
+    by_address = {
+        str(file.relative_to(root))
+        for file in root.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Ledger"
+    }
+    # Trials of the doctor are of no scan; what looks into the ledger of a trial of this service asks for nothing.
+    assert by_address == {"doctor/once.py", "sandbox/trials/world.py"}

@@ -10,7 +10,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from orchestration.config import Endpoint
 from orchestration.errors import ExportControlled, InvalidInput
 from orchestration.flows.runs import RunRequest
-from orchestration.flows.starting import checked_parameters
+from orchestration.flows.starting import checked_parameters, start
 from orchestration.ledger import Ledger
 from orchestration.ledger.operation import Operation, canonical
 from orchestration.ledger.service import Document
@@ -66,3 +66,9 @@ def test_equal_parameters_have_one_spelling(one: Document, other: Document) -> N
 def test_names_of_files_do_not_go_to_a_server_that_is_not_the_facility_s(url: str, zone: Zone) -> None:
     with temporary_settings({PREFECT_API_URL: url}):
         assert RunRequest(deployment="flow/deployment").place.zone is zone
+
+
+def test_nor_do_those_of_a_flagged_scan_for_which_a_person_starts_a_run() -> None:
+    cloud = temporary_settings({PREFECT_API_URL: "https://api.prefect.cloud/api/accounts/a"})
+    with cloud, pytest.raises(ExportControlled, match="Prefect Cloud is outside the beamline"):
+        start("bl832", "dispatcher", {"file_path": "raw/p/secret.h5"}, export_controlled=True)

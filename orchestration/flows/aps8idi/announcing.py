@@ -16,11 +16,12 @@ from orchestration.flows.publishing import publish
 from orchestration.flows.work import Work
 from orchestration.globus.published_files import MIME_TYPES, UNKNOWN_TYPE, PublishedFile, Shelf
 from orchestration.globus.publishing import Located
-from orchestration.globus.search_entries import PublishRequest
+from orchestration.globus.search_entries import EVERYBODY, PublishRequest
 from orchestration.ledger.results import Receipt
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Json
 from orchestration.paths import RelativePath
+from orchestration.policy import BeamlineRules, embargo
 
 
 @dataclass
@@ -70,7 +71,7 @@ class Announcement:
             self.work.logger.error("the search index does not say that %s failed: %s", self.payload.dataset, silence)
 
     def _publish(self, request: PublishRequest, *, what: str) -> None:
-        """A scan under embargo is carried and computed as any other: what everybody would see is left out."""
+        """A scan may come under embargo on the way: it is carried on with, and what everybody would see is left out."""
         try:
             publish(self.work, self.scan, request, what=what)
         except Embargoed as refusal:
@@ -106,6 +107,22 @@ class Announcement:
             length=int(str(listed["size"])),
             sha256=str(listed["sha256"]),
         )
+
+
+def withheld(work: Work, scan: Scan, payload: Payload) -> Payload:
+    """The payload as it may be carried out now: without a record that everybody would see of a scan under embargo, and
+    without copies for the readers of that.
+    """
+    name = payload.deployment.index
+    if name is None or payload.options.skip_publish:
+        return payload
+    rules = work.settings.rules.get(scan.beamline, BeamlineRules())
+    standing = embargo(scan.facts, scan.registered_at, rules)
+    readers = work.settings.search.index(name).visible_to
+    if standing is None or work.ledger.now() >= standing.until or EVERYBODY.isdisjoint(readers):
+        return payload
+    work.logger.warning("under embargo (%s): nothing is published", standing.why)
+    return payload.unpublished()
 
 
 @contextmanager

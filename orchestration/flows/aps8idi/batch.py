@@ -13,7 +13,7 @@ from prefect import flow
 from orchestration.config import ComputeSite
 from orchestration.config.xpcs import XpcsDeployment
 from orchestration.errors import BatchIncomplete, Cancelled, InvalidInput, OrchestrationError
-from orchestration.flows.aps8idi.announcing import Announcement, announcing
+from orchestration.flows.aps8idi.announcing import Announcement, announcing, withheld
 from orchestration.flows.aps8idi.checking import Checked, check
 from orchestration.flows.aps8idi.manifest import begin, datasets_of, groups_of, round_of
 from orchestration.flows.aps8idi.many import Share, covers, job_of
@@ -231,7 +231,7 @@ class Batch:
     def _member(self, item: BatchItem) -> Member:
         payload = self.payload(item)
         scan = known(self.work, payload, carried=False)
-        payload = payload.flagged(scan)
+        payload = withheld(self.work, scan, payload.flagged(scan))
         self.work.ledger.batches.take(self.record.id, item.name, scan_id=scan.id)
         with announcing(self.work, scan, payload) as announcement:
             checked = check(self.work, payload)

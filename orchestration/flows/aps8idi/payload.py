@@ -77,6 +77,10 @@ class Payload:
         """The same, under export control if the ledger has its scan so: a flag outlives the run that was told of it."""
         return replace(self, export_controlled=scan.export_controlled)
 
+    def unpublished(self) -> Payload:
+        """The same, and nobody is told."""
+        return replace(self, options=self.options.model_copy(update={"skip_publish": True}))
+
     def among(self, names: Iterable[str]) -> Payload:
         """The same, told from other measurements whose files have these names, in the same folder."""
         several = sum(map(may_be_raw, names)) > 1

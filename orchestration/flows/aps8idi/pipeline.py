@@ -15,7 +15,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from orchestration.config import Endpoint
-from orchestration.flows.aps8idi.announcing import Announcement, announcing, moment, shelf_of
+from orchestration.flows.aps8idi.announcing import Announcement, announcing, moment, shelf_of, withheld
 from orchestration.flows.aps8idi.cataloguing import catalogue
 from orchestration.flows.aps8idi.checking import Checked, check, distinguished
 from orchestration.flows.aps8idi.describing import correlation_receipt, extra, pictures_receipt
@@ -38,7 +38,7 @@ BACK = "results are back"
 def process(work: Work, payload: Payload) -> Document:
     """Correlate one dataset, bring the results back, draw them, publish and catalogue them."""
     scan = known(work, payload)
-    payload = distinguished(work, payload).flagged(scan)
+    payload = withheld(work, scan, distinguished(work, payload).flagged(scan))
     with announcing(work, scan, payload) as announcement:
         checked = check(work, payload)
         scan = found(work, checked, announcement)
