@@ -11,6 +11,7 @@ environment when they are needed.
 
 from __future__ import annotations
 
+from orchestration.config.archives import ArchiveEndpoint
 from orchestration.config.beamline import Beamline, CatalogueDefaults, Streaming
 from orchestration.config.consistency import notes
 from orchestration.config.document import Problem
@@ -59,6 +60,7 @@ __all__ = [
     "PUBLIC",
     "REPORT_SECONDS",
     "Aps8idiSettings",
+    "ArchiveEndpoint",
     "Attempts",
     "Beamline",
     "Bl733Settings",

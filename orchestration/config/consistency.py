@@ -11,7 +11,7 @@ from orchestration.config.document import Document, Key
 from orchestration.config.endpoint import Endpoint
 from orchestration.config.models import Settings
 from orchestration.config.policies import CopyRequirement, DatasetRule, RetentionRule
-from orchestration.config.sites import GlobusComputeSite
+from orchestration.config.sites import GlobusComputeSite, NerscSite
 from orchestration.config.xpcs import XpcsDeployment
 
 Fault: TypeAlias = tuple[Key, str]
@@ -29,6 +29,7 @@ def faults(settings: Settings, document: Document) -> Iterator[Fault]:
     yield from _worthless_proofs(settings)
     yield from _too_few_storages(settings)
     yield from _too_long_jobs(settings)
+    yield from _archives(settings)
     yield from _unserved(settings)
     yield from _xpcs(settings)
     yield from _untold(settings)
@@ -94,7 +95,7 @@ def _nowhere(settings: Settings, document: Document) -> Iterator[Fault]:
 
 def _dangling(settings: Settings) -> Iterator[Fault]:
     for key, name in _endpoint_names(settings):
-        if name not in settings.endpoints:
+        if name not in (settings.places if key[0] == "retention" else settings.endpoints):
             yield key, f"there is no endpoint `{name}`: {suggestion(name, settings.endpoints)}"
     for identifier, beamline in settings.beamlines.items():
         for position, site in enumerate(beamline.sites):
@@ -168,7 +169,7 @@ def _overrides(settings: Settings) -> Iterator[Fault]:
 def _worthless_proofs(settings: Settings) -> Iterator[Fault]:
     for identifier, key, requires in _requirements(settings):
         for position, name in enumerate(requires.any_of):
-            here, there = settings.endpoints.get(identifier), settings.endpoints.get(name)
+            here, there = settings.places.get(identifier), settings.places.get(name)
             if here and there and here.shares_storage_with(there):
                 message = f"`{name}` is the same storage as `{identifier}`: a file there proves no second copy"
                 yield (*key, "any_of", position), f"{message}, name another endpoint"
@@ -178,7 +179,7 @@ def _too_few_storages(settings: Settings) -> Iterator[Fault]:
     """Endpoints of one storage hold one copy between them, however many there are."""
     for _, key, requires in _requirements(settings):
         separate: list[Endpoint] = []
-        for endpoint in filter(None, map(settings.endpoints.get, requires.any_of)):
+        for endpoint in filter(None, map(settings.places.get, requires.any_of)):
             if not any(endpoint.shares_storage_with(other) for other in separate):
                 separate.append(endpoint)
         if len(separate) < requires.min_copies:
@@ -192,6 +193,22 @@ def _too_long_jobs(settings: Settings) -> Iterator[Fault]:
     for identifier, site in settings.compute_sites.items():
         if isinstance(site, GlobusComputeSite) and (excess := site.excess(site.walltime.maximum_seconds)):
             yield ("compute_sites", identifier, "walltime", "maximum_seconds"), excess
+
+
+def _archives(settings: Settings) -> Iterator[Fault]:
+    """Archives that have no jobs, or that are called like an endpoint."""
+    for identifier, archive in settings.archives.items():
+        site = settings.compute_sites.get(archive.site)
+        if site is None:
+            message = f"there is no compute site `{archive.site}`: {suggestion(archive.site, settings.compute_sites)}"
+            yield ("archives", identifier, "site"), message
+        elif not isinstance(site, NerscSite):
+            yield ("archives", identifier, "site"), f"`{archive.site}` has no hsi and htar: name one of kind `nersc`"
+        if archive.source not in settings.endpoints:
+            message = f"there is no endpoint `{archive.source}`: {suggestion(archive.source, settings.endpoints)}"
+            yield ("archives", identifier, "source"), message
+        if identifier in settings.endpoints:
+            yield ("archives", identifier), "is the name of an endpoint as well: copies there could not be told apart"
 
 
 def _unserved(settings: Settings) -> Iterator[Fault]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import Field, SecretStr, field_validator
 
+from orchestration.config.archives import ArchiveEndpoint
 from orchestration.config.base import Section, unknown
 from orchestration.config.beamline import Beamline
 from orchestration.config.endpoint import Endpoint
@@ -54,6 +55,9 @@ class Settings(Section):
     globus: GlobusSettings = Field(default_factory=GlobusSettings)
     beamlines: Mapping[str, Beamline] = Field(default_factory=dict, description="Beamlines by id, such as `bl832`.")
     compute_sites: Mapping[str, ComputeSite] = Field(default_factory=dict, description="Where jobs can run, by name.")
+    archives: Mapping[str, ArchiveEndpoint] = Field(
+        default_factory=dict, description="Tape archives by name; rules of retention know them as endpoints."
+    )
     retention: Mapping[str, RetentionRule] = Field(
         default_factory=dict, description="By endpoint: when copies may be deleted. No rule: never."
     )
@@ -78,6 +82,11 @@ class Settings(Section):
     def _sites_named(cls, value: Mapping[str, ComputeSite]) -> Mapping[str, ComputeSite]:
         return {key: site.known_as(key) for key, site in value.items()}
 
+    @field_validator("archives", mode="after")
+    @classmethod
+    def _archives_named(cls, value: Mapping[str, ArchiveEndpoint]) -> Mapping[str, ArchiveEndpoint]:
+        return {key: archive.known_as(key) for key, archive in value.items()}
+
     @field_validator("retention", mode="after")
     @classmethod
     def _rules_named(cls, value: Mapping[str, RetentionRule]) -> Mapping[str, RetentionRule]:
@@ -95,10 +104,21 @@ class Settings(Section):
             for key, beamline in self.beamlines.items()
         }
 
+    @property
+    def places(self) -> Mapping[str, Endpoint]:
+        """All that copies can lie at: endpoints, and archives by the names that they have as such."""
+        return {**{name: archive.endpoint for name, archive in self.archives.items()}, **self.endpoints}
+
     def endpoint(self, name: str) -> Endpoint:
-        found = self.endpoints.get(name)
+        found = self.endpoints.get(name) or (self.archives[name].endpoint if name in self.archives else None)
         if found is None:
-            raise unknown("endpoint", name, self.endpoints, section="globus.globus_endpoints")
+            raise unknown("endpoint", name, self.places, section="globus.globus_endpoints")
+        return found
+
+    def archive(self, name: str) -> ArchiveEndpoint:
+        found = self.archives.get(name)
+        if found is None:
+            raise unknown("archive", name, self.archives, section="archives")
         return found
 
     def beamline(self, name: str) -> Beamline:

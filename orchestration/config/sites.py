@@ -166,6 +166,12 @@ class NerscSite(RemoteSite):
     kind: Literal["nersc"] = Field(description="Jobs of NERSC's Slurm, by the Superfacility API.")
     machine: str = Field(default="perlmutter", description="The computer.")
     project: str = Field(default="", description="Project whose hours are looked at; the account if left out.")
+    sessions: PositiveInt | None = Field(
+        default=None,
+        description="Most jobs of this service that may be submitted at once, from whatever run or machine; any number "
+        "if left out.",
+    )
+    licenses: str = Field(default="", description="Licences of Slurm that jobs ask for, such as `SCRATCH`.")
     api_url: str = Field(default="https://api.nersc.gov/api/v1.2", description="The Superfacility API.")
     token_url: str = Field(default="https://oidc.nersc.gov/c2id/token", description="Where its tokens come from.")
 

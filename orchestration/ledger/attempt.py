@@ -27,6 +27,7 @@ from orchestration.ledger.owner import Owner
 from orchestration.ledger.service import (
     CancelAnswer,
     Failed,
+    Limited,
     PollSchedule,
     Progress,
     Request,
@@ -116,6 +117,7 @@ class Attempt(Generic[R]):
             if record.cancel_requested:
                 return self._not_wanted()
             try:
+                self._insist(self._admitted, ends_at)
                 reached(Boundary.BEFORE_RESERVE, self.step)
                 token = self._insist(lambda: self.service.reserve(f"{self.key}-{record.attempt}"), ends_at)
             except Cancelled:
@@ -127,6 +129,12 @@ class Attempt(Generic[R]):
             self.rows.submitted(self.key, self.owner, known, adopted=True)
             return known
         return self._submit_new(token, ends_at)
+
+    def _admitted(self) -> None:
+        """Raises ServiceUnavailable while the service has as many of our operations as it takes."""
+        most = self.service.sessions if isinstance(self.service, Limited) else None
+        if most is not None and not self.rows.admit(self.key, self.owner, service=self.service.name, most=most):
+            raise ServiceUnavailable(f"{most} of ours are at {self.service.name}, which are all that it takes at once")
 
     def _submit_new(self, token: str, ends_at: float, *, reserved: str | None = None) -> str | Failed:
         """The service knows nothing of this token when this is called, and each time the loop begins again. It may have

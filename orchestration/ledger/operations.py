@@ -25,6 +25,7 @@ from orchestration.ledger.owner import Owner
 from orchestration.ledger.permission import PERMITTED, Rules
 from orchestration.ledger.runs import demand_wanted
 from orchestration.ledger.service import Document, Request
+from orchestration.ledger.sessions import ADMITTED, busy
 from orchestration.ledger.tables import events, operations
 from orchestration.policy import Permitted, Place
 
@@ -145,6 +146,25 @@ class Operations:
     def renew(self, key: str, owner: Owner) -> None:
         """Hold the claim for another lease. Raises LeaseLost if another run has it now."""
         self._change(key, owner, lease_until=self._database.now() + self.lease_seconds)
+
+    def admit(self, key: str, owner: Owner, *, service: str, most: int) -> bool:
+        """Whether it may be submitted now, so that no more than `most` of a service are out there at once.
+
+        Others count that were submitted, or that were admitted for a run that is about to submit them. Asked again
+        before each submission: a run that died in between has lost its place.
+
+        Raises:
+            LeaseLost: if another run has it now.
+        """
+        with self._database.write("operations") as connection:
+            row = self._existing(connection, key)
+            if row.owner != str(owner):
+                raise _lost(key)
+            now = self._database.now()
+            if busy(connection, service, besides=key, held=lambda other: held(other, now)) >= most:
+                return False
+            self._note(connection, key, row.attempt, ADMITTED)
+            return True
 
     def submitted(self, key: str, owner: Owner, handle: str, *, adopted: bool) -> None:
         self._change(

@@ -163,6 +163,16 @@ class Immediate(Protocol):
 
 
 @runtime_checkable
+class Limited(Protocol):
+    """A service that takes only so many of our operations at once, whoever performs them."""
+
+    @property
+    def sessions(self) -> int | None:
+        """None: any number."""
+        ...
+
+
+@runtime_checkable
 class Sweeping(Protocol):
     """A service that can tell all that goes on there in our name, whether or not anybody here remembers it."""
 

@@ -55,6 +55,10 @@ class NerscJobs:
     def place(self) -> Place:
         return self.site.place
 
+    @property
+    def sessions(self) -> int | None:
+        return self.site.sessions
+
     def reserve(self, key: str) -> str:
         """Asks whether a job of the same key is alive already: then it is the one that is found and waited for."""
         with self._explaining():

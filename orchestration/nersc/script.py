@@ -88,6 +88,7 @@ class BatchScript:
                 ("account", spec.account or site.account, "account"),
                 ("constraint", spec.constraint or site.constraint, "constraint"),
                 ("reservation", spec.reservation or site.reservation, "reservation"),
+                ("licenses", site.licenses, "licences"),
             )
             if value
         ]

@@ -34,6 +34,14 @@ class SuperfacilityClient:
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
 
+    def archive_fails(self, *, down: bool = False, lies: bool = False) -> None:
+        """hsi and htar of jobs get no answer, or end with exit code 0 whatever happens; with neither, all is well."""
+        self._sent("hpss/faults", {"down": down, "lies": lies})
+
+    def flip(self, path: str, *, byte: int) -> None:
+        """A bit of an object of the archive changes, and nothing else."""
+        self._sent("hpss/flip", {"path": path, "byte": byte})
+
     def turn(
         self,
         *,

@@ -12,12 +12,13 @@ from orchestration.sandbox.effects import Effects
 from orchestration.sandbox.slurm.scheduler import SlurmScheduler
 from orchestration.sandbox.store import Store
 from orchestration.sandbox.superfacility.account import Account
+from orchestration.sandbox.superfacility.archive import Archive
 from orchestration.sandbox.superfacility.clients import Clients
 from orchestration.sandbox.superfacility.compute import Compute
 from orchestration.sandbox.superfacility.control import Control
 from orchestration.sandbox.superfacility.files import Files
 from orchestration.sandbox.superfacility.knobs import Board
-from orchestration.sandbox.superfacility.local.scheduler import LocalScheduler
+from orchestration.sandbox.superfacility.local.scheduler import HPSS, LocalScheduler
 from orchestration.sandbox.superfacility.oidc import TokenEndpoint
 from orchestration.sandbox.superfacility.places import API, OIDC
 from orchestration.sandbox.superfacility.scheduler import Scheduler
@@ -55,6 +56,7 @@ class Superfacility:
             if settings.scheduler == "slurm"
             else LocalScheduler(settings, store=store, folder=folder, started=started)
         )
+        self._archive = Archive(folder / HPSS)
         self.board = Board(store)
         self.tokens = Tokens(store)
         self.clients = Clients(settings.clients, store)
@@ -114,7 +116,12 @@ class Superfacility:
             *self._utilities.routes(),
             *self._transfers.routes(),
         ]
-        return [*self._control.routes(), Mount(API, routes=api), Mount(OIDC, routes=self._oidc.routes())]
+        return [
+            *self._control.routes(),
+            *self._archive.routes(),
+            Mount(API, routes=api),
+            Mount(OIDC, routes=self._oidc.routes()),
+        ]
 
     def open(self) -> None:
         """Go on where it was."""

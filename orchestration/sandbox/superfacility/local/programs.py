@@ -7,19 +7,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestration.sandbox.superfacility.local import shims
+from orchestration.sandbox.superfacility.local import hpss, shims
 
 
-def install(folder: Path, *, images: Sequence[str]) -> Path:
-    """Write them all, anew each time; the directory in which they are."""
+def install(folder: Path, *, images: Sequence[str], archive: Path) -> Path:
+    """Write them all, anew each time; the directory in which they are. hsi and htar store in `archive`."""
     folder.mkdir(parents=True, exist_ok=True)
+    archive.mkdir(parents=True, exist_ok=True)
     for name in shims.NAMES:
-        command = shlex.join([sys.executable, "-I", "-S", shims.__file__, name])
-        text = (
-            f'#!/bin/sh\n{shims.IMAGES}={shlex.quote(" ".join(images))}\nexport {shims.IMAGES}\nexec {command} "$@"\n'
-        )
-        part = folder / f".{name}.part"
-        part.write_text(text)
-        part.chmod(0o755)
-        part.replace(folder / name)
+        _write(folder, name, shims.__file__, shims.IMAGES, " ".join(images))
+    for name in hpss.NAMES:
+        _write(folder, name, hpss.__file__, hpss.ROOT, str(archive))
     return folder
+
+
+def _write(folder: Path, name: str, program: str, variable: str, value: str) -> None:
+    command = shlex.join([sys.executable, "-I", "-S", program, name])
+    part = folder / f".{name}.part"
+    part.write_text(f'#!/bin/sh\n{variable}={shlex.quote(value)}\nexport {variable}\nexec {command} "$@"\n')
+    part.chmod(0o755)
+    part.replace(folder / name)

@@ -42,7 +42,7 @@ QUALITIES = {
 }
 _CPU, _GPU = "regular_milan_ss11", "gpu_ss11"
 _PARTITIONS = {_CPU, _GPU, "shared", "realtime", "xfer", "debug", "regular"}
-_FEATURES = {"cpu", "gpu", "ss11", "milan", "a100", "hbm40g", "hbm80g", "scratch", "cfs", "contrib", "nvme"}
+_FEATURES = {"cpu", "gpu", "ss11", "milan", "a100", "hbm40g", "hbm80g", "scratch", "cfs", "contrib", "nvme", "cron"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,9 @@ from orchestration.sandbox.superfacility.scheduler import (
 )
 from orchestration.sandbox.superfacility.settings import USER, SuperfacilitySettings
 
+HPSS = "hpss"
+"""The folder of the tape archive, below that of the batch system."""
+
 
 class LocalScheduler:
     """All users are the one that the facility runs as; each has a home of their own below `folder`."""
@@ -57,7 +60,7 @@ class LocalScheduler:
         )
 
     def open(self) -> None:
-        programs.install(self._folder / "bin", images=self._settings.images)
+        programs.install(self._folder / "bin", images=self._settings.images, archive=self._folder / HPSS)
         self._queue.open()
 
     def close(self) -> None:
@@ -66,6 +69,8 @@ class LocalScheduler:
     def reset(self) -> None:
         self._queue.reset()
         shutil.rmtree(self._folder / "jobs", ignore_errors=True)
+        shutil.rmtree(self._folder / HPSS, ignore_errors=True)
+        (self._folder / HPSS).mkdir(parents=True)
 
     def person(self, user: str) -> Person:
         if user in self._users:

@@ -1,0 +1,35 @@
+"""How many operations a service has of ours at once; no more than it takes, from whatever process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, select
+
+from orchestration.ledger.operation import OperationRecord, OperationState
+from orchestration.ledger.tables import events, operations
+
+ADMITTED = "admitted"
+"""The event that gives an operation its place, until it is submitted; it lapses with the claim of its run."""
+
+
+def busy(connection: Connection, service: str, *, besides: str, held: Callable[[OperationRecord], bool]) -> int:
+    """Operations, besides one, that were submitted and have not ended, or that are about to be submitted."""
+    states = [state for state in OperationState if state.open]
+    query = select(operations).where(
+        operations.c.service == service, operations.c.state.in_(states), operations.c.key != besides
+    )
+    rows = [OperationRecord.from_row(row) for row in connection.execute(query).mappings()]
+    return sum(row.token is not None or (held(row) and _admitted(connection, row)) for row in rows)
+
+
+def _admitted(connection: Connection, row: OperationRecord) -> bool:
+    """Since it was claimed last."""
+    query = (
+        select(events.c.event)
+        .where(events.c.operation_key == row.key, events.c.attempt == row.attempt)
+        .where(events.c.event.in_(["claimed", ADMITTED]))
+        .order_by(events.c.id.desc())
+        .limit(1)
+    )
+    return connection.execute(query).scalar() == ADMITTED
