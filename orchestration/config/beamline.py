@@ -48,6 +48,7 @@ class Beamline(Section):
     nersc_results: str | None = Field(
         default=None, description="Endpoint at NERSC for results that were made there, beside those on the server."
     )
+    archive: str | None = Field(default=None, description="Tape archive of its proposals, by name in `archives`.")
     sites: tuple[str, ...] = Field(default=("local",), description="Compute sites, the preferred one first.")
     streaming: Streaming | None = Field(default=None, description="What reconstructs while a scan is taken.")
     catalogue: CatalogueDefaults = Field(default_factory=CatalogueDefaults)

@@ -210,6 +210,11 @@ def _archives(settings: Settings) -> Iterator[Fault]:
         if identifier in settings.endpoints:
             yield ("archives", identifier), "is the name of an endpoint as well: copies there could not be told apart"
 
+    for identifier, beamline in settings.beamlines.items():
+        if beamline.archive is not None and beamline.archive not in settings.archives:
+            message = f"there is no archive `{beamline.archive}`: {suggestion(beamline.archive, settings.archives)}"
+            yield ("beamlines", identifier, "archive"), message
+
 
 def _unserved(settings: Settings) -> Iterator[Fault]:
     """Search indexes whose files are nowhere that a reader could get them from."""

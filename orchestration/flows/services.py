@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from orchestration import config
 from orchestration.conditions import SiteCondition, SiteState, Tells
@@ -47,6 +47,9 @@ from orchestration.paths import RelativePath
 from orchestration.scicat import ScicatIngest
 from orchestration.transfers import FileFacts
 
+if TYPE_CHECKING:
+    from orchestration.nersc.archive import HpssArchive
+
 
 @runtime_checkable
 class Closes(Protocol):
@@ -61,6 +64,7 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._jobs: dict[str, Service[JobSpec]] = {}
+        self._archives: dict[str, HpssArchive] = {}
 
     def close(self) -> None:
         """Let go of the connections that were made."""
@@ -140,7 +144,21 @@ class Services:
         seconds = self._settings.transfer.min_seconds if patience is None else patience
         return insist(lambda: self._look(endpoint, path), seconds=seconds)
 
+    def archive(self, name: str) -> HpssArchive:
+        """The tape archive of that name."""
+        from orchestration.nersc.archive import HpssArchive
+
+        archive = self._settings.archive(name)
+        site = self._settings.site(archive.site)
+        if not isinstance(site, NerscSite):
+            raise ConfigError(f"{archive.site} has no hsi and htar", where=f"archives.{name}.site")
+        if name not in self._archives:
+            self._archives[name] = HpssArchive(archive=archive, site=site, credentials=config.credentials())
+        return self._archives[name]
+
     def _look(self, endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
+        if endpoint.name in self._settings.archives:
+            return self.archive(endpoint.name).inspect(path)
         if endpoint.uuid is not None:
             return GlobusFiles(self._clients).inspect(endpoint, path)
         return inspect_directory(endpoint, path)

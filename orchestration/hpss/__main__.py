@@ -16,6 +16,7 @@ from orchestration.hpss.bundles import BEGUN_SUFFIX, BUNDLE, INDEX_SUFFIX, Cycle
 from orchestration.hpss.errors import HpssError, Misused, ObjectMissing, account
 from orchestration.hpss.fetch import fetch
 from orchestration.hpss.manifest import beside, compressed
+from orchestration.hpss.names import printable
 from orchestration.hpss.store import load, store
 from orchestration.hpss.survey import fetched, survey
 
@@ -135,7 +136,7 @@ def _remove(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def _look(asked: argparse.Namespace) -> dict[str, Any]:
-    """What stands there now: its size, its time, and whether each member that is named is in its index."""
+    """What stands there now: its time, and the sizes of its members that are named, or are below them; or of all."""
     path = f"{asked.archive}/{asked.object}"
     index = path + INDEX_SUFFIX
     there = tools.stats(path, beside(path), index)
@@ -145,9 +146,16 @@ def _look(asked: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=asked.work) as work:  # several may look at once
         manifest = fetched(asked.archive, asked.object, Path(work))
     whole = known.size == manifest.size and (manifest.kind != BUNDLE or there[index] is not None)
-    members = {each.name: each.member.size for each in manifest.members}
-    listed = {name: members.get(name) for name in asked.member}
-    return {"object": asked.object, "there": True, "whole": whole, "modified": known.modified, "members": listed}
+    sizes = {printable(each.name): each.member.size for each in manifest.members}
+    if manifest.kind != BUNDLE:
+        sizes = {"": known.size}
+    wanted = [(name, f"{name}/") for name in asked.member]
+    members = {
+        name: size
+        for name, size in sizes.items()
+        if not wanted or any(name == each or name.startswith(below) for each, below in wanted)
+    }
+    return {"object": asked.object, "there": True, "whole": whole, "modified": known.modified, "members": members}
 
 
 if __name__ == "__main__":

@@ -164,6 +164,18 @@ def part_of(name: str, project: str, cycle: Cycle) -> int | None:
     return None if found is None else int(found[1] or 1)
 
 
+def located(path: str) -> tuple[str, str]:
+    """The object at a path below the archive's root, and the member of it that the rest of the path names, or nothing.
+
+    ``p/p_2026-1.tar/p/f.h5`` is the member ``p/f.h5`` of the bundle ``p/p_2026-1.tar``; ``p/f.h5`` is an object.
+    """
+    folder, _, rest = path.partition("/")
+    name, _, member = rest.partition("/")
+    if re.fullmatch(rf"{re.escape(folder)}_\d{{4}}-[12](_part\d+)?\.tar", name):
+        return f"{folder}/{name}", member
+    return path, ""
+
+
 def digest(document: Mapping[str, Any]) -> str:
     """Of a plan or a list of members: equal documents have equal digests."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ def survey(
 ) -> dict[str, Any]:
     """The document that says what is to be stored; each plan is a file in `work`, named by its digest."""
     found, others = files.found(source, project)
+    if [each.name for each in found] == [project]:
+        limits = replace(limits, member=-1)  # a file that is asked for by its name is stored by itself
     top = project.partition("/")[0]
     archived = known(archive, top, work)
     planned = plan(top, found, archived=archived, limits=limits, cycle=cycle)

@@ -29,6 +29,8 @@ class Role(enum.StrEnum):
     REPLICA = "replica"
     CACHE = "cache"
     """Can be made again from a receipt."""
+    ARCHIVE = "archive"
+    """On tape, in a bundle or by itself; its path leads through the bundle to the member."""
 
 
 class CopyState(enum.StrEnum):
@@ -341,6 +343,11 @@ class Copies:
     def at(self, endpoint: str, path: RelativePath) -> Sequence[CopyRecord]:
         """All that the ledger knows at that place, deleted ones too, and those that are in quarantine from there."""
         here = (copies.c.path == path.text) | (copies.c.quarantine_path == path.text)
+        return self._select((copies.c.endpoint == endpoint) & here)
+
+    def below(self, endpoint: str, folder: str) -> Sequence[CopyRecord]:
+        """All that the ledger knows in a folder there, at any depth, and as that folder; deleted ones too."""
+        here = (copies.c.path == folder) | copies.c.path.startswith(f"{folder}/", autoescape=True)
         return self._select((copies.c.endpoint == endpoint) & here)
 
     def due(self, before: float, *, after: int, limit: int) -> Sequence[CopyRecord]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.hpss.bundles import Archived, Cycle, Limits, Member, part_of, plan
+from orchestration.hpss.bundles import Archived, Cycle, Limits, Member, located, part_of, plan
 from orchestration.hpss.names import encoded, printable, unbundled
 
 P = "ALS-00001"
@@ -126,3 +126,10 @@ def test_the_number_of_a_part_is_read_from_its_name() -> None:
     cycle = Cycle(2026, 1)
     names = [f"{P}_2026-1.tar", f"{P}_2026-1_part12.tar", f"{P}_2026-2.tar", f"{P}_2026-1.tar.idx"]
     assert [part_of(name, P, cycle) for name in names] == [1, 12, None, None]
+
+
+def test_a_path_in_a_bundle_names_the_bundle_and_the_member() -> None:
+    bundle = f"{P}/{P}_2026-1_part2.tar"
+    assert located(f"{bundle}/{P}/sub/f.h5") == (bundle, f"{P}/sub/f.h5")
+    assert located(bundle) == (bundle, "")
+    assert located(f"{P}/other.tar/f.h5") == (f"{P}/other.tar/f.h5", "")

@@ -191,10 +191,20 @@ def test_a_look_tells_what_stands_there(bench: Bench) -> None:
     words = (f"--member={PROJECT}/a.h5", f"--member={PROJECT}/none")
     found = bench.run("look", *whole(bench, BUNDLE), *words).outcome
     assert (found["there"], found["whole"]) == (True, True)
-    assert found["members"] == {f"{PROJECT}/a.h5": 3, f"{PROJECT}/none": None}
+    assert found["members"] == {f"{PROJECT}/a.h5": 3}
     assert abs(found["modified"] - bench.stored(BUNDLE).stat().st_mtime) < 2
     bench.stored(f"{BUNDLE}.idx").unlink()
     assert bench.run("look", *whole(bench, BUNDLE)).outcome["whole"] is False
+
+
+def test_a_file_that_is_asked_for_by_its_name_is_stored_by_itself(bench: Bench) -> None:
+    bench.file(b"a b.h5", b"aaa")
+    bench.file(b"c.h5", b"ccc")
+    ended = bench.survey(project=f"{PROJECT}/a b.h5")
+    assert [each["object"] for each in ended.outcome["objects"]] == [f"{PROJECT}/a%20b.h5"]
+    assert bench.store(ended.object()["plan"]).code == 0
+    assert bench.survey(project=f"{PROJECT}/a b.h5").outcome["objects"] == []
+    assert [each["files"] for each in bench.survey().outcome["objects"]] == [1]  # the other one
 
 
 def test_links_and_special_files_are_named_and_not_followed(bench: Bench) -> None:

@@ -1,0 +1,198 @@
+"""Archiving what a proposal wrote: what is new of it goes to tape, and the ledger learns what is where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from orchestration.config import ArchiveEndpoint, NerscSite
+from orchestration.errors import BatchIncomplete, ConfigError
+from orchestration.flows.archived import record
+from orchestration.flows.computing import compute
+from orchestration.flows.jobs import CHECK_SECONDS, remote_job
+from orchestration.flows.results import content, written
+from orchestration.flows.server import insist
+from orchestration.flows.work import Work
+from orchestration.hpss.bundles import Cycle
+from orchestration.hpss.manifest import Manifest
+from orchestration.jobs import JobSpec
+from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.operation import Operation, OperationState
+from orchestration.ledger.perform import Outcome
+from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import Document, Json
+from orchestration.nersc.archive import LIST, OUTCOME, Errand, HpssArchive
+from orchestration.paths import RelativePath
+
+WAIT_SECONDS = 14 * 24 * 3600.0
+"""For a place among the sessions of the archive, on top of the time in the queue and of the job itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """What one proposal wrote, or one file of it, as the ledger knows it; and the archive that takes it."""
+
+    scan: Scan
+    """Of its folder, below the root of the archive's source."""
+    archive: ArchiveEndpoint
+    site: NerscSite
+
+    @property
+    def name(self) -> str:
+        """Below the folder of proposals."""
+        return self.archive.project(self.scan.path)
+
+
+def project(work: Work, beamline: str, path: RelativePath, *, archive: str) -> Project:
+    """Raises InvalidInput if it is not below the folder of which the archive is one."""
+    into = work.settings.archive(archive)
+    site = work.settings.site(into.site)
+    into.project(path)
+    if not isinstance(site, NerscSite):
+        raise ConfigError(f"{into.site} has no hsi and htar", where=f"archives.{archive}.site")
+    return Project(scan=work.ledger.scans.register(beamline=beamline, path=path), archive=into, site=site)
+
+
+def archive_project(work: Work, asked: Project, *, cycle: Cycle | None = None) -> Document:
+    """Store what of it the archive has not, each bundle once, and write down where every member is.
+
+    Raises:
+        BatchIncomplete: naming files that cannot be archived; all others are.
+        JobFailed: if a bundle could not be stored, or was not read back as it was. The others were.
+    """
+    adopt(work, asked)
+    found = _survey(work, asked, cycle)
+    planned = [each for each in found["objects"] if isinstance(each, dict)]
+    calls = [partial(_store, work, asked, str(each["plan"]), str(each["object"])) for each in planned]
+    copies = [copy for stored in (work.side_by_side(calls) if calls else []) for copy in stored]
+    for name, why in found["refused"]:
+        work.logger.warning("%s is not archived: %s", name, why)
+    if found["others_count"]:
+        work.logger.warning(
+            "%d links and special files are not archived: %s", found["others_count"], found["others"][:3]
+        )
+    if found["refused_count"]:
+        first, why = found["refused"][0]
+        raise BatchIncomplete(
+            f"{found['refused_count']} files cannot be archived, {first} among them: {why}",
+            where=f"{asked.archive.source}:{asked.scan.path}",
+            next_step="the log names them; rename them, then start the flow again: all others are archived",
+        )
+    objects: list[Json] = [str(each["object"]) for each in planned]
+    return {"project": asked.name, "stored": objects, "known": found["known"], "copies": len(copies)}
+
+
+def adopt(work: Work, asked: Project) -> None:
+    """Write down what an earlier run has stored, if it died before it did."""
+    for outcome in _stored(work, asked):
+        _record(work, asked, outcome)
+
+
+def operation(work: Work, asked: Project, errand: Errand, *, step: str) -> Operation[JobSpec]:
+    """A job of the archive, as the ledger files it."""
+    site = asked.site
+    spec = remote_job(
+        site,
+        duration=site.walltime.seconds(0),
+        arguments=errand.arguments,
+        directory=errand.directory,
+        outputs=errand.outputs,
+        name=f"{errand.name} {asked.scan.path.name}",
+    )
+    deadline = spec.duration + site.start_within_seconds + CHECK_SECONDS + WAIT_SECONDS
+    return Operation(
+        scan=asked.scan, step=step, request=spec, destination=asked.archive.endpoint.place, deadline=deadline
+    )
+
+
+def hpss(work: Work, asked: Project) -> HpssArchive:
+    return work.services.archive(asked.archive.name)
+
+
+def source_folder(work: Work, asked: Project) -> str:
+    """The folder of proposals, as jobs call it."""
+    source, folder = work.settings.endpoint(asked.archive.source), asked.archive.source_folder
+    return asked.site.path(source, RelativePath(folder)) if folder else asked.site.below_root(source.root_path)
+
+
+def _survey(work: Work, asked: Project, cycle: Cycle | None) -> dict[str, Any]:
+    """What was planned and is not all stored is carried on with; otherwise it is looked anew what there is."""
+    number, found = _latest(work, asked, cycle)
+    if found is not None and _carries_on(work, asked, found):
+        return found
+    number += 0 if found is None else 1
+    errand = _survey_errand(work, asked, number, cycle)
+    outcome = compute(work, operation(work, asked, errand, step=f"{_survey_step(asked, cycle)}{number}"), asked.site)
+    return {**content(outcome, errand.outcome)}
+
+
+def _latest(work: Work, asked: Project, cycle: Cycle | None) -> tuple[int, dict[str, Any] | None]:
+    """The number of the last survey, and what it found; nothing while it has not ended well."""
+    begins = _survey_step(asked, cycle)
+    numbers = {
+        int(record.step.removeprefix(begins)): record
+        for record in work.ledger.operations.of_scan(asked.scan.id)
+        if record.step.startswith(begins)
+    }
+    if not numbers:
+        return 1, None
+    number = max(numbers)
+    record = numbers[number]
+    if record.state is not OperationState.SUCCEEDED:
+        return number, None
+    outcome = Outcome(record=record, evidence=record.evidence or {}, already_done=True)
+    return number, {**content(outcome, f"{record.request['directory']}/{OUTCOME}")}
+
+
+def _carries_on(work: Work, asked: Project, found: dict[str, Any]) -> bool:
+    """Whether something of it goes on, or was never asked for, and nothing of it has failed for good."""
+    operations = [_storing(work, asked, str(each["plan"]), str(each["object"])) for each in found["objects"]]
+    known = {record.key: record.state for record in work.ledger.operations.among([each.key for each in operations])}
+    states = [known.get(each.key) for each in operations]
+    if any(state is not None and state.open for state in states):
+        return True
+    return None in states and all(state in (None, OperationState.SUCCEEDED) for state in states)
+
+
+def _survey_step(asked: Project, cycle: Cycle | None) -> str:
+    """Without its number."""
+    return f"survey for {asked.archive.name}{'' if cycle is None else f', cycle {cycle}'}, number "
+
+
+def _survey_errand(work: Work, asked: Project, number: int, cycle: Cycle | None) -> Errand:
+    return hpss(work, asked).errands.survey(source_folder(work, asked), asked.name, number=number, cycle=cycle)
+
+
+def _storing(work: Work, asked: Project, plan: str, name: str) -> Operation[JobSpec]:
+    return operation(work, asked, hpss(work, asked).errands.store(plan), step=f"store {name} at {asked.archive.name}")
+
+
+def _store(work: Work, asked: Project, plan: str, name: str) -> Sequence[CopyRecord]:
+    return _record(work, asked, compute(work, _storing(work, asked, plan, name), asked.site))
+
+
+def _stored(work: Work, asked: Project) -> Sequence[Outcome]:
+    """What was stored of it, as far as it is not written down."""
+    step = re.compile(rf"store (?P<object>.*) at {re.escape(asked.archive.name)}")
+    found = []
+    for each in work.ledger.operations.of_scan(asked.scan.id):
+        matched = step.fullmatch(each.step)
+        if matched and each.state is OperationState.SUCCEEDED:
+            known = work.ledger.copies.at(asked.archive.name, RelativePath(matched["object"]))
+            if not any(copy.verified_by == each.key for copy in known):
+                found.append(Outcome(record=each, evidence=each.evidence or {}, already_done=True))
+    return found
+
+
+def _record(work: Work, asked: Project, outcome: Outcome) -> Sequence[CopyRecord]:
+    return record(work, asked.scan, asked.archive, list_of(work, asked, outcome), outcome)
+
+
+def list_of(work: Work, asked: Project, outcome: Outcome) -> Manifest:
+    """What a job has stored."""
+    path = f"{outcome.record.request['directory']}/{LIST}"
+    archive, digest = hpss(work, asked), str(written(outcome, path).get("sha256"))
+    return insist(lambda: archive.listed(path, sha256=digest), seconds=work.settings.transfer.min_seconds)
