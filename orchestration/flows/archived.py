@@ -43,7 +43,7 @@ def dataset_of(object_path: str) -> str:
     return f"archive {object_path}"
 
 
-def objects(work: Work, archive: ArchiveEndpoint, name: str) -> CopyRecord | None:
+def object_at(work: Work, archive: ArchiveEndpoint, name: str) -> CopyRecord | None:
     """The object of that path below the archive's root; None if the ledger knows none that is there."""
     known = work.ledger.copies.at(archive.name, RelativePath(name))
     present = [each for each in known if each.dataset == dataset_of(name) and each.state is not CopyState.DELETED]

@@ -36,24 +36,26 @@ class Project:
     """What one proposal wrote, or one file of it, as the ledger knows it; and the archive that takes it."""
 
     scan: Scan
-    """Of its folder, below the root of the archive's source."""
+    """Under which jobs are filed: the folder of the proposal, or the file."""
+    name: str
+    """What was asked for, below the folder of proposals."""
     archive: ArchiveEndpoint
     site: NerscSite
 
-    @property
-    def name(self) -> str:
-        """Below the folder of proposals."""
-        return self.archive.project(self.scan.path)
 
+def project(work: Work, beamline: str, path: RelativePath, *, archive: str, folder: bool = False) -> Project:
+    """With `folder`, jobs are filed under the folder of the proposal, whatever in it is asked for.
 
-def project(work: Work, beamline: str, path: RelativePath, *, archive: str) -> Project:
-    """Raises InvalidInput if it is not below the folder of which the archive is one."""
+    Raises:
+        InvalidInput: if it is not below the folder of which the archive is one.
+    """
     into = work.settings.archive(archive)
-    site = work.settings.site(into.site)
-    into.project(path)
+    site, name = work.settings.site(into.site), into.project(path)
     if not isinstance(site, NerscSite):
         raise ConfigError(f"{into.site} has no hsi and htar", where=f"archives.{archive}.site")
-    return Project(scan=work.ledger.scans.register(beamline=beamline, path=path), archive=into, site=site)
+    filed = into.at_source(name.partition("/")[0]) if folder else path
+    scan = work.ledger.scans.register(beamline=beamline, path=filed)
+    return Project(scan=scan, name=name, archive=into, site=site)
 
 
 def archive_project(work: Work, asked: Project, *, cycle: Cycle | None = None) -> Document:

@@ -176,6 +176,11 @@ def located(path: str) -> tuple[str, str]:
     return path, ""
 
 
+def is_bundle(path: str) -> bool:
+    """Whether that object is called like a bundle."""
+    return located(f"{path}/member")[1] == "member"
+
+
 def digest(document: Mapping[str, Any]) -> str:
     """Of a plan or a list of members: equal documents have equal digests."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -1,4 +1,4 @@
-"""Proposals of 8.3.2 on tape, in NERSC's HPSS: stored in bundles, and brought back."""
+"""Proposals of 8.3.2 to tape, in NERSC's HPSS."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cfs_to_hpss_flow(file_path: str, cycle: str = "") -> Document:
         return archive_project(work, project_of(work, file_path), cycle=when)
 
 
-def project_of(work: Work, file_path: str) -> Project:
+def project_of(work: Work, file_path: str, *, folder: bool = False) -> Project:
     """What is archived under that path, which this run carries.
 
     Raises:
@@ -38,7 +38,7 @@ def project_of(work: Work, file_path: str) -> Project:
         raise ConfigError(
             f"{BEAMLINE} has no archive", where=f"beamlines.{BEAMLINE}.archive", next_step="name one of `archives`"
         )
-    asked = project(work, BEAMLINE, beamline.relative(file_path), archive=beamline.archive)
+    asked = project(work, BEAMLINE, beamline.relative(file_path), archive=beamline.archive, folder=folder)
     work.ledger.runs.carries(work.run_id, asked.scan.id)
     return asked
 

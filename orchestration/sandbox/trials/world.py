@@ -51,6 +51,7 @@ FLOWS = (
     "orchestration.flows.bl832.alcf",
     "orchestration.flows.bl832.anywhere",
     "orchestration.flows.bl832.archive",
+    "orchestration.flows.bl832.retrieve",
     "orchestration.flows.reconciling",
     "orchestration.flows.bl832.prune",
     "orchestration.flows.bl832.dispatcher",
