@@ -173,7 +173,14 @@ def _storing(work: Work, asked: Project, plan: str, name: str) -> Operation[JobS
 
 
 def _store(work: Work, asked: Project, plan: str, name: str) -> Sequence[CopyRecord]:
-    return _record(work, asked, compute(work, _storing(work, asked, plan, name), asked.site))
+    """Stored before, and removed from the archive by somebody, it is stored again."""
+    job = _storing(work, asked, plan, name)
+    outcome = compute(work, job, asked.site)
+    if outcome.already_done and work.services.look(asked.archive.endpoint, RelativePath(name)) is None:
+        work.logger.warning("%s was done, but it is not there any more: done again", job.step)
+        work.ledger.operations.expire(job.key)
+        outcome = compute(work, job, asked.site)
+    return _record(work, asked, outcome)
 
 
 def _stored(work: Work, asked: Project) -> Sequence[Outcome]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from orchestration.config import Endpoint
 from orchestration.errors import DeletionUnproven
 from orchestration.flows.checksumming import verified_again
+from orchestration.flows.rereading import verify_archived
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.copies import CopyRecord, Role
 from orchestration.ledger.operation import OperationState
 from orchestration.paths import RelativePath
 from orchestration.transfers import FileFacts
@@ -28,7 +29,7 @@ class Inspection:
     def checked(self, copy: CopyRecord) -> CopyRecord:
         if not self.computes:
             raise DeletionUnproven("they are computed again when it is to be deleted", where=copy.endpoint)
-        return verified_again(self.work, copy)
+        return verify_archived(self.work, copy) if copy.role is Role.ARCHIVE else verified_again(self.work, copy)
 
     def catalogued(self, scan_id: str) -> bool:
         """Asked of the catalogue itself: what it was given once may have been removed since."""

@@ -247,8 +247,11 @@ class _Hearing:
         return tuple(witnesses), doubts
 
     def _old(self, other: CopyRecord) -> bool:
-        days = self.rule.evidence_days
-        return days is not None and self.case.now - other.verified_at >= days * _DAY
+        """Of a tape, a look sees only what its index says: its bytes are read again from time to time in any case."""
+        archive = self.settings.archives.get(other.endpoint)
+        limits = (self.rule.evidence_days, None if archive is None else archive.read_again_days)
+        age = self.case.now - other.verified_at
+        return any(days is not None and age >= days * _DAY for days in limits)
 
     def _checked(self, copy: CopyRecord, other: CopyRecord) -> tuple[CopyRecord, str]:
         try:

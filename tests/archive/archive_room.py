@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 import uuid
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,11 +39,14 @@ class Room:
         self.world.facility.faults.clear()
         self.settle({})
 
-    def settle(self, changes: dict[str, Json]) -> None:
-        """What `archives.hpss832` says for the flows that are started from now on."""
+    def settle(self, changes: dict[str, Json], *, always: bool = False, patience: float = 60.0) -> None:
+        """What `archives.hpss832` says for the flows that are started from now on; NERSC's copies may go at once."""
         document = yaml.safe_load(self.world.layout.config_file.read_text())
         usual = {"member_limit": "65GB", "bundle_limit": "2TB", "read_again_days": 180}
         document["archives"][ARCHIVE] |= {**usual, **changes}
+        rule = {"after_days": 0, "requires": {"any_of": [ARCHIVE]}, "evidence_days": 0 if always else None}
+        document["retention"][SOURCE] = rule
+        document["transfer"]["min_seconds"] = patience  # so long a look waits for an answer
         self.world.layout.config_file.write_text(yaml.safe_dump(document))
 
     def project(self) -> str:
@@ -84,6 +89,29 @@ class Room:
 
     def store(self, project: str, *, kill: Kill | None = None, **arguments: Json) -> Ended:
         return self.run(STORE, f"/global/raw/{project}", kill=kill, **arguments)
+
+    def prune(self, scan: Scan, *, kill: Kill | None = None) -> Ended:
+        """Delete the copy at NERSC, which is due."""
+        with self.world.ledger() as ledger:
+            for copy in self.copies(scan, SOURCE):
+                ledger.copies.schedule(copy, ledger.now() - 1.0)
+        words: dict[str, Json] = {"relative_path": scan.path.text, "dry_run": False}
+        return self.nursery.run(f"orchestration.flows.bl832.prune:prune_{SOURCE}", words, kill=kill)
+
+    def age(self, scan: Scan, *, days: float) -> None:
+        """What is on tape of it was stored, and read back, so long ago."""
+        for file in (self.tape / scan.path.text.split("/")[1]).iterdir():
+            os.utime(file, (file.stat().st_atime, file.stat().st_mtime - days * 86_400))
+        path = self.world.layout.root / "ledger.sqlite"
+        with closing(sqlite3.connect(path)) as database, database:
+            query = "update copies set verified_at = verified_at - ? where scan_id = ? and endpoint = ?"
+            database.execute(query, (days * 86_400, scan.id, ARCHIVE))
+
+    def readings(self, scan: Scan) -> int:
+        """How often it was read back."""
+        with self.world.ledger() as ledger:
+            known = ledger.operations.of_scan(scan.id)
+        return sum(each.step.startswith("read raw back") for each in known)
 
     def copies(self, scan: Scan, endpoint: str = ARCHIVE) -> Sequence[CopyRecord]:
         with self.world.ledger() as ledger:
