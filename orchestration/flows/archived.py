@@ -19,13 +19,10 @@ from orchestration.retention import CLOCK_SLACK_SECONDS
 METHOD = "read back from tape, sha256"
 
 
-def record(
-    work: Work, folder: Scan, archive: ArchiveEndpoint, manifest: Manifest, outcome: Outcome
-) -> Sequence[CopyRecord]:
-    """Write down what was just stored and read back: the object, and the datasets of scans of which it has all files.
+def record_datasets(work: Work, archive: ArchiveEndpoint, manifest: Manifest, outcome: Outcome) -> Sequence[CopyRecord]:
+    """Write down the datasets of scans of which an object that was just stored, and read back, has all files.
 
-    The object itself is filed under its proposal. A dataset counts only if the files that were stored are those that
-    the ledger knows at the source.
+    A dataset counts only if the files that were stored are those that the ledger knows at the source.
     """
     found = {printable(each.name): each for each in manifest.members}
     top = manifest.members[0].name.partition("/")[0]
@@ -34,8 +31,7 @@ def record(
         files = _files(known, found, archive)
         if files is not None:
             rows.append(_dataset(work, archive, manifest, known, files, outcome))
-    # Last: who finds it finds all that is to be written down.
-    return [*rows, _object(work, folder, archive, manifest, outcome)]
+    return rows
 
 
 def dataset_of(object_path: str) -> str:
@@ -50,7 +46,10 @@ def object_at(work: Work, archive: ArchiveEndpoint, name: str) -> CopyRecord | N
     return present[0] if present else None
 
 
-def _object(work: Work, folder: Scan, archive: ArchiveEndpoint, manifest: Manifest, outcome: Outcome) -> CopyRecord:
+def record_object(
+    work: Work, folder: Scan, archive: ArchiveEndpoint, manifest: Manifest, outcome: Outcome
+) -> CopyRecord:
+    """Write down the object itself, with all of its members; it is filed under its proposal."""
     files = [
         FileEvidence(path=printable(each.name), size=each.member.size, checksum=f"sha256:{each.sha256}")
         for each in sorted(manifest.members)

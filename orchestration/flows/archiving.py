@@ -10,9 +10,10 @@ from typing import Any
 
 from orchestration.config import ArchiveEndpoint, NerscSite
 from orchestration.errors import BatchIncomplete, ConfigError
-from orchestration.flows.archived import record
+from orchestration.flows.archived import record_datasets, record_object
 from orchestration.flows.computing import compute
 from orchestration.flows.jobs import CHECK_SECONDS, remote_job
+from orchestration.flows.locating import add_places
 from orchestration.flows.results import content, written
 from orchestration.flows.server import insist
 from orchestration.flows.work import Work
@@ -197,7 +198,11 @@ def _stored(work: Work, asked: Project) -> Sequence[Outcome]:
 
 
 def _record(work: Work, asked: Project, outcome: Outcome) -> Sequence[CopyRecord]:
-    return record(work, asked.scan, asked.archive, list_of(work, asked, outcome), outcome)
+    """The object last: who finds it finds all that is to be written down, and told to the catalogue."""
+    manifest = list_of(work, asked, outcome)
+    datasets = record_datasets(work, asked.archive, manifest, outcome)
+    add_places(work, datasets)
+    return [*datasets, record_object(work, asked.scan, asked.archive, manifest, outcome)]
 
 
 def list_of(work: Work, asked: Project, outcome: Outcome) -> Manifest:

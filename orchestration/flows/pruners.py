@@ -53,6 +53,12 @@ def run_prune(
     }
     with working(flow_name, parameters) as work:
         endpoint, path = work.settings.endpoint(endpoint_name), RelativePath.parse(relative_path)
+        if endpoint.name in work.settings.archives:
+            raise InvalidInput(
+                f"{endpoint.name} is a tape archive, of which only whole objects can go",
+                where=flow_name,
+                next_step="start prune_hpss_endpoint for the bundle",
+            )
         if flow_name == FILESYSTEM_FLOW and endpoint.uuid is not None:
             raise InvalidInput(
                 f"{endpoint.name} is on a Globus collection",

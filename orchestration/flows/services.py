@@ -44,7 +44,7 @@ from orchestration.local.jobs import LocalJobs
 from orchestration.local.rename import LocalRename
 from orchestration.local.transfer import LocalTransfer
 from orchestration.paths import RelativePath
-from orchestration.scicat import ScicatIngest
+from orchestration.scicat import ScicatIngest, ScicatPlaces
 from orchestration.transfers import FileFacts
 
 if TYPE_CHECKING:
@@ -118,6 +118,11 @@ class Services:
     @cached_property
     def catalogue(self) -> ScicatIngest:
         return ScicatIngest.connect(self._settings.scicat, config.credentials())
+
+    @cached_property
+    def places(self) -> ScicatPlaces:
+        """Where else data is, in the catalogue."""
+        return ScicatPlaces(self.catalogue.client)
 
     @cached_property
     def prefect_run(self) -> PrefectRun:
@@ -269,6 +274,7 @@ class Services:
             "local.rename": "local_rename",
             "local.jobs": "local_jobs",
             "scicat.ingest": "catalogue",
+            "scicat.places": "places",
             "prefect.run": "prefect_run",
             "prefect.schedule": "prefect_schedule",
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestration.scicat.catalog import ScicatIngest, dataset_pid
 from orchestration.scicat.client import ScicatClient
+from orchestration.scicat.places import PlaceRequest, ScicatPlaces
 from orchestration.scicat.records import (
     CATALOGUE,
     Attachment,
@@ -21,10 +22,12 @@ __all__ = [
     "DataFile",
     "DerivedDataset",
     "IngestRequest",
+    "PlaceRequest",
     "RawDataset",
     "Record",
     "ScicatClient",
     "ScicatIngest",
+    "ScicatPlaces",
     "dataset_pid",
     "files_below",
 ]

@@ -74,6 +74,10 @@ class ScicatIngest:
     def close(self) -> None:
         self._client.close()
 
+    @property
+    def client(self) -> ScicatClient:
+        return self._client
+
     def pid(self, request: IngestRequest) -> str:
         return dataset_pid(request.identity, prefix=self._settings.pid_prefix)
 

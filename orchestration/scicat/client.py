@@ -92,6 +92,19 @@ class ScicatClient:
         where = f"{_path(pid)}/origdatablocks/{quote(block_id, safe='')}"
         self._ask("DELETE", where, f"remove an outdated list of files of {pid}", expected={HTTPStatus.NOT_FOUND})
 
+    def archived(self, pid: str) -> list[Document]:
+        """The datablocks: lists of files as they are archived, each with the `archiveId` of what they are in."""
+        return self._list(pid, "datablocks")
+
+    def add_archived(self, pid: str, payload: Mapping[str, Json]) -> None:
+        """The server does not notice that it already has the same one."""
+        self._ask("POST", f"{_path(pid)}/datablocks", f"say where {pid} is archived", body=payload)
+
+    def change_archived(self, pid: str, block_id: str, changes: Mapping[str, Json]) -> None:
+        """Most accounts may not remove a datablock, and all that may add one may change it."""
+        where = f"{_path(pid)}/datablocks/{quote(block_id, safe='')}"
+        self._ask("PATCH", where, f"say where {pid} is archived no more", body=changes)
+
     def attachments(self, pid: str) -> list[Document]:
         return self._list(pid, "attachments")
 

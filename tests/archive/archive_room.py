@@ -39,13 +39,18 @@ class Room:
         self.world.facility.faults.clear()
         self.settle({})
 
-    def settle(self, changes: dict[str, Json], *, always: bool = False, patience: float = 60.0) -> None:
+    def settle(
+        self, changes: dict[str, Json], *, always: bool = False, tape: bool = False, patience: float = 60.0
+    ) -> None:
         """What `archives.hpss832` says for the flows that are started from now on; NERSC's copies may go at once."""
         document = yaml.safe_load(self.world.layout.config_file.read_text())
         usual = {"member_limit": "65GB", "bundle_limit": "2TB", "read_again_days": 180}
         document["archives"][ARCHIVE] |= {**usual, **changes}
         rule = {"after_days": 0, "requires": {"any_of": [ARCHIVE]}, "evidence_days": 0 if always else None}
         document["retention"][SOURCE] = rule
+        document["retention"].pop(ARCHIVE, None)
+        if tape:
+            document["retention"][ARCHIVE] = {"after_days": 0, "requires": {"any_of": [SOURCE]}}
         document["transfer"]["min_seconds"] = patience  # so long a look waits for an answer
         self.world.layout.config_file.write_text(yaml.safe_dump(document))
 
@@ -83,6 +88,10 @@ class Room:
                 version=scan.fingerprint,
             )
         return scan
+
+    def known(self, project: str, name: str) -> Scan:
+        with self.world.ledger() as ledger:
+            return ledger.scans.register(beamline=BEAMLINE, path=RelativePath(f"raw/{project}/{name}"))
 
     def run(self, target: str, file_path: str, *, kill: Kill | None = None, **arguments: Json) -> Ended:
         return self.nursery.run(target, {"file_path": file_path, **arguments}, kill=kill)

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from archive_room import Room
 
-from orchestration.sandbox.trials.world import World
+from orchestration.sandbox.trials.world import BEAMLINE, World
+
+DEPLOYED = ("prune_nersc832", "prune_spot832", "prune_data832", "cfs_to_hpss_flow")
 
 
 @pytest.fixture
@@ -28,6 +30,10 @@ def one_room(once: Callable[..., Any], world: World) -> Room:
 @contextmanager
 def _room(world: World) -> Iterator[Room]:
     with world.nursery() as nursery:
+        made = nursery.run(
+            "orchestration.sandbox.trials.deployments:make", {"beamline": BEAMLINE, "names": [*DEPLOYED]}
+        )
+        assert made.completed, made
         yield Room(world, nursery)
 
 

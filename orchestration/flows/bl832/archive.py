@@ -27,8 +27,8 @@ def cfs_to_hpss_flow(file_path: str, cycle: str = "") -> Document:
         return archive_project(work, project_of(work, file_path), cycle=when)
 
 
-def project_of(work: Work, file_path: str, *, folder: bool = False) -> Project:
-    """What is archived under that path, which this run carries.
+def project_of(work: Work, file_path: str, *, folder: bool = False, carried: bool = True) -> Project:
+    """What is archived under that path, which this run carries, unless it carries several.
 
     Raises:
         InvalidInput: if it is not below the folder of proposals.
@@ -39,7 +39,8 @@ def project_of(work: Work, file_path: str, *, folder: bool = False) -> Project:
             f"{BEAMLINE} has no archive", where=f"beamlines.{BEAMLINE}.archive", next_step="name one of `archives`"
         )
     asked = project(work, BEAMLINE, beamline.relative(file_path), archive=beamline.archive, folder=folder)
-    work.ledger.runs.carries(work.run_id, asked.scan.id)
+    if carried:
+        work.ledger.runs.carries(work.run_id, asked.scan.id)
     return asked
 
 

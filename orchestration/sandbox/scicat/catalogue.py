@@ -127,6 +127,7 @@ class Catalogue:
             raise forbidden()
         self._store.remove(_DATASET, pid)
         self._store.clear(f"scicat-block/{pid}")
+        self._store.clear(f"scicat-archived/{pid}")
         self._store.clear(f"scicat-attachment/{pid}")
         self._happened("dataset-delete", pid, dataset)
         return dataset
@@ -161,6 +162,36 @@ class Catalogue:
     def blocks(self, user: User, pid: str) -> list[Document]:
         self.get(user, pid)
         return [block for _, block in self._store.every(f"scicat-block/{pid}")]
+
+    def add_archived(self, user: User, pid: str, given: Document) -> Document:
+        """Where its files are archived. Nothing recognises the same one posted twice, here neither."""
+        with self._lock:
+            dataset = self._addable(user, pid)
+            problems = fields.check_archived(given)
+            if problems:
+                raise invalid(problems)
+            block = _block(given, dataset, user)
+            self._store.put(f"scicat-archived/{pid}", documents.text(block, "_id"), block)
+        self._effects.happened("datablock", documents.text(block, "_id"), key=pid)
+        return block
+
+    def change_archived(self, user: User, pid: str, did: str, given: Document) -> Document:
+        with self._lock:
+            self._addable(user, pid)
+            block = self._store.get(f"scicat-archived/{pid}", did)
+            if block is None:
+                raise refusal(404, f"Datablock: {did} not found", "Not Found")
+            problems = fields.check_archived_changes(given)
+            if problems:
+                raise invalid(problems)
+            changed = block | given
+            self._store.put(f"scicat-archived/{pid}", did, changed)
+        self._effects.happened("datablock-patch", did, key=pid)
+        return changed
+
+    def archived(self, user: User, pid: str) -> list[Document]:
+        self.get(user, pid)
+        return [block for _, block in self._store.every(f"scicat-archived/{pid}")]
 
     def add_attachment(self, user: User, pid: str, given: Document) -> Document:
         dataset = self._addable(user, pid)

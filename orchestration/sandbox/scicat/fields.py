@@ -77,6 +77,9 @@ RAW: Fields = MappingProxyType(
 )
 DERIVED: Fields = MappingProxyType(_COMMON | _PROCESSING)
 BLOCK: Fields = MappingProxyType(_fields(NUMBER="size", TEXT="chkAlg", OBJECTS="dataFileList", FLAG="isPublished"))
+ARCHIVED: Fields = MappingProxyType(
+    _fields(NUMBER="size packedSize", TEXT="archiveId chkAlg version", OBJECTS="dataFileList")
+)
 FILE: Fields = MappingProxyType(
     _fields(TEXT="path chk uid gid perm type", NUMBER="size", TIME="time", OBJECT="metadata")
 )
@@ -125,6 +128,17 @@ def check_block(document: Document) -> list[Problem]:
     for file in documents.objects(document, "dataFileList"):
         problems += check(file, FILE, ("path", "size", "time"), prefix="dataFileList.")
     return problems
+
+
+def check_archived(document: Document) -> list[Problem]:
+    problems = check(document, ARCHIVED, ("archiveId", "size", "packedSize", "version", "dataFileList"))
+    for file in documents.objects(document, "dataFileList"):
+        problems += check(file, FILE, ("path", "size", "time"), prefix="dataFileList.")
+    return problems
+
+
+def check_archived_changes(document: Document) -> list[Problem]:
+    return check(document, ARCHIVED)
 
 
 def check_attachment(document: Document) -> list[Problem]:

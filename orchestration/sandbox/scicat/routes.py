@@ -52,6 +52,9 @@ class Backend:
             self._route(f"{one}/origdatablocks", self.add_block, "POST"),
             self._route(f"{one}/origdatablocks", self.blocks),
             self._route(f"{one}/origdatablocks/{{oid}}", self.remove_block, "DELETE"),
+            self._route(f"{one}/datablocks", self.add_archived, "POST"),
+            self._route(f"{one}/datablocks", self.archived),
+            self._route(f"{one}/datablocks/{{did}}", self.change_archived, "PATCH"),
             self._route(f"{one}/attachments", self.add_attachment, "POST"),
             self._route(f"{one}/attachments", self.attachments),
             self._route(f"{one}/thumbnail", self.thumbnail),
@@ -142,6 +145,18 @@ class Backend:
 
     async def blocks(self, request: Request) -> JSONResponse:
         return JSONResponse(self._catalogue.blocks(self._accounts.of(request), request.path_params["pid"]))
+
+    async def add_archived(self, request: Request) -> JSONResponse:
+        user, body = self._accounts.require(request), await answers.body(request)
+        return JSONResponse(self._catalogue.add_archived(user, request.path_params["pid"], body), status_code=201)
+
+    async def change_archived(self, request: Request) -> JSONResponse:
+        user, body = self._accounts.require(request), await answers.body(request)
+        pid, did = request.path_params["pid"], request.path_params["did"]
+        return JSONResponse(self._catalogue.change_archived(user, pid, did, body))
+
+    async def archived(self, request: Request) -> JSONResponse:
+        return JSONResponse(self._catalogue.archived(self._accounts.of(request), request.path_params["pid"]))
 
     async def add_attachment(self, request: Request) -> JSONResponse:
         user, body = self._accounts.require(request), await answers.body(request)

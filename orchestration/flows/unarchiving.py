@@ -1,0 +1,164 @@
+"""Removing objects of a tape archive: whole, as nothing of a bundle can be, and only when all of it is proved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from orchestration.errors import Cancelled, DeletionUnproven, InvalidInput, OperationFailed, PolicyRefused
+from orchestration.flows.archived import dataset_of, object_at
+from orchestration.flows.archiving import Project, operation
+from orchestration.flows.computing import compute
+from orchestration.flows.pruning import proof_of
+from orchestration.flows.work import Work
+from orchestration.hpss.bundles import located
+from orchestration.jobs import JobSpec
+from orchestration.ledger.audit import Verdict
+from orchestration.ledger.copies import CopyRecord, CopyState, Proven
+from orchestration.ledger.operation import Operation
+from orchestration.ledger.service import Document, Json
+
+DAY = 24 * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundled:
+    """An object of the archive as the ledger knows it, with the datasets of scans that are in it."""
+
+    object: CopyRecord
+    datasets: tuple[CopyRecord, ...]
+
+    @property
+    def copies(self) -> tuple[CopyRecord, ...]:
+        return (self.object, *self.datasets)
+
+    @property
+    def strangers(self) -> Sequence[str]:
+        """Members that are of no dataset which the ledger knows: on tape is all that is known of them."""
+        known = set()
+        for copy in self.datasets:
+            member = located(copy.path.text)[1] or self.object.manifest[0].path
+            known |= {f"{member}/{each.path}" if each.path else member for each in copy.manifest}
+        return sorted(each.path for each in self.object.manifest if each.path not in known)
+
+
+def bundled(work: Work, asked: Project) -> Bundled:
+    """The object of that path.
+
+    Raises:
+        InvalidInput: if it leads into a bundle.
+        DeletionUnproven: if the ledger knows none that is there.
+    """
+    name, member = located(asked.name)
+    if member:
+        raise InvalidInput(
+            f"{member} is in {name}, which can only go as a whole", where=f"{asked.archive.name}:{asked.name}"
+        )
+    known = object_at(work, asked.archive, name)
+    if known is None:
+        raise DeletionUnproven(
+            "the ledger knows no object of the archive there",
+            where=f"{asked.archive.name}:{name}",
+            next_step="give the path of a bundle, or of a file that is stored by itself",
+        )
+    there = work.ledger.copies.below(asked.archive.name, name)
+    gone = {CopyState.DELETED, CopyState.MISSING}
+    datasets = [each for each in there if each.dataset != dataset_of(name) and each.state not in gone]
+    return Bundled(object=known, datasets=tuple(datasets))
+
+
+def proofs(work: Work, what: Bundled) -> Sequence[Proven]:
+    """That every file of it has another verified copy, and that its time has come.
+
+    A copy on tape that is damaged needs the others no less, and may go all the same: it is made anew only then.
+
+    Raises:
+        DeletionUnproven: naming the first that has none; nothing was removed.
+    """
+    where = f"{what.object.endpoint}:{what.object.path}"
+    if strangers := what.strangers:
+        raise DeletionUnproven(
+            f"{len(strangers)} files of it are of no scan that the ledger knows, {strangers[0]} among them",
+            where=where,
+            next_step="fetch them, if they are wanted; what only tape has is not removed by this flow",
+        )
+    found = []
+    for copy in what.datasets:
+        _demand_age(work, copy)
+        proof = proof_of(work, replace(copy, state=CopyState.PRESENT) if copy.state is CopyState.CHANGED else copy)
+        found.append(replace(proof.proven, copy=copy))
+    return found
+
+
+def remove(work: Work, asked: Project, what: Bundled) -> Document:
+    """Remove the object from tape, once all of it is proved elsewhere; or carry on with what an earlier run had begun.
+
+    Raises:
+        DeletionUnproven: if it is not proved; nothing was removed.
+        JobFailed: if it could not be removed: it counts as before.
+    """
+    job = _removal(work, asked, what)
+    begun = [copy for copy in what.copies if copy.state is CopyState.DELETING and copy.deletion == job.key]
+    if len(begun) != len(what.copies):
+        _begin(work, what, job, service=work.services.jobs(asked.site).name)
+    _carry_out(work, asked, what, job)
+    gone: list[Json] = [f"{copy.dataset} at {copy.path}" for copy in what.datasets]
+    return {"object": what.object.path.text, "removed": gone}
+
+
+def rehearse(work: Work, what: Bundled) -> Document:
+    """What `remove` would do now, or why not; nothing is removed or written down."""
+    try:
+        found: list[Json] = [each.evidence for each in proofs(work, what)]
+    except DeletionUnproven as refusal:
+        return {"object": what.object.path.text, "would be removed": False, "missing": refusal.what}
+    return {"object": what.object.path.text, "would be removed": True, "proofs": found}
+
+
+def _begin(work: Work, what: Bundled, job: Operation[JobSpec], *, service: str) -> None:
+    try:
+        proven = [*proofs(work, what), Proven(copy=what.object)]
+        refused = work.ledger.copies.begin_deletion(proven, job, service=service, run_id=work.run_id)
+    except DeletionUnproven as refusal:
+        work.ledger.audit.write(what.object, Verdict.REFUSED, run_id=work.run_id, reason=refusal.what)
+        raise
+    for why in refused.values():
+        work.ledger.audit.write(what.object, Verdict.REFUSED, run_id=work.run_id, reason=why.what)
+        raise why
+
+
+def _carry_out(work: Work, asked: Project, what: Bundled, job: Operation[JobSpec]) -> None:
+    try:
+        compute(work, job, asked.site)
+    except (OperationFailed, InvalidInput, PolicyRefused) as error:
+        if any(each.state.open for each in work.ledger.operations.among([job.key])):
+            raise  # it may still go at any moment, and must not prove anything
+        for copy in what.copies:
+            work.ledger.copies.kept(copy)
+        if not isinstance(error, Cancelled):
+            work.ledger.audit.write(what.object, Verdict.FAILED, run_id=work.run_id, reason=error.what)
+        raise
+    for copy in what.copies:
+        work.ledger.copies.deleted(copy, run_id=work.run_id)
+
+
+def _removal(work: Work, asked: Project, what: Bundled) -> Operation[JobSpec]:
+    """One for each time that the object was stored."""
+    name, generation = what.object.path.text, what.object.generation
+    errand = work.services.archive(asked.archive.name).errands.remove(name, generation=generation)
+    again = f" ({generation})" if generation > 1 else ""
+    return operation(work, asked, errand, step=f"remove {name} from {asked.archive.name}{again}")
+
+
+def _demand_age(work: Work, copy: CopyRecord) -> None:
+    rule = work.settings.retention_rule(copy.endpoint, copy.dataset)
+    if rule is None:
+        return  # the proof says so
+    until = copy.verified_at + rule.after_days * DAY
+    if until > work.ledger.now():
+        raise DeletionUnproven(
+            f"it is kept until {datetime.fromtimestamp(until, UTC).isoformat(timespec='seconds')}",
+            where=f"{copy.endpoint}:{copy.path}",
+            next_step=f"wait until then, or change `retention.{copy.endpoint}`",
+        )
