@@ -76,7 +76,9 @@ def _check(text: str) -> None:
     for part in text.split("/"):
         if part in {"", ".", ".."}:
             raise InvalidPath(f"{text!r} has a part {part!r}, which could lead outside the endpoint's root")
-        if any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in part):
+        if not (part.isascii() and part.isprintable()) and any(
+            unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in part
+        ):
             raise InvalidPath(f"{text!r} has a control character in {part!r}")
         if len(part.encode()) > MAX_NAME_BYTES:
             raise InvalidPath(f"the name {part[:40]!r}... has {len(part.encode())} bytes, over {MAX_NAME_BYTES}")

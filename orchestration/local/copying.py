@@ -10,7 +10,7 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,12 +20,17 @@ from orchestration.errors import ChecksumMismatch, EndpointRefused, InvalidPath,
 from orchestration.local.errors import reading, writing
 from orchestration.local.jobfolder import fsync_directory
 from orchestration.local.renaming import exchange
+from orchestration.local.syncing import sync_all
 from orchestration.local.work import Meter
 from orchestration.paths import RelativePath
 
 CHUNK = 4 * 1024 * 1024
 _THREADS = 4
 """Files of a tree in flight: enough to hide the latency of making each durable."""
+
+BATCH_FILES = 4096
+BATCH_BYTES = 256 * 1024 * 1024
+"""So much is written before it is made durable, and read back."""
 
 _STALE_SECONDS = 24 * 3600.0
 _TEMPORARY = re.compile(r"\.orc-[0-9a-f]{16}-[0-9a-f]{8}\.part")
@@ -247,15 +252,29 @@ class Copier:
         return files
 
     def _copy_files(self, tree: Tree, temporary: Path) -> tuple[CopiedFile, ...]:
+        """So many at a time: each file is written, all are made durable together, and then each is read back."""
+        copied: list[CopiedFile] = []
         pool = ThreadPoolExecutor(_THREADS)
         try:
-            return tuple(pool.map(lambda file: self._copy_file(file, temporary / file.name), tree.files))
+            for batch in _batches(tree.files):
+                targets = [temporary / file.name for file in batch]
+                sums = list(pool.map(self._stream, batch, targets))
+                with writing(temporary):
+                    sync_all(targets, folder=temporary)
+                copied += pool.map(self._checked, batch, targets, sums)
         finally:
             pool.shutdown(cancel_futures=True)
+        return tuple(copied)
 
     def _copy_file(self, file: Found, target: Path) -> CopiedFile:
         checksum = self._stream(file, target)
-        if self._sha256(target) != checksum:
+        with writing(target):
+            sync_all([target], folder=target.parent)
+        return self._checked(file, target, checksum)
+
+    def _checked(self, file: Found, target: Path, checksum: str) -> CopiedFile:
+        """What the disk has is what was read; the file counts as copied."""
+        if self._sha256(target, forget=True) != checksum:
             raise ChecksumMismatch(
                 f"{target.parent} does not hold what was written of {file.path}", where="this machine"
             )
@@ -263,35 +282,52 @@ class Copier:
         return CopiedFile(name=file.name, size=file.size, sha256=checksum)
 
     def _stream(self, file: Found, target: Path) -> str:
-        """Copy the bytes and make them durable; returns the SHA-256 of what was read."""
-        hasher = hashlib.sha256()
+        """Copy the bytes; returns the SHA-256 of what was read. They may not be on the disk yet."""
+        hasher, size = hashlib.sha256(), 0
         with reading(file.path):
-            source = file.path.open("rb", buffering=0)
-        with source, writing(target), target.open("xb", buffering=0) as sink:
-            while chunk := self._read(source.fileno(), file.path):
+            source = open(file.path, "rb", buffering=0)  # noqa: SIM115 - closed below
+        with source, writing(target), open(target, "xb", buffering=0) as sink:
+            while size < file.size and (chunk := self._read(source.fileno(), file.path)):
                 hasher.update(chunk)
                 _write(sink.fileno(), chunk)
+                size += len(chunk)
                 self.meter.add(size=len(chunk))
-            os.fsync(sink.fileno())
-            forget_cached(sink.fileno())
             after = os.fstat(source.fileno())
-        if (after.st_size, after.st_mtime_ns) != (file.size, file.mtime_ns):
+        if (size, after.st_size, after.st_mtime_ns) != (file.size, file.size, file.mtime_ns):
             raise SourceChanged(f"{file.path} changed while it was copied", where="this machine")
         return hasher.hexdigest()
 
-    def _sha256(self, path: Path) -> str:
+    def _sha256(self, path: Path, *, forget: bool = False) -> str:
         hasher = hashlib.sha256()
         with reading(path):
-            source = path.open("rb", buffering=0)
+            source = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below
         with source:
+            if forget:
+                forget_cached(source.fileno())
+            left = os.fstat(source.fileno()).st_size
             while chunk := self._read(source.fileno(), path):
                 hasher.update(chunk)
+                left -= len(chunk)
+                if left == 0:
+                    break
         return hasher.hexdigest()
 
     def _read(self, descriptor: int, path: Path) -> bytes:
         self.meter.check()
         with reading(path):
             return os.read(descriptor, CHUNK)
+
+
+def _batches(files: Sequence[Found]) -> Iterator[Sequence[Found]]:
+    """No longer than what a cache holds easily, or what one wants to lose when it is cancelled."""
+    start = size = 0
+    for place, file in enumerate(files):
+        if place > start and (size + file.size > BATCH_BYTES or place - start == BATCH_FILES):
+            yield files[start:place]
+            start, size = place, 0
+        size += file.size
+    if files:
+        yield files[start:]
 
 
 def _age(entry: os.DirEntry[str]) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
 
 from orchestration.errors import AccessDenied, EndpointRefused, NoSpace, SourceMissing, TransferFailed
 
@@ -16,22 +17,33 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _WRONG_KIND = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP})
 
 
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
+class _Told:
+    """A context in which an error of the operating system is told in our words. Entered for each of very many files."""
+
+    __slots__ = ("_path", "_words")
+
+    def __init__(self, path: Path, words: Callable[[OSError, Path], TransferFailed]) -> None:
+        self._path = path
+        self._words = words
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError):
+            raise self._words(error, self._path) from error
+
+
+def reading(path: Path) -> AbstractContextManager[None, None]:
     """Errors of the block are those of reading `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise _unreadable(error, path) from error
+    return _Told(path, _unreadable)
 
 
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> AbstractContextManager[None, None]:
     """Errors of the block are those of writing at `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise _unwritable(error, path) from error
+    return _Told(path, _unwritable)
 
 
 def _unreadable(error: OSError, path: Path) -> TransferFailed:

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = threading.BoundedSemaphore(4)
 _CANCEL_PATIENCE = 5.0
 _REMEMBERED = 1000
+_LOOK_SECONDS = 0.1
+"""No more often is it looked whether another process wants the work to end, however small the files are."""
 
 _KEPT_SECONDS = 60 * 24 * 3600.0
 """As long it is known what was submitted: far longer than anybody carries on with it."""
@@ -48,6 +50,7 @@ class Meter:
         self.title = title
         self._cancel_file = cancel_file
         self._stop = threading.Event()
+        self._look_again = 0.0
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._bytes = self._files = 0
@@ -60,7 +63,12 @@ class Meter:
 
     def check(self) -> None:
         """Raise Cancelled if somebody wants the work to end."""
-        if self._stop.is_set() or self._cancel_file.exists():
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + _LOOK_SECONDS
+            if self._cancel_file.exists():
+                self._stop.set()
+        if self._stop.is_set():
             raise Cancelled(f"{self.title} was cancelled", where="this machine")
 
     def pause(self, seconds: float) -> None:

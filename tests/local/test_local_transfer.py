@@ -158,7 +158,9 @@ def test_a_corrupted_byte_is_noticed(
     (tmp_path / "data" / "scan.h5").write_bytes(b"x" * 1000)
 
     def corrupt(descriptor: int) -> None:  # as a bad disk would, once the bytes are out of memory
-        os.pwrite(descriptor, b"y", 500)
+        with open(f"/proc/self/fd/{descriptor}", "r+b") as disk:
+            disk.seek(500)
+            disk.write(b"y")
 
     monkeypatch.setattr(copying, "forget_cached", corrupt)
 

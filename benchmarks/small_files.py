@@ -1,0 +1,172 @@
+"""Directories of very many small files: carried, verified and registered, beside what rsync needs for the same.
+
+``python benchmarks/small_files.py --files 100000 --json`` makes a folder of files of 20 kB below ``--folder``, and
+carries it to another place on the same disk, alternately by
+
+* this service: a scan is registered, the folder is copied by `local.transfer` (each file durable, read back from the
+  disk and compared by SHA-256), and both copies are written to the ledger with size and checksum of every file. A whole
+  process with its start, without Prefect's;
+* rsync: ``rsync -a``, ``sync``, and ``rsync -ac``, which reads both sides and compares their checksums.
+
+It ends with 1 if this service takes more than twice as long, or more than 300 MB.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+MEGABYTES, RATIO = 300.0, 0.5
+PER_FOLDER = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    files: int
+    bytes: int
+    ours_seconds: float
+    rsync_seconds: float | None
+    ratio: float | None
+    """Our files per second to those of rsync."""
+    peak_mb: float
+
+    @property
+    def met(self) -> bool:
+        return self.peak_mb <= MEGABYTES and (self.ratio is None or self.ratio >= RATIO)
+
+
+def make(folder: Path, files: int, size: int) -> None:
+    content = bytes(range(256)) * (size // 256 + 1)
+    for number in range(files):
+        file = folder / f"{number // PER_FOLDER:04}" / f"frame_{number:06}.dat"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(number.to_bytes(8, "big") + content[: size - 8])
+
+
+def carry(folder: Path, state: Path) -> float:
+    """As a flow does, without Prefect; the peak of this process's memory in MB."""
+    from orchestration.config import Settings
+    from orchestration.flows.copying import Dataset, copy, record_source
+    from orchestration.flows.services import Services
+    from orchestration.flows.suspending import Suspension
+    from orchestration.flows.work import Work
+    from orchestration.ledger import Ledger
+    from orchestration.ledger.copies import RAW
+    from orchestration.ledger.database import migrate
+    from orchestration.ledger.owner import Owner
+    from orchestration.ledger.perform import Outcome, perform
+    from orchestration.local.transfer import LocalTransfer
+    from orchestration.paths import RelativePath
+
+    class Bench(Work):
+        def _stage(self, operation: Any, service: Any, *_: object, redo: bool) -> Outcome:
+            return perform(self.ledger, operation, service, run_id=self.run_id, redo=redo)
+
+    places = {name: {"root_path": f"/{name}", "mount": str(folder / name)} for name in ("source", "ours")}
+    settings = Settings.model_validate({"globus": {"globus_endpoints": places}})
+    url = f"sqlite:///{state / 'ledger.sqlite'}"
+    migrate(url)
+    with Ledger(url) as ledger:
+        services = Services(settings)
+        vars(services).update(local_transfer=LocalTransfer(state=state))
+        ledger.runs.begin(run_id="benchmark", flow="benchmark", parameters={}, owner=Owner.here())
+        suspension = Suspension(ledger, "benchmark", None, 300.0)
+        work = Bench(settings, ledger, services, "benchmark", logging.getLogger("benchmark"), suspension)
+        scan = ledger.scans.register(beamline="bench", path=RelativePath("series"), fingerprint="1")
+        source, destination = settings.endpoint("source"), settings.endpoint("ours")
+        (made,) = copy(work, scan, [Dataset(name=RAW, path=scan.path)], source=source, destination=destination)
+        record_source(work, scan, made, source=source, path=scan.path)
+        known = ledger.copies.of_scan(scan.id)
+        if {each.files for each in known} != {made.files} or not all(row.checksum for row in known[0].manifest):
+            raise SystemExit("the ledger does not have all files")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def ours(folder: Path) -> tuple[float, float]:
+    """Seconds, and peak memory in MB."""
+    with tempfile.TemporaryDirectory(dir=folder) as state:
+        began = time.monotonic()
+        command = [sys.executable, __file__, "--carry", str(folder), "--state", state]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        seconds = time.monotonic() - began
+    shutil.rmtree(folder / "ours")
+    return seconds, float(done.stdout)
+
+
+def rsync(folder: Path) -> float:
+    began = time.monotonic()
+    paths = [f"{folder / 'source'}/", f"{folder / 'rsync'}/"]
+    subprocess.run(["rsync", "-a", *paths], check=True)
+    subprocess.run(["sync", "-f", str(folder)], check=True)
+    subprocess.run(["rsync", "-ac", *paths], check=True)
+    seconds = time.monotonic() - began
+    shutil.rmtree(folder / "rsync")
+    return seconds
+
+
+def measure(folder: Path, *, files: int, size: int, repeats: int) -> Report:
+    make(folder / "source" / "series", files, size)
+    (folder / "ours").mkdir()
+    peer = shutil.which("rsync")
+    mine: list[float] = []
+    theirs: list[float] = []
+    peaks: list[float] = []
+    for _ in range(repeats):
+        subprocess.run(["sync"], check=True)
+        (folder / "ours").mkdir(exist_ok=True)
+        seconds, peak = ours(folder)
+        mine.append(seconds)
+        peaks.append(peak)
+        if peer is not None:
+            subprocess.run(["sync"], check=True)
+            theirs.append(rsync(folder))
+    seconds = statistics.median(mine)
+    other = statistics.median(theirs) if theirs else None
+    return Report(
+        files=files,
+        bytes=files * size,
+        ours_seconds=round(seconds, 2),
+        rsync_seconds=None if other is None else round(other, 2),
+        ratio=None if other is None else round(other / seconds, 2),
+        peak_mb=round(max(peaks), 1),
+    )
+
+
+@click.command
+@click.option("--files", default=100_000, show_default=True)
+@click.option("--size", default=20_000, show_default=True, help="Bytes of each.")
+@click.option("--repeats", default=3, show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="On the disk to measure.")
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--carry", "carried", type=click.Path(path_type=Path), hidden=True)
+@click.option("--state", type=click.Path(path_type=Path), hidden=True)
+def main(
+    files: int, size: int, repeats: int, folder: Path | None, *, as_json: bool, carried: Path | None, state: Path | None
+) -> None:
+    if carried is not None and state is not None:
+        click.echo(carry(carried, state))
+        return
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        report = measure(Path(place), files=files, size=size, repeats=repeats)
+    if as_json:
+        click.echo(json.dumps(asdict(report)))
+    else:
+        peer = "no rsync here" if report.rsync_seconds is None else f"rsync {report.rsync_seconds} s ({report.ratio} x)"
+        click.echo(f"{files} files of {size} bytes: {report.ours_seconds} s, {report.peak_mb} MB; {peer}")
+    sys.exit(0 if report.met else 1)
+
+
+if __name__ == "__main__":
+    main()
