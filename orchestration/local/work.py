@@ -19,6 +19,7 @@ from pathlib import Path
 
 from orchestration.errors import Cancelled, OperationFailed, OrchestrationError
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Progress, Running, Status, Succeeded
+from orchestration.local.errors import writing
 from orchestration.local.jobfolder import fsync_directory, lock
 
 logger = logging.getLogger(__name__)
@@ -164,15 +165,19 @@ _starting = threading.Lock()
 
 
 def submitted(token: str, *, state: Path) -> None:
-    """Write down that the work of this token may be begun, now and after the death of this process."""
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _starting:
-        if state not in _swept:
-            _swept.add(state)
-            _sweep(state)
-    note = _note(state, token)
-    note.touch(mode=0o600)
-    fsync_directory(state)
+    """Write down that the work of this token may be begun, now and after the death of this process.
+
+    Raises:
+        TransferFailed: (one of its subclasses) if that cannot be written down.
+    """
+    with writing(state):
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _starting:
+            if state not in _swept:
+                _swept.add(state)
+                _sweep(state)
+        _note(state, token).touch(mode=0o600)
+        fsync_directory(state)
 
 
 def lost(token: str, *, title: str, state: Path) -> Failed | None:

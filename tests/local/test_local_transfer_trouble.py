@@ -15,6 +15,7 @@ from local_ground import copy, failure, files, request_of, run, wait
 from orchestration.config import Endpoint
 from orchestration.errors import (
     Cancelled,
+    EndpointRefused,
     NoSpace,
 )
 from orchestration.ledger.service import CancelAnswer, Succeeded
@@ -210,3 +211,22 @@ def test_what_was_never_submitted_is_not_begun_by_a_question_about_it(
     error = failure(mover.poll(request_of(here, there, "scan.h5"), "made up"))
     assert "knows nothing of the copy" in error.what
     assert list((tmp_path / "backup").iterdir()) == []
+
+
+def test_what_cannot_be_written_down_is_not_begun(here: Endpoint, there: Endpoint, tmp_path: Path) -> None:
+    (tmp_path / "data" / "scan.h5").write_bytes(b"x")
+    (tmp_path / "state").write_text("no folder")
+    with pytest.raises(EndpointRefused, match="state cannot be written"):
+        submit(LocalTransfer(state=tmp_path / "state"), request_of(here, there, "scan.h5"), "t1")
+    assert list((tmp_path / "backup").iterdir()) == []
+
+
+def test_what_was_submitted_long_ago_is_forgotten(here: Endpoint, there: Endpoint, tmp_path: Path) -> None:
+    (tmp_path / "data" / "scan.h5").write_bytes(b"x")
+    state = tmp_path / "state"
+    state.mkdir()
+    (old := state / "old.submitted").touch()
+    (fresh := state / "fresh.submitted").touch()
+    os.utime(old, (time.time() - 61 * 86400,) * 2)
+    assert isinstance(copy(LocalTransfer(state=state), request_of(here, there, "scan.h5"), "t1"), Succeeded)
+    assert (old.exists(), fresh.exists()) == (False, True)
