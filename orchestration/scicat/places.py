@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from orchestration.errors import CatalogueRefused, InvalidInput
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Json, Status, Succeeded
-from orchestration.policy import Effect, Permitted, Place, opened
+from orchestration.policy import Audience, Effect, Permitted, Place, opened
 from orchestration.scicat.client import ScicatClient
 from orchestration.scicat.records import CATALOGUE, DataFile
 
@@ -39,6 +39,11 @@ class PlaceRequest:
     @property
     def place(self) -> Place:
         return CATALOGUE
+
+    @property
+    def audience(self) -> Audience:
+        """Nobody gets to see by it what the record did not show them before."""
+        return Audience(readers=(), everybody=False)
 
     def document(self) -> Document:
         files: list[Json] = [file.payload() for file in self.files]

@@ -37,9 +37,11 @@ class Bench(Work):
     kills: int = 0
     killed: set[str] = field(default_factory=set)
 
-    def perform(self, operation: Operation[Any], service: Any, *, schedule: PollSchedule | None = None) -> Outcome:
+    def perform(
+        self, operation: Operation[Any], service: Any, *, schedule: PollSchedule | None = None, redo: bool = True
+    ) -> Outcome:
         return perform(
-            self.ledger, operation, service, run_id=self.run_id, schedule=schedule, redo=True, on_progress=self._kill
+            self.ledger, operation, service, run_id=self.run_id, schedule=schedule, redo=redo, on_progress=self._kill
         )
 
     def _kill(self, _step: str, progress: Progress) -> None:
