@@ -153,7 +153,8 @@ def test_every_ledger_of_this_service_has_the_rules_of_its_settings() -> None:
     by_address = {
         str(file.relative_to(root))
         for file in root.rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
+        if "Ledger(" in (text := file.read_text())
+        for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Ledger"
     }
     # Trials of the doctor are of no scan; what looks into the ledger of a trial of this service asks for nothing.
