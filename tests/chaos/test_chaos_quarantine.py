@@ -25,6 +25,7 @@ from orchestration.sandbox.trials.kills import Ended, Kill
 
 PRUNE = "orchestration.flows.bl832.prune:prune_"
 RESTORE = "orchestration.commands.retention:restore_command"
+SWEEP = "orchestration.flows.bl832.sweep:sweep_deletions"
 RECONCILE = "orchestration.flows.bl832.reconcile:reconcile"
 GRACE = 3.0
 DAY = 24 * 3600.0
@@ -86,6 +87,17 @@ def grace_is_over(room: Room, file_path: str, *, since: float = 60.0) -> None:
         database.execute(
             "update copies set delete_after = ?, quarantined_at = ? where scan_id = ? and state = 'quarantined'",
             (time.time() - since, time.time() - since - GRACE * DAY, scan.id),
+        )
+
+
+def overdue(room: Room, file_path: str) -> None:
+    """What the night deletes: at the detector, since two hours."""
+    scan = room.overview(file_path).scan
+    with closing(sqlite3.connect(room.world.layout.root / "ledger.sqlite")) as database, database:
+        database.execute(
+            "update copies set delete_after = ?, verified_at = verified_at - 8000"
+            " where scan_id = ? and endpoint = 'spot832'",
+            (time.time() - 2 * HOUR, scan.id),
         )
 
 
@@ -279,6 +291,31 @@ def test_a_second_timer_that_prefect_has_lost_is_renewed(room: Room) -> None:
     assert ("spot832", copy.path.text) in renewed(room)
     assert timers(room, copy) == 1
     assert second_step(room, copy).value["deleted"]
+
+
+@pytest.mark.slow
+def test_a_night_sets_aside_and_another_deletes_whoever_is_killed_meanwhile(room: Room) -> None:
+    scans = [room.moved_scan() for _ in range(2)]
+    for file_path in scans:
+        room.let_time_pass(file_path)
+        overdue(room, file_path)
+    assert room.run(SWEEP, kill=Kill(at="after-submit of quarantine raw at spot832")).killed
+    night = room.run(SWEEP)
+    assert night.completed, night
+    found = [the_copy(room, "spot832", file_path) for file_path in scans]
+    assert [copy.state for copy in found] == [CopyState.QUARANTINED] * 2
+    assert [room.effects(file_path).count("renamed") for file_path in scans] == [1, 1]
+    assert [timers(room, copy) for copy in found] == [1, 1]
+    assert room.run(SWEEP).completed  # the time of grace goes on
+    assert all(aside(room, copy).exists() for copy in found)
+    for file_path in scans:
+        grace_is_over(room, file_path, since=2 * HOUR)
+    night = room.run(SWEEP)
+    assert night.completed, night
+    assert [the_copy(room, "spot832", each).state for each in scans] == [CopyState.DELETED] * 2
+    assert not any(aside(room, copy).parent.exists() for copy in found)
+    together = [each for each in room.overview(scans[0]).operations if each.step.startswith("delete 2 copies at spot")]
+    assert len(together) == 1
 
 
 @pytest.mark.slow

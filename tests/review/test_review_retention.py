@@ -7,13 +7,14 @@ import sqlite3
 import time
 
 import pytest
-from retention_bench import Bench
+from retention_bench import DAY, Bench
 
 from orchestration.errors import DeletionUnproven
 from orchestration.ledger.copies import RAW, CopyRecord, CopyState, Role
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.results import Receipt
 from orchestration.paths import RelativePath
+from orchestration.retention import Finding, Known, survey
 from orchestration.transfers import DeleteRequest
 
 TWO = {"any_of": ["server", "server_raw", "archive"], "min_copies": 2}
@@ -251,3 +252,20 @@ def test_a_copy_in_quarantine_is_no_witness(bench: Bench) -> None:
     bench.set_aside(bench.put("server"))
     with pytest.raises(DeletionUnproven, match="server: that copy is in quarantine"):
         bench.prove(original)
+
+
+def test_a_night_leaves_alone_what_has_time_in_quarantine_also_if_that_was_made_longer(bench: Bench) -> None:
+    copy = bench.put("source")
+    bench.put("server")
+    aside = bench.set_aside(copy)
+    before = bench.ledger.now() + 2 * DAY
+
+    def findings(grace_days: float) -> list[Finding]:
+        rules = {"source": bench.settings.retention["source"].model_copy(update={"grace_days": grace_days})}
+        settings = bench.settings.model_copy(update={"retention": rules})
+        scans = bench.ledger.due.scans(before)
+        found = survey(scans, settings=settings, days=lambda _: 0.0, known=Known(), before=before)
+        return [each.finding for each in found if each.row.id == aside.id]
+
+    assert findings(1.0) == [Finding.DUE]
+    assert findings(30.0) == [Finding.KEPT]
