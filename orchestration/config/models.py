@@ -133,6 +133,18 @@ class Settings(Section):
             raise unknown("compute site", name, self.compute_sites, section="compute_sites")
         return found
 
+    def sets_aside(self, endpoint: str) -> bool:
+        """Whether copies of some dataset lie in quarantine there before they are deleted.
+
+        Raises:
+            UnknownName: if there is no such endpoint.
+        """
+        found = self.endpoint(endpoint)
+        rule = self.retention.get(found.name)
+        if rule is None or not found.can_rename:
+            return False
+        return rule.grace_days > 0 or any((each.grace_days or 0) > 0 for each in rule.datasets.values())
+
     def retention_rule(self, endpoint: str, dataset: str) -> RetentionRule | None:
         """The rule for copies of that dataset on that endpoint; None means that they are never deleted.
 

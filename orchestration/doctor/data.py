@@ -24,7 +24,7 @@ WRITING_SECONDS = 180.0
 def globus_check(settings: Settings, *, ledger: Ledger | None) -> Check:
     """The client's sign-in, and every endpoint on a collection.
 
-    With a `ledger` for trials, a folder is made and deleted at each.
+    With a `ledger` for trials, a folder is made and deleted at each, and set aside before where copies are.
     """
     clients = TransferClients(config.credentials())
 
@@ -36,7 +36,7 @@ def globus_check(settings: Settings, *, ledger: Ledger | None) -> Check:
     if signed_in.health is not Health.WORKS:
         return Check(what="Globus", parts=(signed_in,))
     looks: list[tuple[str, Look]] = [
-        (endpoint.name, partial(_endpoint, clients, endpoint, ledger=ledger))
+        (endpoint.name, partial(_endpoint, clients, endpoint, ledger=ledger, aside=settings.sets_aside(endpoint.name)))
         for endpoint in settings.endpoints.values()
         if endpoint.uuid is not None
     ]
@@ -50,12 +50,14 @@ def place_check(clients: TransferClients, endpoint: Endpoint) -> Check:
     return _endpoint(clients, endpoint, ledger=None)
 
 
-def _endpoint(clients: TransferClients, endpoint: Endpoint, *, ledger: Ledger | None) -> Check:
+def _endpoint(clients: TransferClients, endpoint: Endpoint, *, ledger: Ledger | None, aside: bool = False) -> Check:
     check = EndpointCheck(clients, endpoint)
     try:
         note = check.read()
         if ledger is not None:
             note = f"{note}, {check.write_and_delete(ledger)}"
+            if aside:
+                note = f"{note}, {check.set_aside(ledger)}"
     except OrchestrationError as error:
         return refused(endpoint.name, error)
     return Check(what=endpoint.name, note=note)

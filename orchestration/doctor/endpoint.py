@@ -1,4 +1,4 @@
-"""Can this service read, write and delete at an endpoint? Tried, and nothing is left behind."""
+"""Can this service read, write and delete at an endpoint, and set aside? Tried, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from orchestration.errors import EndpointRefused, OrchestrationError, ServiceUna
 from orchestration.globus.auth import TransferClients
 from orchestration.globus.delete import GlobusDelete
 from orchestration.globus.files import GlobusFiles
+from orchestration.globus.rename import GlobusRename
 from orchestration.ledger import Ledger
-from orchestration.paths import RelativePath
-from orchestration.transfers import DeleteRequest
+from orchestration.paths import QUARANTINE, RelativePath
+from orchestration.transfers import DeleteRequest, RenameRequest
 
 PATIENCE_SECONDS = 120.0
 PREFIX = ".orchestration-check-"
@@ -39,19 +40,35 @@ class EndpointCheck:
 
     def write_and_delete(self, ledger: Ledger) -> str:
         """Make a folder, and delete it by a task, as every deletion is one. `ledger` is one of `trials`."""
-        name = RelativePath(f"{PREFIX}{secrets.token_hex(8)}")
+        name = _name()
         unanswered: ServiceUnavailable | None = None
         try:
             self._make(name)
         except ServiceUnavailable as silence:
             unanswered = silence  # the folder may be there all the same
+        self._clear(name, ledger)
+        if unanswered is not None:
+            raise unanswered
+        return "a folder was made and deleted"
+
+    def set_aside(self, ledger: Ledger) -> str:
+        """Make a folder, rename it into the quarantine, and delete it there; an empty quarantine may stay."""
+        name = _name()
+        aside = RelativePath(f"{QUARANTINE}/{name}/{name}")
+        request = RenameRequest(endpoint=self.endpoint, path=name, to=aside, to_is_ours=True)
+        trial = once(ledger, request, GlobusRename(self.clients), place=self.endpoint.place, seconds=PATIENCE_SECONDS)
+        try:
+            self._make(name)
+            trial.run()
+        finally:
+            self._clear(name, ledger)
+        return "a folder was set aside and deleted"
+
+    def _clear(self, name: RelativePath, ledger: Ledger) -> None:
         try:
             self._delete(name, ledger)
         except OrchestrationError as error:
             raise self._leftover(name, error) from error
-        if unanswered is not None:
-            raise unanswered
-        return "a folder was made and deleted"
 
     def _make(self, name: RelativePath) -> None:
         collection, path = self.endpoint.require_uuid(), self.endpoint.full_path(name)
@@ -61,7 +78,10 @@ class EndpointCheck:
 
     def _delete(self, name: RelativePath, ledger: Ledger) -> None:
         request = DeleteRequest(
-            endpoint=self.endpoint, paths=(name,), ignore_missing=True, label="check of this endpoint"
+            endpoint=self.endpoint,
+            paths=(name, RelativePath(f"{QUARANTINE}/{name}")),
+            ignore_missing=True,
+            label="check of this endpoint",
         )
         service = GlobusDelete(self.clients)
         once(ledger, request, service, place=self.endpoint.place, seconds=PATIENCE_SECONDS).run()
@@ -73,3 +93,7 @@ class EndpointCheck:
             next_step="give this service's identity the right to delete, and see that "
             f"{self.endpoint.full_path(name)} is not there any more",
         )
+
+
+def _name() -> RelativePath:
+    return RelativePath(f"{PREFIX}{secrets.token_hex(8)}")

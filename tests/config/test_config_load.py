@@ -362,5 +362,7 @@ def test_a_time_of_grace_where_nothing_can_be_set_aside_is_noted(write_config: W
           there: {after_days: 1, grace_days: 3, requires: {any_of: [here]}}
         """
     )
-    found = [note for note in config.notes(config.load(path)) if "grace_days" in note]
+    settings = config.load(path)
+    assert [settings.sets_aside(name) for name in ("here", "there")] == [False, True]
+    found = [note for note in config.notes(settings) if "grace_days" in note]
     assert found == ["retention.here: `grace_days` has no effect where `can_rename` is false"]

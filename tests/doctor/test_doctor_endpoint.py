@@ -13,9 +13,10 @@ from orchestration import config
 from orchestration.config import Settings
 from orchestration.doctor.endpoint import EndpointCheck
 from orchestration.doctor.once import trials
-from orchestration.errors import AccessDenied, ServiceUnavailable
+from orchestration.errors import AccessDenied, EndpointRefused, ServiceUnavailable
 from orchestration.globus.auth import TransferClients
 from orchestration.ledger import Ledger
+from orchestration.paths import QUARANTINE
 from orchestration.sandbox.testing import RunningFacility
 
 PROJECT = Path(__file__).parents[2]
@@ -63,6 +64,30 @@ def test_where_nothing_may_be_made_nothing_is_deleted(
         check.write_and_delete(ledger)
     facility.client.collections.set(facility.collection_id("scratch"), writable=True)
     assert len(facility.client.effects("delete")) == before
+
+
+def test_a_folder_is_set_aside_and_deleted_there(
+    check: EndpointCheck, facility: RunningFacility, ledger: Ledger
+) -> None:
+    facility.client.faults.add("POST .*/rename$", "lost_answer")
+    assert check.set_aside(ledger) == "a folder was set aside and deleted"
+    assert [path.name for path in left(facility)] == [QUARANTINE]
+    assert list((facility.root("scratch") / "data" / QUARANTINE).iterdir()) == []
+    (facility.root("scratch") / "data" / QUARANTINE).rmdir()
+
+
+def test_a_quarantine_on_another_file_system_is_found_out_and_nothing_is_left(
+    check: EndpointCheck, facility: RunningFacility, ledger: Ledger
+) -> None:
+    scratch = facility.collection_id("scratch")
+    facility.client.collections.set(scratch, volumes=[f"/data/{QUARANTINE}"])
+    with pytest.raises(EndpointRefused, match="different file systems") as caught:
+        check.set_aside(ledger)
+    facility.client.collections.set(scratch, volumes=[])
+    assert "can_rename: false" in caught.value.next_step
+    assert [path.name for path in left(facility)] == [QUARANTINE]
+    assert list((facility.root("scratch") / "data" / QUARANTINE).iterdir()) == []
+    (facility.root("scratch") / "data" / QUARANTINE).rmdir()
 
 
 @pytest.mark.parametrize("script", ["check_globus_transfer.py", "check_globus_compute.py"])
