@@ -244,7 +244,11 @@ class Copies:
                 return DeletionUnproven(f"the copy at {witness.endpoint} is itself being deleted", where=where)
         this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
         free = (copies.c.state == CopyState.PRESENT) | copies.c.deletion.is_(None) | (copies.c.deletion == key)
-        this &= (copies.c.state != CopyState.DELETED) & free
+        # Set aside by another run meanwhile, it is not what was proved, though it is the same copy.
+        aside_as_seen = (
+            copies.c.quarantined_at.is_not(None) if copy.quarantined_at else copies.c.quarantined_at.is_(None)
+        )
+        this &= (copies.c.state != CopyState.DELETED) & free & aside_as_seen
         values = {"state": CopyState.DELETING, "deletion": key}
         if aside is not None:
             values["quarantine_path"] = aside.text

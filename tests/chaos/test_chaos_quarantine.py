@@ -254,6 +254,15 @@ def test_what_is_carried_anew_is_another_copy_than_what_lies_in_quarantine(room:
 
 
 @pytest.mark.slow
+def test_a_scan_that_comes_again_while_its_original_is_in_quarantine_is_not_said_to_be_there(room: Room) -> None:
+    file_path = room.moved_scan()
+    aside_copy = set_aside(room, "spot832", file_path)
+    assert room.run(NEW_FILE, file_path=file_path).completed
+    assert the_copy(room, "spot832", file_path) == aside_copy
+    assert room.run(LOCAL, file_path=file_path).completed
+
+
+@pytest.mark.slow
 def test_a_scan_that_is_taken_again_while_the_first_was_being_set_aside_is_another_one(room: Room) -> None:
     file_path = room.moved_scan()
     room.let_time_pass(file_path)
@@ -316,6 +325,35 @@ def test_a_night_sets_aside_and_another_deletes_whoever_is_killed_meanwhile(room
     assert not any(aside(room, copy).parent.exists() for copy in found)
     together = [each for each in room.overview(scans[0]).operations if each.step.startswith("delete 2 copies at spot")]
     assert len(together) == 1
+
+
+@pytest.mark.slow
+def test_what_a_timer_and_the_night_set_aside_at_the_same_time_is_set_aside_once(room: Room) -> None:
+    file_path = room.moved_scan()
+    room.let_time_pass(file_path)
+    overdue(room, file_path)
+    path = file_path.removeprefix("/global/")
+    children = [room.start(f"{PRUNE}spot832", relative_path=path, generation=1), room.start(SWEEP)]
+    assert [child.wait().killed for child in children] == [False, False]
+    copy = the_copy(room, "spot832", file_path)
+    assert (copy.state, aside(room, copy).exists()) == (CopyState.QUARANTINED, True)
+    assert room.effects(file_path).count("renamed") == 1
+    assert verdicts(room, file_path).count(Verdict.QUARANTINED) == 1
+
+
+@pytest.mark.slow
+def test_a_copy_that_is_brought_back_while_its_second_step_begins_is_whole_or_gone(room: Room) -> None:
+    file_path = room.moved_scan()
+    copy = set_aside(room, "spot832", file_path)
+    grace_is_over(room, file_path)
+    step = room.start(f"{PRUNE}spot832", relative_path=copy.lies_at.text, generation=1)
+    words: list[Json] = [file_path.removeprefix("/global/")]
+    back = room.start(RESTORE, args=words, standalone_mode=False).wait()
+    step.wait()
+    state = the_copy(room, "spot832", file_path).state
+    assert state is (CopyState.PRESENT if back.completed else CopyState.DELETED), back
+    assert room.file("spot832", file_path).exists() is back.completed
+    assert not aside(room, copy).exists()
 
 
 @pytest.mark.slow

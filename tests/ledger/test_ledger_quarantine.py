@@ -65,6 +65,14 @@ def test_it_lies_in_quarantine_once_and_what_made_it_may_be_asked_for_again(
     assert ledger.copies.due(6000.0, after=0, limit=9) == [aside]
 
 
+def test_what_another_run_has_set_aside_is_not_set_aside_again(ledger: Ledger, scan: Scan) -> None:
+    seen = recorded(ledger, scan)
+    aside = set_aside(ledger, scan, seen)
+    for step, place in (("set aside", True), ("delete", False)):
+        assert "while its deletion was being proved" in begun(ledger, scan, seen, step=step, aside=place)
+    assert ledger.copies.get(seen.id) == aside
+
+
 def test_what_could_not_be_set_aside_is_where_it_was_and_what_could_not_be_deleted_is_in_quarantine(
     ledger: Ledger, scan: Scan
 ) -> None:
