@@ -357,6 +357,26 @@ def test_a_copy_that_is_brought_back_while_its_second_step_begins_is_whole_or_go
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("asked", ["cancel", "reconcile"])
+def test_a_rename_that_no_run_waits_for_is_seen_to_its_end(room: Room, asked: str) -> None:
+    file_path = room.moved_scan()
+    room.let_time_pass(file_path)
+    step = "quarantine raw at spot832"
+    assert room.prune("spot832", file_path, kill=Kill(at=f"after-submit of {step}")).killed
+    assert {each.step: each.state.open for each in room.overview(file_path).operations}[step]
+    if asked == "cancel":
+        told = command(room, "cancel", file_path.removeprefix("/global/"))
+        assert f"{step}: had already finished" in told.stdout, told
+    else:
+        assert room.run(RECONCILE).completed
+    assert not {each.step: each.state.open for each in room.overview(file_path).operations}[step]
+    assert room.prune("spot832", file_path).completed
+    copy = the_copy(room, "spot832", file_path)
+    assert (copy.state, aside(room, copy).exists()) == (CopyState.QUARANTINED, True)
+    assert room.effects(file_path).count("renamed") == 1
+
+
+@pytest.mark.slow
 def test_where_nothing_can_be_renamed_a_copy_goes_at_once(room: Room) -> None:
     file_path = room.moved_scan()
     settle(room, "endpoints", "spot832", can_rename=False)
