@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from orchestration import config
 from orchestration.errors import InvalidInput
+from orchestration.paths import RelativePath
 from orchestration.sandbox.client import SandboxClient
 from orchestration.sandbox.faults import FaultKind
 from orchestration.sandbox.layout import DEFAULT
@@ -27,6 +29,7 @@ from orchestration.sandbox.supervisor import Supervisor
 @click.option("--kind", type=click.Choice([kind.value for kind in FaultKind]), default="status", show_default=True)
 @click.option("--status", default=503, show_default=True, help="With --requests: the answer.")
 @click.option("--times", default=1, show_default=True, help="With --requests and --corrupt: how often.")
+@click.option("--lies", is_flag=True, help="hsi and htar of a tape archive end with 0, whatever happens.")
 @click.option("--expire-tokens", is_flag=True, help="Every token of every service becomes invalid.")
 @click.option("--clear", is_flag=True, help="All faults end; those of ENDPOINT only, if one is named.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
@@ -50,6 +53,7 @@ def fault(
     offline: bool,
     read_only: bool,
     full: bool,
+    lies: bool,
     expire_tokens: bool,
     clear: bool,
     as_json: bool,
@@ -69,6 +73,9 @@ def fault(
         if requests:
             facility.faults.add(requests, kind, status=status, times=times)
             said.append(f"the next {times} requests that match {requests!r} fail ({kind})")
+        if endpoint in settings.archives:
+            said += _archive(facility, settings.archive(str(endpoint)), down=offline, lies=lies, corrupt=corrupt)
+            offline, corrupt = False, None
         if offline or read_only or full or slow is not None:
             facility.collections.set(
                 _collection(settings, endpoint),
@@ -99,6 +106,20 @@ def _demand_running(supervisor: Supervisor) -> None:
         )
 
 
+def _archive(
+    facility: SandboxClient, archive: config.ArchiveEndpoint, *, down: bool, lies: bool, corrupt: str | None
+) -> Iterator[str]:
+    """What was done to a tape archive."""
+    if down or lies:
+        facility.superfacility.archive_fails(down=down, lies=lies)
+        found = {"does not answer": down, "ends with 0, whatever happens": lies}
+        yield f"{archive.name} {' and '.join(name for name, on in found.items() if on)}"
+    if corrupt:
+        path = archive.endpoint.full_path(RelativePath.parse(corrupt))
+        facility.superfacility.flip(path, byte=600)  # behind the header of the first member
+        yield f"a bit of {archive.name}:{corrupt} is flipped"
+
+
 def _collection(settings: config.Settings, endpoint: str | None) -> str:
     if endpoint is None:
         raise InvalidInput("no endpoint was named", next_step="name one of config.yml, such as nersc832")
@@ -106,6 +127,9 @@ def _collection(settings: config.Settings, endpoint: str | None) -> str:
 
 
 def _clear(facility: SandboxClient, settings: config.Settings, endpoint: str | None) -> str:
+    facility.superfacility.archive_fails()
+    if endpoint in settings.archives:
+        return f"{endpoint} works again"
     names = [endpoint] if endpoint else list(settings.endpoints)
     collections = {settings.endpoint(name).uuid for name in names} - {None}
     for collection in collections:

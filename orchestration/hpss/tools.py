@@ -119,18 +119,6 @@ def remove(*paths: str) -> None:
         raise _silent("rm", left[0], code, said)
 
 
-def hashed(path: str) -> bool | None:
-    """Whether the object has the checksum that HPSS keeps of it, by reading it; None if HPSS keeps none."""
-    code, said = _hsi(f"hashverify {path}")
-    if f"{path}: (" in said and said.rstrip().endswith("OK"):
-        return True
-    if "no valid checksum" in said:
-        return None
-    if "mismatch" in said.lower() or "failed" in said.lower():
-        return False
-    raise _silent("hashverify", path, code, said)
-
-
 def create(archive: str, listed: Path, *, folder: Path) -> None:
     """A bundle of the files that are listed in `listed`, one a line, by their paths below `folder`."""
     _htar(["-cP", "-Hcrc", "-Hverify=info,crc", "-f", archive, "-L", str(listed)], folder, archive)

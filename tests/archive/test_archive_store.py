@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from archive_room import AUGUST_2026, SOURCE, Room
 
-from orchestration.errors import BatchIncomplete, InvalidInput, JobFailed
+from orchestration.errors import BatchIncomplete, ExportControlled, InvalidInput, JobFailed
 from orchestration.ledger.copies import Role
 from orchestration.sandbox.trials.kills import Kill, kinds
 
@@ -129,6 +129,16 @@ def test_nothing_counts_while_the_archive_is_down_or_lies(room: Room) -> None:
     assert len(room.copies(scan)) == 1
 
 
+def test_nothing_of_a_proposal_with_an_export_controlled_scan_is_archived(room: Room) -> None:
+    project = room.project()
+    scan = room.scan(project, "scan.h5", b"raw")
+    with room.world.ledger() as ledger:
+        ledger.scans.register(beamline=scan.beamline, path=scan.path, export_controlled=True)
+    ended = room.store(project)
+    assert isinstance(ended.error, ExportControlled)
+    assert not room.stored(project)
+
+
 def test_a_path_that_is_not_of_a_proposal_is_refused(room: Room) -> None:
     for path in ("scratch/ALS-1", "raw"):
         assert isinstance(room.store(f"../{path}").error, InvalidInput)
@@ -137,6 +147,7 @@ def test_a_path_that_is_not_of_a_proposal_is_refused(room: Room) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_killed_at_each_kind_of_boundary_one_bundle_is_stored(room: Room) -> None:
     project = room.project()
     room.scan(project, "scan.h5", b"raw")
