@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from orchestration.flows.cataloguing import DEADLINE_SECONDS, raw_identity, recorded
+from orchestration.flows.cataloguing import DEADLINE_SECONDS, Recorded, raw_identity, recorded
 from orchestration.flows.work import Work
 from orchestration.hpss.bundles import located
 from orchestration.ledger.copies import RAW, CopyRecord
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import Operation
 from orchestration.paths import RelativePath
+from orchestration.policy import Audience
 from orchestration.scicat import CATALOGUE, DataFile, PlaceRequest
 
 
@@ -41,7 +42,13 @@ def _told(work: Work, copy: CopyRecord, *, there: bool) -> bool:
     known = recorded(work, scan, raw_identity(scan.id))
     if known is None:
         return False
-    request = PlaceRequest(pid=known.pid, archive_id=_address(work, copy), files=_files(copy), there=there)
+    request = PlaceRequest(
+        pid=known.pid,
+        archive_id=_address(work, copy),
+        audience=_readers(known),
+        files=_files(copy),
+        there=there,
+    )
     how = "add" if there else "take back"
     operation = Operation(
         scan=scan,
@@ -52,6 +59,12 @@ def _told(work: Work, copy: CopyRecord, *, there: bool) -> bool:
     )
     work.perform(operation, work.services.places)
     return True
+
+
+def _readers(known: Recorded) -> Audience:
+    record = known.record
+    readers = (str(record["ownerGroup"]), *map(str, record["accessGroups"]))
+    return Audience(readers=readers, everybody=bool(record.get("isPublished")))
 
 
 def _address(work: Work, copy: CopyRecord) -> str:

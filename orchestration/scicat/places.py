@@ -24,17 +24,21 @@ REMOVED = "removed:"
 class PlaceRequest:
     """The record `pid` is to say that its files are in `archive_id`, or (not `there`) to say so no more."""
 
-    effect: ClassVar[Effect] = Effect.CATALOGUE
-
     pid: str
     archive_id: str
     """For people and programs: ``hpss://archive.nersc.gov/home/...``."""
+    audience: Audience
+    """Who gets to see it: whoever sees the record."""
     files: tuple[DataFile, ...] = ()
     there: bool = True
 
     def __post_init__(self) -> None:
         if not self.pid or not self.archive_id:
             raise InvalidInput("a place of a record needs the record and the place", where=self.archive_id or self.pid)
+
+    @property
+    def effect(self) -> Effect:
+        return Effect.CATALOGUE if self.there else Effect.DELETE
 
     @property
     def place(self) -> Place:
