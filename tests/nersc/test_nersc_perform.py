@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,21 @@ def test_a_ledger_that_was_restored_runs_nothing_beside_what_goes_on(
         assert done.record.token == token_of(done.record.handle or "")
     assert ground.work("runs.txt").read_text() == "run\n"
     assert ground.asked() == 1
+
+
+def test_no_more_jobs_are_submitted_at_once_than_the_site_has_sessions(ground: Ground, ledger: Ledger) -> None:
+    site = ground.site.model_copy(update={"sessions": 1})
+    services = [replace(ground.jobs(), site=site) for _ in range(2)]
+    operations = [
+        job_operation(ledger, ground.folder, text=f": {name}; echo run >> runs.txt; {UNTIL_GO}")
+        for name in ("one", "other")
+    ]
+    with ThreadPoolExecutor() as pool:
+        pairs = zip(operations, services, strict=True)
+        running = [pool.submit(perform, ledger, operation, service) for operation, service in pairs]
+        until(ground.work("begun").exists)
+        until(lambda: any("all that it takes" in str(one.progress) for one in ledger.operations.open()))
+        assert ground.asked() == 1
+        ground.go()
+        assert all(each.result(timeout=60).record.attempt == 1 for each in running)
+    assert ground.asked() == 2
