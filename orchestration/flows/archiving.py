@@ -99,7 +99,7 @@ def operation(work: Work, asked: Project, errand: Errand, *, step: str) -> Opera
     site = asked.site
     spec = remote_job(
         site,
-        duration=site.walltime.seconds(0),
+        duration=min(errand.seconds, site.walltime.seconds(0)),
         arguments=errand.arguments,
         directory=errand.directory,
         outputs=errand.outputs,

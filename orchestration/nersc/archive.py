@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from orchestration.transfers import FileFacts
 PROGRAM = ("-P", "-m", "orchestration.hpss")
 OUTCOME, LIST = "outcome.json", "manifest.json.gz"
 
+SURVEY_SECONDS, REMOVE_SECONDS = 2 * 3600.0, 1800.0
+"""What reads and writes no data, but names of files and lists."""
+
 LOOK_SECONDS = 120.0
 """How long a look may take; hsi signs in anew each time."""
 
@@ -41,6 +45,8 @@ class Errand:
     arguments: tuple[str, ...]
     directory: str
     outputs: tuple[Output, ...]
+    seconds: float = math.inf
+    """The most that it may take; a queue lets short jobs begin sooner."""
 
     @property
     def outcome(self) -> str:
@@ -95,7 +101,8 @@ class Errands:
         outputs = [Output(path=posixpath.join(directory, OUTCOME), kind=OutputKind.JSON)]
         outputs += [Output(path=posixpath.join(directory, LIST))] if listed else []
         arguments = (*PROGRAM, name, f"--work={work or directory}", f"--out={directory}", *words)
-        return Errand(name=name, arguments=arguments, directory=directory, outputs=tuple(outputs))
+        seconds = {"survey": SURVEY_SECONDS, "remove": REMOVE_SECONDS}.get(name, math.inf)
+        return Errand(name=name, arguments=arguments, directory=directory, outputs=tuple(outputs), seconds=seconds)
 
     def _object(self, name: str) -> list[str]:
         return [self._archive, f"--object={name}"]
