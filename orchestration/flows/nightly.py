@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from prefect import flow
 
 from orchestration.config import RetentionRule
-from orchestration.errors import OrchestrationError
+from orchestration.errors import Cancelled, OrchestrationError
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.overdue import cancelled_by_hand, timers
 from orchestration.flows.pruning import HARMLESS, prune_copies
@@ -48,7 +48,7 @@ class Night:
     """Set aside, to be deleted some nights later."""
     refused: list[str] = field(default_factory=list)
     left: int = 0
-    """Due, and not tried for want of time: the next night goes on."""
+    """Due, and not tried: in a rehearsal, or for want of time, and the next night goes on."""
     errors: list[OrchestrationError] = field(default_factory=list)
 
     def document(self) -> Document:
@@ -65,12 +65,20 @@ class Night:
 
 
 @flow(name=NAME, flow_run_name=NAME, on_failure=[say_cancelled])
-def sweep_deletions(hours: float = 6.0) -> Document:
-    """Delete every copy that is due and proved, and say how many are not; begins nothing new after so many `hours`."""
-    with working(NAME, {"hours": hours}) as work:
+def sweep_deletions(hours: float = 6.0, dry_run: bool = True) -> Document:
+    """Delete every copy that is due and proved, and say how many are not; begins nothing new after so many `hours`.
+
+    A person is only told how many are due, unless dry_run is false, as it is in the deployment.
+    """
+    with working(NAME, {"hours": hours, "dry_run": dry_run}) as work:
         night = Night()
         until = time.monotonic() + hours * 3600.0
-        for endpoint, ids in due_by_endpoint(work, night).items():
+        due = due_by_endpoint(work, night)
+        if dry_run:
+            work.logger.info("nothing was deleted: start it with dry_run=False, or --delete in a terminal, for that")
+            night.left = sum(map(len, due.values()))
+            due = {}
+        for endpoint, ids in due.items():
             _sweep(work, night, endpoint, ids, until)
         _tell(work, night)
         if night.errors:
@@ -128,6 +136,8 @@ def _sweep(work: Work, night: Night, endpoint: str, ids: Sequence[int], until: f
             continue
         try:
             done = prune_copies(work, work.settings.endpoint(endpoint), _wanted(work, some))
+        except Cancelled:
+            raise
         except OrchestrationError as error:
             work.logger.warning("%s: %s", endpoint, error)
             night.errors.append(error)

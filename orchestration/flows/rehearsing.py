@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from orchestration.config import Endpoint
 from orchestration.errors import DeletionUnproven
+from orchestration.flows.inspecting import Inspection
 from orchestration.flows.pruning import demand_due, present_at, proof_of
 from orchestration.flows.quarantining import to_be_set_aside
 from orchestration.flows.work import Work
@@ -20,7 +21,7 @@ _DELETE, _SET_ASIDE, _KEEP = "would be deleted", "would be set aside", "would be
 def rehearse(work: Work, endpoint: Endpoint, path: RelativePath, *, generation: int | None = None) -> Document:
     """What `prune` would do there now, of each copy with its proof, or with all that is missing for one.
 
-    Copies and witnesses are looked at; nothing is deleted, planned or written down.
+    Copies and witnesses are looked at; nothing is deleted, computed, planned or written down.
 
     Raises:
         DeletionUnproven: if the ledger knows nothing there.
@@ -49,7 +50,7 @@ def _verdict(work: Work, copy: CopyRecord) -> tuple[Sequence[str], Proof | None]
     except DeletionUnproven as refusal:
         missing.append(refusal.what)
     try:
-        proof = proof_of(work, copy)
+        proof = proof_of(work, copy, inspection=Inspection(work, computes=False))
     except DeletionUnproven as refusal:
         missing.append(refusal.what)
     return missing, None if missing else proof

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestration.config import Endpoint, RetentionRule, Settings
-from orchestration.errors import DeletionUnproven, OperationFailed
+from orchestration.errors import Cancelled, DeletionUnproven, OperationFailed
 from orchestration.ledger.copies import CopyRecord, CopyState, Proven, Role
 from orchestration.ledger.holds import HoldRecord
 from orchestration.ledger.manifests import COMPARED, FileEvidence
@@ -256,6 +256,8 @@ class _Hearing:
     def _checked(self, copy: CopyRecord, other: CopyRecord) -> tuple[CopyRecord, str]:
         try:
             renewed = self.inspector.checked(other)
+        except Cancelled:
+            raise
         except OperationFailed as error:
             return other, f"its checksums are {(self.case.now - other.verified_at) / _DAY:.0f} days old: {error.what}"
         return renewed, _difference(copy.manifest, renewed.manifest)

@@ -44,11 +44,6 @@ class PlaceRequest:
     def place(self) -> Place:
         return CATALOGUE
 
-    @property
-    def audience(self) -> Audience:
-        """Nobody gets to see by it what the record did not show them before."""
-        return Audience(readers=(), everybody=False)
-
     def document(self) -> Document:
         files: list[Json] = [file.payload() for file in self.files]
         return {"pid": self.pid, "archive_id": self.archive_id, "there": self.there, "files": files}

@@ -308,18 +308,18 @@ def test_a_night_sets_aside_and_another_deletes_whoever_is_killed_meanwhile(room
     for file_path in scans:
         room.let_time_pass(file_path)
         overdue(room, file_path)
-    assert room.run(SWEEP, kill=Kill(at="after-submit of quarantine raw at spot832")).killed
-    night = room.run(SWEEP)
+    assert room.run(SWEEP, dry_run=False, kill=Kill(at="after-submit of quarantine raw at spot832")).killed
+    night = room.run(SWEEP, dry_run=False)
     assert night.completed, night
     found = [the_copy(room, "spot832", file_path) for file_path in scans]
     assert [copy.state for copy in found] == [CopyState.QUARANTINED] * 2
     assert [room.effects(file_path).count("renamed") for file_path in scans] == [1, 1]
     assert [timers(room, copy) for copy in found] == [1, 1]
-    assert room.run(SWEEP).completed  # the time of grace goes on
+    assert room.run(SWEEP, dry_run=False).completed  # the time of grace goes on
     assert all(aside(room, copy).exists() for copy in found)
     for file_path in scans:
         grace_is_over(room, file_path, since=2 * HOUR)
-    night = room.run(SWEEP)
+    night = room.run(SWEEP, dry_run=False)
     assert night.completed, night
     assert [the_copy(room, "spot832", each).state for each in scans] == [CopyState.DELETED] * 2
     assert not any(aside(room, copy).parent.exists() for copy in found)
@@ -333,7 +333,7 @@ def test_what_a_timer_and_the_night_set_aside_at_the_same_time_is_set_aside_once
     room.let_time_pass(file_path)
     overdue(room, file_path)
     path = file_path.removeprefix("/global/")
-    children = [room.start(f"{PRUNE}spot832", relative_path=path, generation=1), room.start(SWEEP)]
+    children = [room.start(f"{PRUNE}spot832", relative_path=path, generation=1), room.start(SWEEP, dry_run=False)]
     assert [child.wait().killed for child in children] == [False, False]
     copy = the_copy(room, "spot832", file_path)
     assert (copy.state, aside(room, copy).exists()) == (CopyState.QUARANTINED, True)

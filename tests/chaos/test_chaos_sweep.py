@@ -32,7 +32,7 @@ def overdue(room: Room, *scans: str) -> None:
 
 
 def swept(room: Room, *, kill: Kill | None = None) -> Ended:
-    return room.run(SWEEP, kill=kill)
+    return room.run(SWEEP, kill=kill, dry_run=False)
 
 
 def there(room: Room, file_path: str) -> bool:
@@ -52,6 +52,10 @@ def test_all_that_is_due_goes_in_one_task_and_what_is_held_or_unproven_stays(roo
     with room.world.ledger() as ledger:
         ledger.holds.place(room.overview(held).scan.id, why="paper", who="ada")
     room.file("data832", unproven).write_bytes(b"something else")
+    told = room.run(SWEEP)
+    assert told.completed, told
+    assert (told.value["due"], told.value["deleted"], told.value["left"]) == (3, 0, 3)
+    assert all(there(room, each) for each in (first, second, held))
     ended = swept(room)
     assert ended.completed, ended
     assert {name: ended.value[name] for name in ("due", "held", "deleted", "refused", "left")} == {
@@ -93,7 +97,7 @@ def test_what_a_timer_deletes_at_the_same_time_goes_once(room: Room) -> None:
     overdue(room, file_path, other)
     path = file_path.removeprefix("/global/")
     timer = room.start("orchestration.flows.bl832.prune:prune_spot832", relative_path=path, generation=1)
-    sweep = room.start(SWEEP)
+    sweep = room.start(SWEEP, dry_run=False)
     assert [child.wait().killed for child in (timer, sweep)] == [False, False]
     assert swept(room).completed
     for each in (file_path, other):

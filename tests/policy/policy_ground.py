@@ -23,7 +23,7 @@ from orchestration.ledger.operation import Operation
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Request, Service
 from orchestration.paths import RelativePath
-from orchestration.policy import Place, Zone
+from orchestration.policy import Audience, Place, Zone
 from orchestration.scicat.places import PlaceRequest
 from orchestration.scicat.records import IngestRequest, RawDataset
 from orchestration.transfers import DeleteRequest, RenameRequest, TransferRequest
@@ -58,7 +58,9 @@ REQUESTS: Mapping[type, Request] = {
     ),
     WithdrawRequest: WithdrawRequest(index=INDEX, subject="globus://scan"),
     IngestRequest: IngestRequest(identity="bl832/scan/raw", record=RECORD),
-    PlaceRequest: PlaceRequest(pid="20.500/1", archive_id="hpss://archive.nersc.gov/home/a.tar"),
+    PlaceRequest: PlaceRequest(
+        pid="20.500/1", archive_id="hpss://archive.nersc.gov/home/a.tar", audience=Audience(readers=(), everybody=False)
+    ),
     RunRequest: RunRequest(deployment="flow/deployment"),
 }
 """By the kind that a service takes; what takes another kind has to be given one here."""
