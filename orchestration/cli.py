@@ -16,6 +16,7 @@ COMMANDS = {
     "batches": "batches:batches",
     "cancel": "run:cancel",
     "config": "config:config_group",
+    "copies": "copies:copies",
     "demo": "demo.command:demo",
     "doctor": "doctor:doctor",
     "embargo": "embargo:embargo",

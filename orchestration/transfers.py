@@ -230,6 +230,17 @@ class FileFacts:
         return dict(self.manifest) if self.is_directory else {"": self.size}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """One name in a folder, whether or not it can be carried. Bytes, and seconds since the epoch."""
+
+    name: str
+    is_directory: bool
+    is_link: bool
+    size: int
+    modified: float
+
+
 def _identity(endpoint: Endpoint) -> Json:
     return str(endpoint.uuid) if endpoint.uuid else endpoint.name
 

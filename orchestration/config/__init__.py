@@ -54,6 +54,7 @@ from orchestration.config.variables import (
     PrefectSettings,
     PruningConfig,
 )
+from orchestration.config.watching import WatchPolicy
 from orchestration.config.xpcs import XpcsDeployment, XpcsSettings
 
 __all__ = [
@@ -97,6 +98,7 @@ __all__ = [
     "VariableKey",
     "WaitingPolicy",
     "Walltime",
+    "WatchPolicy",
     "XpcsDeployment",
     "XpcsSettings",
     "credentials",

@@ -11,7 +11,7 @@ from orchestration.config.document import Document, Key
 from orchestration.config.endpoint import Endpoint
 from orchestration.config.models import Settings
 from orchestration.config.policies import CopyRequirement, DatasetRule, RetentionRule
-from orchestration.config.sites import GlobusComputeSite, NerscSite
+from orchestration.config.sites import GlobusComputeSite, NerscSite, RemoteSite
 from orchestration.config.xpcs import XpcsDeployment
 
 Fault: TypeAlias = tuple[Key, str]
@@ -124,6 +124,8 @@ def _endpoint_names(settings: Settings) -> Iterator[tuple[Key, str]]:
     for identifier, site in settings.compute_sites.items():
         yield ("compute_sites", identifier, "raw_endpoint"), site.raw_endpoint
         yield ("compute_sites", identifier, "scratch_endpoint"), site.scratch_endpoint
+        if isinstance(site, RemoteSite):
+            yield from ((("compute_sites", identifier, "reads", n), name) for n, name in enumerate(site.reads))
     for identifier in settings.retention:
         yield ("retention", identifier), identifier
     for _, key, requires in _requirements(settings):

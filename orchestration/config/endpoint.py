@@ -37,6 +37,10 @@ class Endpoint(Section):
     can_rename: bool = Field(
         default=True, description="Files can get other names below its folder: it can have a quarantine."
     )
+    inventory: bool | tuple[str, ...] = Field(
+        default=False,
+        description="Files below it that the ledger does not know are listed: in all of it, or in these folders.",
+    )
     zone: Zone = Field(default=Zone.EXTERNAL, description="`beamline`: export-controlled data may rest here.")
     owner_folder: str | None = Field(
         default=None,
@@ -57,6 +61,18 @@ class Endpoint(Section):
     @classmethod
     def _owner_is_named(cls, value: str | None) -> str | None:
         return None if value is None else OwnerFolder(value).pattern
+
+    @field_validator("inventory")
+    @classmethod
+    def _folders_are_below(cls, value: bool | tuple[str, ...]) -> bool | tuple[str, ...]:
+        if isinstance(value, bool):
+            return value
+        for folder in value:
+            try:
+                RelativePath.parse(folder)
+            except InvalidPath as error:
+                raise ValueError(f"`{folder}` is no folder below the endpoint: {error.what}") from error
+        return tuple(RelativePath.parse(folder).text for folder in value)
 
     @field_validator("mount")
     @classmethod

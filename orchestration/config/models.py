@@ -21,6 +21,7 @@ from orchestration.config.policies import (
 from orchestration.config.search import SearchSettings
 from orchestration.config.sites import ComputeSite
 from orchestration.config.variables import PrefectSettings
+from orchestration.config.watching import WatchPolicy
 from orchestration.config.xpcs import XpcsSettings
 from orchestration.policy import BeamlineRules
 
@@ -68,6 +69,7 @@ class Settings(Section):
     transfer: TransferPolicy = Field(default_factory=TransferPolicy)
     waiting: WaitingPolicy = Field(default_factory=WaitingPolicy)
     siting: SitingPolicy = Field(default_factory=SitingPolicy)
+    watch: WatchPolicy = Field(default_factory=WatchPolicy)
     prefect: PrefectSettings = Field(default_factory=PrefectSettings)
     ghcr_images832: Images = Field(default_factory=Images)
     harbor_images832: Images = Field(default_factory=Images)

@@ -105,6 +105,10 @@ class RemoteSite(Site):
         default="/",
         description="Where the root of its collections is in the file system that its jobs see, such as `/eagle/als`.",
     )
+    reads: tuple[str, ...] = Field(
+        default=(),
+        description="Endpoints on other collections that its jobs see at the same paths: checksums are computed there.",
+    )
     job_folder: str = Field(description="Directory, as jobs see it, for the logs and reports of jobs.")
     python: str = Field(
         default="python", description="Interpreter of the environment that scripts/install_science.sh made there."

@@ -5,26 +5,41 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from orchestration.config import Endpoint, GlobusComputeSite, IriSite, LocalSite, NerscSite, state_directory
+from orchestration.config import (
+    Endpoint,
+    GlobusComputeSite,
+    IriSite,
+    LocalSite,
+    NerscSite,
+    Settings,
+    state_directory,
+)
 from orchestration.errors import ChecksumMismatch, ConfigError, DeletionUnproven
+from orchestration.flows.computing import compute
 from orchestration.flows.jobs import LOCAL_QUEUE_SECONDS, job_seconds, operation_at, remote_job
 from orchestration.flows.results import content
 from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec, Output, OutputKind
 from orchestration.ledger.copies import CopyRecord, CopyState
 from orchestration.ledger.manifests import COMPARED, FileEvidence
-from orchestration.ledger.operation import Operation
+from orchestration.ledger.operation import Operation, OperationRecord
 from orchestration.ledger.scan import Scan
 from orchestration.paths import RelativePath
 
-_Reader: TypeAlias = NerscSite | GlobusComputeSite | IriSite
+_Site: TypeAlias = NerscSite | GlobusComputeSite | IriSite
 
 BYTES_PER_SECOND = 20e6
 """Slowest reading still thought healthy."""
 
 MIN_SECONDS = 900.0
+
+SOON_SECONDS = 6 * 3600.0
+"""For so long what a job has found is told again to a run that carries on."""
+
+_SEEN = "last seen"
 
 _FOLDER = RelativePath(".checksums")
 """On the scratch endpoint of a site: where its jobs leave their answers."""
@@ -33,7 +48,7 @@ _FOLDER = RelativePath(".checksums")
 def verified_again(work: Work, copy: CopyRecord) -> CopyRecord:
     """The copy with new evidence: all its files have the checksums that they had.
 
-    A copy of which only a service has seen the checksums is compared with another one.
+    A copy of which only a service has seen the checksums is compared with others.
 
     Raises:
         ChecksumMismatch: if it is not what it was. It counts as changed then, and proves nothing any more.
@@ -44,9 +59,19 @@ def verified_again(work: Work, copy: CopyRecord) -> CopyRecord:
         return _compared(work, copy)
     algorithm, value = expected
     found = _digest(work, copy, algorithm)
-    if found != value:
-        raise _changed(work, copy, f"its {algorithm} checksums are not what they were")
-    return work.ledger.copies.verified(copy, method=f"{algorithm} computed again")
+    if found.value != value:
+        raise _changed(work, copy, found, f"its {algorithm} checksums are not what they were")
+    return work.ledger.copies.verified(copy, method=f"{algorithm} computed again", at=found.at)
+
+
+def can_be_computed(settings: Settings, endpoint: Endpoint) -> bool:
+    """Whether anything computes checksums of what lies there."""
+    return _reader(settings, endpoint) is not None
+
+
+def only_reads(operation: OperationRecord) -> bool:
+    """Whether it computes checksums of a copy, and uses its scan for nothing else."""
+    return f", {_SEEN} " in operation.step
 
 
 def expected_digest(manifest: Sequence[FileEvidence]) -> tuple[str, str] | None:
@@ -67,20 +92,26 @@ def expected_digest(manifest: Sequence[FileEvidence]) -> tuple[str, str] | None:
 
 
 def _compared(work: Work, copy: CopyRecord) -> CopyRecord:
-    """With the first other copy of the same bytes whose checksums can be had."""
+    """With the other copies of the same bytes whose checksums can be had, until one is equal.
+
+    One that differs from two that are equal has changed. Of two that differ, and no third, it cannot be told which has:
+    neither is to be the last of its bytes, so both count as changed.
+    """
     mine = _digest(work, copy, "sha256")
-    for other in work.ledger.copies.of_scan(copy.scan_id):
-        alike = (other.dataset, other.version, other.state) == (copy.dataset, copy.version, CopyState.PRESENT)
-        if other.id == copy.id or not alike or _place(work, other) is None:
-            continue
-        if _digest(work, other, "sha256") != mine:
-            # Which of the two has changed cannot be told: neither proves anything for the other.
-            raise ChecksumMismatch(
-                f"its checksums are not those of the copy at {other.endpoint}",
-                where=f"{copy.endpoint}:{copy.path}",
-                next_step="compare both with the detector's own file, if there is one, and copy the right one anew",
-            )
-        return work.ledger.copies.verified(copy, method=f"sha256 equal to that at {other.endpoint}")
+    seen: dict[str, tuple[CopyRecord, _Digest]] = {}
+    for other in _comparable(work, copy):
+        found = _digest(work, other, "sha256")
+        if found.value == mine.value:
+            return work.ledger.copies.verified(copy, method=f"sha256 equal to that at {other.endpoint}", at=mine.at)
+        if found.value in seen:
+            places = f"{seen[found.value][0].endpoint} and {other.endpoint}"
+            raise _changed(work, copy, mine, f"its checksums are not those that the copies at {places} have")
+        seen[found.value] = other, found
+    if seen:
+        for other, found in seen.values():
+            _changed(work, other, found, f"its checksums are not those of the copy at {copy.endpoint}")
+        places = " or ".join(other.endpoint for other, _ in seen.values())
+        raise _changed(work, copy, mine, f"its checksums are not those of the copy at {places}")
     raise DeletionUnproven(
         "only the service that copied it has seen its checksums, and no other copy can be compared with it",
         where=f"{copy.endpoint}:{copy.path}",
@@ -88,8 +119,23 @@ def _compared(work: Work, copy: CopyRecord) -> CopyRecord:
     )
 
 
-def _changed(work: Work, copy: CopyRecord, what: str) -> ChecksumMismatch:
-    work.ledger.copies.found(copy, CopyState.CHANGED)
+def _comparable(work: Work, copy: CopyRecord) -> Sequence[CopyRecord]:
+    """Other copies of the same bytes, on other storage, that can be read."""
+    here = work.settings.endpoint(copy.endpoint)
+    return [
+        other
+        for other in work.ledger.copies.of_scan(copy.scan_id)
+        if (other.dataset, other.version, other.state) == (copy.dataset, copy.version, CopyState.PRESENT)
+        and other.id != copy.id
+        and can_be_computed(work.settings, work.settings.endpoint(other.endpoint))
+        and not here.shares_storage_with(work.settings.endpoint(other.endpoint))
+    ]
+
+
+def _changed(work: Work, copy: CopyRecord, found: _Digest, what: str) -> ChecksumMismatch:
+    """Once that is written down, what was found is of no more use: asked again, it is computed again."""
+    work.ledger.copies.found(copy, CopyState.CHANGED, why=what, by_checksum=True)
+    work.ledger.operations.expire(found.key)
     return ChecksumMismatch(
         what,
         where=f"{copy.endpoint}:{copy.path}",
@@ -97,26 +143,47 @@ def _changed(work: Work, copy: CopyRecord, what: str) -> ChecksumMismatch:
     )
 
 
-def _digest(work: Work, copy: CopyRecord, algorithm: str) -> str:
-    """Computed where the copy lies; the same evidence is asked for once, whoever asks again after a crash."""
+@dataclass(frozen=True, kw_only=True)
+class _Digest:
+    """`value` was computed until `at` (seconds since the epoch)."""
+
+    value: str
+    at: float
+    key: str
+    """Of the operation."""
+
+
+def _digest(work: Work, copy: CopyRecord, algorithm: str) -> _Digest:
+    """Computed where the copy lies; whoever asks again soon, as after a crash, is told what was found then."""
     endpoint = work.settings.endpoint(copy.endpoint)
     scan = work.ledger.scans.get(copy.scan_id)
-    step = f"{algorithm} of {copy.dataset} at {endpoint.name}, last seen {copy.verified_at:.0f}"
-    if endpoint.mount is not None:
+    step = f"{algorithm} of {copy.dataset} at {endpoint.name}, {_SEEN} {copy.evidence_at:.0f}"
+    reader = _reader(work.settings, endpoint)
+    if reader is None:
+        raise DeletionUnproven(
+            "nothing computes checksums there",
+            where=endpoint.name,
+            next_step="mount it on this machine, or add a compute site whose `raw_endpoint` is on its collection, "
+            "or which names it under `reads`",
+        )
+    if isinstance(reader, Endpoint):
         operation = _here(work, scan, endpoint, copy, algorithm, step)
+        _forget_old(work, operation.key)
         outcome = work.perform(operation, work.services.local_jobs)
     else:
-        site = _place(work, copy)
-        if site is None or isinstance(site, Endpoint):
-            raise DeletionUnproven(
-                "nothing computes checksums there",
-                where=endpoint.name,
-                next_step="mount it on this machine, or add a compute site whose `raw_endpoint` is on its collection",
-            )
-        operation = _there(work, scan, site, copy, algorithm, step)
-        outcome = work.perform(operation, work.services.jobs(site))
+        operation = _there(work, scan, reader, copy, algorithm, step)
+        _forget_old(work, operation.key)
+        outcome = compute(work, operation, reader)
     report = content(outcome, operation.request.outputs[0].path)
-    return _value(report, copy)
+    finished_at = outcome.record.finished_at or work.ledger.now()
+    return _Digest(value=_value(report, copy), at=finished_at, key=operation.key)
+
+
+def _forget_old(work: Work, key: str) -> None:
+    """What was found long ago, and led to nothing, says nothing of what is there now."""
+    for known in work.ledger.operations.among([key]):
+        if work.ledger.now() - (known.finished_at or work.ledger.now()) > SOON_SECONDS:
+            work.ledger.operations.expire(key)
 
 
 def _value(report: Mapping[str, object], copy: CopyRecord) -> str:
@@ -125,15 +192,15 @@ def _value(report: Mapping[str, object], copy: CopyRecord) -> str:
     return str(report.get("value"))
 
 
-def _place(work: Work, copy: CopyRecord) -> Endpoint | _Reader | None:
-    """Who can read it: this machine (its endpoint), or a site on whose collection it is."""
-    endpoint = work.settings.endpoint(copy.endpoint)
+def _reader(settings: Settings, endpoint: Endpoint) -> Endpoint | _Site | None:
+    """Who can read it: this machine (its endpoint), or a site whose jobs see it."""
     if endpoint.mount is not None:
         return endpoint
-    for site in work.settings.compute_sites.values():
-        if isinstance(site, LocalSite) or endpoint.uuid is None:
+    for site in settings.compute_sites.values():
+        if isinstance(site, LocalSite):
             continue
-        if work.settings.endpoint(site.raw_endpoint).uuid == endpoint.uuid:
+        own = endpoint.uuid is not None and settings.endpoint(site.raw_endpoint).uuid == endpoint.uuid
+        if own or endpoint.name in site.reads:
             return site
     return None
 
@@ -157,7 +224,7 @@ def _here(
     )
 
 
-def _there(work: Work, scan: Scan, site: _Reader, copy: CopyRecord, algorithm: str, step: str) -> Operation[JobSpec]:
+def _there(work: Work, scan: Scan, site: _Site, copy: CopyRecord, algorithm: str, step: str) -> Operation[JobSpec]:
     scratch = work.settings.endpoint(site.scratch_endpoint)
     answer = site.path(scratch, _FOLDER / f"{copy.id}-{copy.generation}.json")
     read = site.path(work.settings.endpoint(copy.endpoint), copy.path)

@@ -34,17 +34,17 @@ def verify_archived(work: Work, copy: CopyRecord) -> CopyRecord:
     # What is read does not depend on the version of a file that was taken meanwhile.
     scan = replace(work.ledger.scans.get(copy.scan_id), fingerprint="")
     asked = Project(scan=scan, name=name, archive=archive, site=site)
-    errand = work.services.archive(archive.name).errands.verify(name, _members(copy), since=copy.verified_at)
+    errand = work.services.archive(archive.name).errands.verify(name, _members(copy), since=copy.evidence_at)
     # One reading for each time at which it was verified last: asked for again after that, it is another.
-    step = f"read {copy.dataset} back from {copy.endpoint}, verified at {copy.verified_at:.3f}"
+    step = f"read {copy.dataset} back from {copy.endpoint}, verified at {copy.evidence_at:.3f}"
     try:
-        compute(work, operation(work, asked, errand, step=step), site)
+        outcome = compute(work, operation(work, asked, errand, step=step), site)
     except JobFailed as error:
         if (mismatch := damage(error)) is None:
             raise
-        _changed(work, copy)
+        _changed(work, copy, mismatch.what)
         raise mismatch from error
-    return work.ledger.copies.verified(copy, method=METHOD)
+    return work.ledger.copies.verified(copy, method=METHOD, at=outcome.record.finished_at)
 
 
 def _members(copy: CopyRecord) -> Sequence[str]:
@@ -56,9 +56,9 @@ def _members(copy: CopyRecord) -> Sequence[str]:
     return names if sum(len(name.encode()) + 12 for name in names) < MOST_NAMES_BYTES else ()
 
 
-def _changed(work: Work, copy: CopyRecord) -> None:
+def _changed(work: Work, copy: CopyRecord, why: str) -> None:
     """All copies that lie in the object if the whole of it was read; otherwise the one that was."""
     name, member = located(copy.path.text)
     known = [copy] if member and _members(copy) else work.ledger.copies.below(copy.endpoint, name)
     for each in known:
-        work.ledger.copies.found(each, CopyState.CHANGED)
+        work.ledger.copies.found(each, CopyState.CHANGED, why=why, by_checksum=True)

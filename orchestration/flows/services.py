@@ -40,12 +40,14 @@ from orchestration.ledger.service import Request, Service
 from orchestration.local.delete import LocalDelete
 from orchestration.local.files import folders as local_folders
 from orchestration.local.files import inspect as inspect_directory
+from orchestration.local.files import is_empty as is_empty_directory
+from orchestration.local.files import listing as list_directory
 from orchestration.local.jobs import LocalJobs
 from orchestration.local.rename import LocalRename
 from orchestration.local.transfer import LocalTransfer
 from orchestration.paths import RelativePath
 from orchestration.scicat import ScicatIngest, ScicatPlaces
-from orchestration.transfers import FileFacts
+from orchestration.transfers import FileFacts, Listed
 
 if TYPE_CHECKING:
     from orchestration.nersc.archive import HpssArchive
@@ -174,6 +176,20 @@ class Services:
             files = GlobusFiles(self._clients)
             return insist(lambda: files.folders(endpoint, path), seconds=self._settings.transfer.min_seconds)
         return local_folders(endpoint, path)
+
+    def listing(self, endpoint: Endpoint, path: RelativePath | None, *, patience: float) -> tuple[Listed, ...] | None:
+        """What lies directly in a folder (None: the root); None if there is no such folder. Asked as `look` is."""
+        if endpoint.uuid is not None:
+            return insist(lambda: GlobusFiles(self._clients).listing(endpoint, path), seconds=patience)
+        return list_directory(endpoint, path)
+
+    def is_empty(self, endpoint: Endpoint, *, patience: float) -> bool:
+        """Whether nothing at all lies at its root. Asked as `look` is; an archive knows what it has lost."""
+        if endpoint.name in self._settings.archives:
+            return False
+        if endpoint.uuid is not None:
+            return insist(lambda: GlobusFiles(self._clients).is_empty(endpoint), seconds=patience)
+        return is_empty_directory(endpoint)
 
     def jobs(self, site: ComputeSite) -> Service[JobSpec]:
         """What runs jobs at a site; the same one each time."""

@@ -12,7 +12,7 @@ from orchestration.config import Endpoint
 from orchestration.errors import EndpointRefused, SourceMissing
 from orchestration.globus.auth import TransferClients
 from orchestration.paths import QUARANTINE, RelativePath
-from orchestration.transfers import FileFacts
+from orchestration.transfers import FileFacts, Listed
 
 _PAGE = 100_000
 _FEW = 4
@@ -23,34 +23,13 @@ class TooManyFolders(EndpointRefused):
     """Raised when a tree has more folders than the caller wanted to have listed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One line of a listing. Sizes are in bytes, `modified` in seconds since the epoch."""
-
-    name: str
-    is_directory: bool
-    is_link: bool
-    size: int
-    modified: float
-
-    @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> Entry:
-        return cls(
-            name=str(document["name"]),
-            is_directory=document["type"] == "dir",
-            is_link=document.get("link_target") is not None,
-            size=int(document.get("size") or 0),
-            modified=_seconds(document.get("last_modified")),
-        )
-
-
 @dataclass(frozen=True)
 class GlobusFiles:
     """Looks at collections; changes nothing."""
 
     clients: TransferClients
 
-    def entry(self, endpoint: Endpoint, path: str) -> Entry | None:
+    def entry(self, endpoint: Endpoint, path: str) -> Listed | None:
         """The file or directory at a full path of the endpoint's collection; None if there is none."""
         collection = endpoint.require_uuid()
         try:
@@ -59,14 +38,14 @@ class GlobusFiles:
             )
         except SourceMissing:
             return None
-        return Entry.parse(answer.data)
+        return _parsed(answer.data)
 
-    def entries(self, endpoint: Endpoint, paths: Iterable[RelativePath]) -> dict[RelativePath, Entry]:
+    def entries(self, endpoint: Endpoint, paths: Iterable[RelativePath]) -> dict[RelativePath, Listed]:
         """Those of the paths that exist."""
         folders: dict[str, list[RelativePath]] = {}
         for path in paths:
             folders.setdefault(posixpath.dirname(endpoint.full_path(path)), []).append(path)
-        found: dict[RelativePath, Entry] = {}
+        found: dict[RelativePath, Listed] = {}
         for folder, members in folders.items():
             found |= self._together(endpoint, folder, members)
         return found
@@ -80,6 +59,19 @@ class GlobusFiles:
         listed = self._listing(endpoint, full)
         names = (entry.name for entry in listed if entry.is_directory and not entry.is_link)
         return tuple(sorted(name for name in names if name != QUARANTINE))
+
+    def listing(self, endpoint: Endpoint, path: RelativePath | None) -> tuple[Listed, ...] | None:
+        """What lies directly in a folder (None: the root); None if there is no such folder."""
+        full = endpoint.root_path if path is None else endpoint.full_path(path)
+        top = self.entry(endpoint, full)
+        if top is None or not top.is_directory:
+            return None
+        return tuple(self._listing(endpoint, full))
+
+    def is_empty(self, endpoint: Endpoint) -> bool:
+        """Whether nothing at all lies at its root, or there is no such folder."""
+        top = self.entry(endpoint, endpoint.root_path)
+        return top is None or (top.is_directory and not self._listing(endpoint, endpoint.root_path))
 
     def inspect(self, endpoint: Endpoint, path: RelativePath, *, most_folders: int = 100_000) -> FileFacts | None:
         """What stands at the path; None if nothing does.
@@ -103,7 +95,7 @@ class GlobusFiles:
             manifest=tuple(sorted((name, file.size) for name, file in files.items())),
         )
 
-    def _together(self, endpoint: Endpoint, folder: str, members: list[RelativePath]) -> dict[RelativePath, Entry]:
+    def _together(self, endpoint: Endpoint, folder: str, members: list[RelativePath]) -> dict[RelativePath, Listed]:
         if len(members) <= _FEW:
             single = {path: self.entry(endpoint, endpoint.full_path(path)) for path in members}
             return {path: entry for path, entry in single.items() if entry is not None}
@@ -113,8 +105,8 @@ class GlobusFiles:
             return {}
         return {path: listed[path.name] for path in members if path.name in listed}
 
-    def _tree(self, endpoint: Endpoint, top: str, most_folders: int) -> dict[str, Entry]:
-        files: dict[str, Entry] = {}
+    def _tree(self, endpoint: Endpoint, top: str, most_folders: int) -> dict[str, Listed]:
+        files: dict[str, Listed] = {}
         pending = [""]
         asked = 0
         while pending:
@@ -132,9 +124,9 @@ class GlobusFiles:
                     files[name] = entry
         return files
 
-    def _listing(self, endpoint: Endpoint, folder: str) -> list[Entry]:
+    def _listing(self, endpoint: Endpoint, folder: str) -> list[Listed]:
         collection = endpoint.require_uuid()
-        entries: list[Entry] = []
+        entries: list[Listed] = []
         while True:
             offset = len(entries)
             answer = self.clients.read(
@@ -147,10 +139,21 @@ class GlobusFiles:
                 ),
                 where=f"{endpoint.name}:{folder}",
             )
-            page = [Entry.parse(row) for row in answer["DATA"]]
+            page = [_parsed(row) for row in answer["DATA"]]
             entries += page
             if len(page) < _PAGE:
                 return entries
+
+
+def _parsed(document: Mapping[str, Any]) -> Listed:
+    """One line of a listing."""
+    return Listed(
+        name=str(document["name"]),
+        is_directory=document["type"] == "dir",
+        is_link=document.get("link_target") is not None,
+        size=int(document.get("size") or 0),
+        modified=_seconds(document.get("last_modified")),
+    )
 
 
 def _seconds(text: object) -> float:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from orchestration.config import Endpoint
 from orchestration.errors import EndpointRefused, InvalidPath, OperationFailed, SourceMissing
 from orchestration.globus.auth import TransferClients
-from orchestration.globus.files import Entry, GlobusFiles
+from orchestration.globus.files import GlobusFiles
 from orchestration.ledger.service import CancelAnswer, Failed, Status, Succeeded
 from orchestration.paths import RelativePath
 from orchestration.policy import Permitted, opened
-from orchestration.transfers import RenameRequest
+from orchestration.transfers import Listed, RenameRequest
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class GlobusRename:
     def _files(self) -> GlobusFiles:
         return GlobusFiles(self.clients)
 
-    def _both(self, request: RenameRequest) -> tuple[Entry | None, Entry | None]:
+    def _both(self, request: RenameRequest) -> tuple[Listed | None, Listed | None]:
         endpoint = request.endpoint
         old, new = endpoint.full_path(request.path), endpoint.full_path(request.to)
         return self._files.entry(endpoint, old), self._files.entry(endpoint, new)
@@ -104,7 +104,7 @@ class GlobusRename:
                     f"{folder} is no folder", where=endpoint.name, next_step="check what stands at that path"
                 )
 
-    def _made(self, endpoint: Endpoint, folder: str) -> Entry | None:
+    def _made(self, endpoint: Endpoint, folder: str) -> Listed | None:
         collection = endpoint.require_uuid()
         try:
             self.clients.call(lambda client: client.operation_mkdir(collection, folder), where=endpoint.name)
@@ -117,7 +117,7 @@ class GlobusRename:
         return self._files.entry(endpoint, folder)
 
 
-def _took_place(request: RenameRequest, before: Entry | None, after: Entry | None) -> bool:
+def _took_place(request: RenameRequest, before: Listed | None, after: Listed | None) -> bool:
     return after is not None and (request.to_is_ours or before is None)
 
 

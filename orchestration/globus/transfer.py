@@ -11,14 +11,14 @@ import globus_sdk
 from orchestration.config import TransferPolicy
 from orchestration.errors import SourceMissing, TransferConflict
 from orchestration.globus.auth import TransferClients
-from orchestration.globus.files import Entry, GlobusFiles, TooManyFolders
+from orchestration.globus.files import GlobusFiles, TooManyFolders
 from orchestration.globus.proof import Arrival
 from orchestration.globus.tasks import GlobusTasks, label, submit
 from orchestration.globus.watching import TaskWatch
 from orchestration.ledger.service import CancelAnswer, Status, Succeeded
 from orchestration.paths import RelativePath
 from orchestration.policy import Permitted, opened
-from orchestration.transfers import TransferRequest
+from orchestration.transfers import Listed, TransferRequest
 
 _MOST_FOLDERS = 20
 """Folders listed before a submission only to learn how much there is to move."""
@@ -86,7 +86,7 @@ class GlobusTransfer:
     def _files(self) -> GlobusFiles:
         return GlobusFiles(self.clients)
 
-    def _data(self, request: TransferRequest, token: str, found: dict[RelativePath, Entry]) -> globus_sdk.TransferData:
+    def _data(self, request: TransferRequest, token: str, found: dict[RelativePath, Listed]) -> globus_sdk.TransferData:
         title = request.label or f"{request.source.name} to {request.destination.name}"
         data = globus_sdk.TransferData(
             request.source.require_uuid(),
@@ -113,7 +113,7 @@ class GlobusTransfer:
                 data.add_item(*paths)
         return data
 
-    def _size(self, request: TransferRequest, found: dict[RelativePath, Entry]) -> int | None:
+    def _size(self, request: TransferRequest, found: dict[RelativePath, Listed]) -> int | None:
         """Bytes to move; None if that would take long to learn. Globus then sets a deadline of its own."""
         total = 0
         for path, entry in found.items():

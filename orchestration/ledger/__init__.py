@@ -15,6 +15,7 @@ from orchestration.ledger.database import Database
 from orchestration.ledger.decisions import Decisions
 from orchestration.ledger.due import Due
 from orchestration.ledger.holds import Holds
+from orchestration.ledger.inventory import Inventory
 from orchestration.ledger.manifests import Manifests
 from orchestration.ledger.operations import DEFAULT_LEASE_SECONDS, Operations
 from orchestration.ledger.permission import Rules
@@ -60,6 +61,7 @@ class Ledger:
         self.batches = Batches(self._database)
         self.holds = Holds(self._database)
         self.audit = Audit(self._database)
+        self.inventory = Inventory(self._database)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:

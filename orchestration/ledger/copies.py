@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, select, update
+from sqlalchemy import Connection, RowMapping, Select, delete, select, update
 
 from orchestration.errors import DeletionUnproven, UnknownName
 from orchestration.ledger import audit, manifests
@@ -17,7 +17,7 @@ from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.operations import KEYS_AT_ONCE, Operations, batched, expire
 from orchestration.ledger.service import Document, Request
-from orchestration.ledger.tables import copies
+from orchestration.ledger.tables import copies, copy_findings
 from orchestration.paths import RelativePath
 
 RAW = "raw"
@@ -87,6 +87,8 @@ class CopyRecord:
     quarantine_path: RelativePath | None
     """Where it lies there, or is to lie while its deletion begins. What was made anew at its own place meanwhile is
     another copy; then `path` is this path, too."""
+    checked_at: float | None
+    """When its bytes were read last, and were what they should be. Its age counts from `verified_at` all the same."""
 
     @classmethod
     def from_row(cls, row: RowMapping, files: Mapping[str, tuple[FileEvidence, ...]]) -> CopyRecord:
@@ -99,6 +101,11 @@ class CopyRecord:
         values["state"] = CopyState(values["state"])
         values["manifest"] = files[values["manifest"]]
         return cls(**values)
+
+    @property
+    def evidence_at(self) -> float:
+        """When it was seen last that its bytes are what they should be."""
+        return max(self.verified_at, self.checked_at or 0.0)
 
     @property
     def set_aside(self) -> bool:
@@ -188,7 +195,7 @@ class Copies:
                 values["generation"] = row["generation"] + again
                 values["deleted_at"] = None
                 if again:
-                    values |= {"deletion": None, "quarantined_at": None, "quarantine_path": None}
+                    values |= {"deletion": None, "quarantined_at": None, "quarantine_path": None, "checked_at": None}
                 if not again and row["state"] == CopyState.DELETING:
                     values["state"] = CopyState.DELETING
                 if not again and verified_by is not None and row["verified_by"] == verified_by:
@@ -290,23 +297,41 @@ class Copies:
             if row.verified_by is not None:
                 expire(connection, row.verified_by)
 
-    def verified(self, copy: CopyRecord, *, method: str) -> CopyRecord:
-        """It was found to be what it was, by new checksums; a copy that was changed or missing is there again."""
-        values = {"verified_at": self._database.now(), "method": method}
+    def verified(self, copy: CopyRecord, *, method: str, at: float | None = None) -> CopyRecord:
+        """By checksums computed `at` that time it is what it was; one that was changed or missing is there again."""
+        this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
+        lost = this & copies.c.state.in_([CopyState.CHANGED, CopyState.MISSING])
+        values = {"checked_at": self._database.now() if at is None else at, "method": method}
         with self._database.write("copies") as connection:
-            this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
             connection.execute(update(copies).where(this).values(**values))
-            lost = copies.c.state.in_([CopyState.CHANGED, CopyState.MISSING])
-            connection.execute(update(copies).where(this & lost).values(state=CopyState.PRESENT))
+            if connection.execute(update(copies).where(lost).values(state=CopyState.PRESENT)).rowcount:
+                connection.execute(delete(copy_findings).where(copy_findings.c.copy_id == copy.id))
         return self.get(copy.id)
 
-    def found(self, copy: CopyRecord, state: CopyState) -> bool:
-        """Write down that it was found `changed`, `missing`, or `present` after all; whether that is news."""
+    def found(self, copy: CopyRecord, state: CopyState, *, why: str = "", by_checksum: bool = False) -> bool:
+        """Write down that it was found `changed`, `missing`, or `present` after all; whether that is news.
+
+        Nothing if it was verified anew since `copy` was read: what was found may have been the one before. One whose
+        checksums were not what they were is present again only once they are: see `verified`.
+        """
         these = [CopyState.PRESENT, CopyState.CHANGED, CopyState.MISSING]
         this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
-        this &= copies.c.state.in_([each for each in these if each is not state])
+        this &= (copies.c.verified_at == copy.verified_at) & copies.c.state.in_(these)
+        mine = copy_findings.c.copy_id == copy.id
         with self._database.write("copies") as connection:
-            return bool(connection.execute(update(copies).where(this).values(state=state)).rowcount)
+            before = connection.execute(select(copies.c.state).where(this)).scalar_one_or_none()
+            read = select(copy_findings.c.copy_id).where(mine & copy_findings.c.by_checksum)
+            read = read.where(copy_findings.c.generation == copy.generation)
+            doubted = before == CopyState.CHANGED and connection.execute(read).one_or_none() is not None
+            if before is None or before == state or (doubted and not by_checksum):
+                return False
+            connection.execute(update(copies).where(this).values(state=state))
+            connection.execute(delete(copy_findings).where(mine))
+            if state is not CopyState.PRESENT:
+                told = {"state": state, "why": why, "by_checksum": by_checksum, "found_at": self._database.now()}
+                values = {"copy_id": copy.id, "generation": copy.generation, **told}
+                connection.execute(copy_findings.insert().values(**values))
+            return True
 
     def schedule(self, copy: CopyRecord, delete_after: float) -> CopyRecord:
         """Set when the copy may go, unless that was set before; the record as it then is."""

@@ -153,8 +153,10 @@ copies = Table(
     Column("deletion", String(40), nullable=True),
     _time("quarantined_at", nullable=True),
     Column("quarantine_path", Text, nullable=True),
+    _time("checked_at", nullable=True),
     UniqueConstraint("scan_id", "dataset", "endpoint", "path"),
     Index("ix_copies_of_scan", "scan_id", "delete_after", "state"),
+    Index("ix_copies_place", "endpoint", "path"),
 )
 
 results = Table(
@@ -238,4 +240,70 @@ audit = Table(
     Column("verdict", String(16), nullable=False),
     Column("reason", Text, nullable=False),
     Column("evidence", JSON, nullable=False),
+)
+
+inventory_rounds = Table(
+    "inventory_rounds",
+    metadata,
+    Column("endpoint", Text, primary_key=True),
+    _time("began_at", nullable=False),
+    Column("after_id", BigInteger, nullable=False),
+    Column("looked", BigInteger, nullable=False),
+    _time("ended_at", nullable=True),
+    Column("after_folder", Text, nullable=False, default=""),
+    _time("folders_began_at", nullable=True),
+    _time("folders_ended_at", nullable=True),
+)
+
+copy_findings = Table(
+    "copy_findings",
+    metadata,
+    Column("copy_id", BigInteger, ForeignKey("copies.id"), primary_key=True),
+    Column("generation", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("why", Text, nullable=False),
+    Column("by_checksum", Boolean, nullable=False),
+    _time("found_at", nullable=False),
+)
+
+checksum_attempts = Table(
+    "checksum_attempts",
+    metadata,
+    Column("copy_id", BigInteger, ForeignKey("copies.id"), primary_key=True),
+    _time("at", nullable=False),
+    Column("why", Text, nullable=True),
+)
+
+unknown_folders = Table(
+    "unknown_folders",
+    metadata,
+    Column("endpoint", Text, primary_key=True),
+    Column("folder", Text, primary_key=True),
+    Column("files", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    _time("oldest", nullable=False),
+    _time("newest", nullable=False),
+    Column("example", Text, nullable=False),
+    _time("seen_at", nullable=False),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("addresses", JSON, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    _time("made_at", nullable=False),
+    _time("sent_at", nullable=True, index=True),
+    Column("trouble", Text, nullable=False, default=""),
+)
+
+warned_copies = Table(
+    "warned_copies",
+    metadata,
+    Column("copy_id", BigInteger, ForeignKey("copies.id"), primary_key=True),
+    Column("generation", Integer, primary_key=True),
+    Column("notice_key", Text, ForeignKey("notices.key"), nullable=False, index=True),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from orchestration.config import Endpoint
@@ -9,7 +10,7 @@ from orchestration.errors import ConfigError, EndpointRefused
 from orchestration.local.copying import look
 from orchestration.local.errors import reading
 from orchestration.paths import QUARANTINE, RelativePath
-from orchestration.transfers import FileFacts
+from orchestration.transfers import FileFacts, Listed
 
 
 def mount(endpoint: Endpoint) -> Path:
@@ -72,3 +73,40 @@ def folders(endpoint: Endpoint, path: RelativePath) -> tuple[str, ...] | None:
             return None
         found = (each for each in full.iterdir() if each.is_dir() and not each.is_symlink())
         return tuple(sorted(each.name for each in found if each.name != QUARANTINE))
+
+
+def is_empty(endpoint: Endpoint) -> bool:
+    """Whether nothing at all lies at the root of the endpoint.
+
+    Raises:
+        TransferFailed: if it cannot be looked at (AccessDenied, EndpointRefused, ...).
+    """
+    root = mount(endpoint)
+    with reading(root):
+        return next(root.iterdir(), None) is None
+
+
+def listing(endpoint: Endpoint, path: RelativePath | None) -> tuple[Listed, ...] | None:
+    """What lies directly in a folder (None: the root); None if there is no such folder.
+
+    Raises:
+        TransferFailed: if it cannot be looked at (AccessDenied, EndpointRefused, ...).
+    """
+    root = mount(endpoint)
+    full = root if path is None else endpoint.local_path(path)
+    with reading(full):
+        if not full.is_dir():
+            return None
+        with os.scandir(full) as entries:
+            return tuple(_listed(entry) for entry in entries)
+
+
+def _listed(entry: os.DirEntry[str]) -> Listed:
+    facts = entry.stat(follow_symlinks=False)
+    return Listed(
+        name=entry.name,
+        is_directory=entry.is_dir(follow_symlinks=False),
+        is_link=entry.is_symlink(),
+        size=facts.st_size,
+        modified=facts.st_mtime,
+    )

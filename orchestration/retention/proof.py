@@ -94,7 +94,7 @@ class Witness:
             "size": self.copy.size,
             "files": self.copy.files,
             "method": self.copy.method,
-            "verified_at": self.copy.verified_at,
+            "verified_at": self.copy.evidence_at,
             "looked_at": self.looked_at,
         }
 
@@ -250,7 +250,7 @@ class _Hearing:
         """Of a tape, a look sees only what its index says: its bytes are read again from time to time in any case."""
         archive = self.settings.archives.get(other.endpoint)
         limits = (self.rule.evidence_days, None if archive is None else archive.read_again_days)
-        age = self.case.now - other.verified_at
+        age = self.case.now - other.evidence_at
         return any(days is not None and age >= days * _DAY for days in limits)
 
     def _checked(self, copy: CopyRecord, other: CopyRecord) -> tuple[CopyRecord, str]:
@@ -259,7 +259,7 @@ class _Hearing:
         except Cancelled:
             raise
         except OperationFailed as error:
-            return other, f"its checksums are {(self.case.now - other.verified_at) / _DAY:.0f} days old: {error.what}"
+            return other, f"its checksums are {(self.case.now - other.evidence_at) / _DAY:.0f} days old: {error.what}"
         return renewed, _difference(copy.manifest, renewed.manifest)
 
     def _doubt(self, copy: CopyRecord, other: CopyRecord) -> str:
@@ -277,13 +277,7 @@ class _Hearing:
             facts = self.inspector.look(endpoint, other.path)
         except OperationFailed as error:
             return f"it cannot be looked at: {error.what}"
-        if facts is None:
-            return "it is not there any more"
-        if _sizes(other.manifest) != facts.sizes:
-            return "its files are not those that were verified"
-        if facts.modified > other.verified_at + CLOCK_SLACK_SECONDS:
-            return "it was changed after it was verified"
-        return ""
+        return unlike(other, facts)[1]
 
     def _counted(self, other: CopyRecord, witnesses: Sequence[Witness]) -> str:
         """Whether a witness on the same storage, which may be the same file, has been counted already."""
@@ -292,6 +286,20 @@ class _Hearing:
             if endpoint.shares_storage_with(self.settings.endpoint(witness.copy.endpoint)):
                 return f"it is the same storage as {witness.copy.endpoint}"
         return ""
+
+
+def unlike(copy: CopyRecord, facts: FileFacts | None) -> tuple[CopyState, str]:
+    """What a look at a copy says of it: `present`, or `missing` or `changed` with the reason.
+
+    A look sees sizes and times; bytes that were changed under the same time only a checksum tells.
+    """
+    if facts is None or (copy.files and not facts.sizes):
+        return CopyState.MISSING, "it is not there any more"
+    if _sizes(copy.manifest) != facts.sizes:
+        return CopyState.CHANGED, "its files are not those that were verified"
+    if facts.modified > copy.evidence_at + CLOCK_SLACK_SECONDS:
+        return CopyState.CHANGED, "it was changed after it was verified"
+    return CopyState.PRESENT, ""
 
 
 def _change(copy: CopyRecord, facts: FileFacts | None) -> str:
@@ -309,7 +317,7 @@ def _change(copy: CopyRecord, facts: FileFacts | None) -> str:
     # The version of an original is that of its file. Elsewhere, the time of change must do.
     if copy.role is Role.ORIGINAL and copy.version:
         return "" if facts.version == copy.version else "the file was written anew after it was carried"
-    if facts.modified > copy.verified_at + CLOCK_SLACK_SECONDS:
+    if facts.modified > copy.evidence_at + CLOCK_SLACK_SECONDS:
         return "it was changed after it was verified"
     return ""
 

@@ -94,7 +94,7 @@ def test_checksums_that_are_old_are_computed_again_and_count_anew(bench: Bench) 
     assert bench.eyes.computed == []
     (witness,) = bench.prove(original, evidence_days=30, days_later=31).witnesses
     assert bench.eyes.computed == ["server"]
-    assert witness.copy.verified_at > before.verified_at
+    assert witness.copy.evidence_at > before.evidence_at
     assert witness.copy.method == "sha256 computed again"
 
 

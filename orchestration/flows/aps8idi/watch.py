@@ -1,0 +1,11 @@
+"""The look at all copies from time to time, deployed with 8-ID-I."""
+
+from __future__ import annotations
+
+from orchestration.flows.main import command
+from orchestration.flows.watching_copies import watch_copies
+
+__all__ = ["watch_copies"]
+
+if __name__ == "__main__":
+    command(watch_copies)

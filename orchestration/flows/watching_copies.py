@@ -1,0 +1,47 @@
+"""The flow that watches over what the ledger says: are the copies there, and are they what they were?"""
+
+from __future__ import annotations
+
+import time
+
+from prefect import flow
+
+from orchestration.flows.alarms import Alarms
+from orchestration.flows.cancelling import say_cancelled
+from orchestration.flows.inventory import Budget, look_through
+from orchestration.flows.sampling import read_again, size_of_sample
+from orchestration.flows.unknown import look_for_strangers
+from orchestration.flows.work import working
+from orchestration.ledger.service import Document
+
+NAME = "watch_copies"
+
+
+@flow(name=NAME, flow_run_name=NAME, on_failure=[say_cancelled])
+def watch_copies(
+    copies: int | None = None, seconds: float | None = None, samples: int | None = None, endpoint: str = ""
+) -> Document:
+    """Look at the next copies, read some of them, and say what is missing, changed or unknown.
+
+    `copies` are looked at in so many `seconds`, and `samples` of all are read; left out, it is as config.yml says under
+    `watch`. With `endpoint`, only there. Nothing is changed at any endpoint.
+    """
+    parameters: Document = {"copies": copies, "seconds": seconds, "samples": samples, "endpoint": endpoint}
+    with working(NAME, parameters) as work:
+        if endpoint:
+            work.settings.endpoint(endpoint)
+        policy, alarms = work.settings.watch, Alarms(work)
+        most = policy.copies_per_pass if copies is None else copies
+        began, time_given = time.monotonic(), policy.seconds_per_pass if seconds is None else seconds
+        # A run that waits for a job elsewhere may be suspended, and begins anew from here: what waits comes first.
+        number = size_of_sample(work, most) if samples is None else samples
+        sample = read_again(work, alarms, number=number, until=began + time_given / 2, only=endpoint)
+        looks = look_through(work, alarms, Budget(copies=most, until=began + 0.8 * time_given), only=endpoint)
+        strangers = look_for_strangers(work, alarms, until=began + time_given, only=endpoint)
+        unknown = work.ledger.inventory.unknown(endpoint=endpoint or None)
+        return {
+            "inventory": looks.document(),
+            "sample": sample.document(),
+            "unknown": strangers.document(unknown),
+            "alarms": alarms.document(),
+        }
