@@ -37,6 +37,7 @@
     │   ├── SiteUnavailable         no compute site can take the work now
     │   ├── RunFailed               a Prefect run that this one waits for did not complete
     │   ├── BatchIncomplete         some datasets of a batch have no result; the ledger names each, and why
+    │   ├── MailRefused             the mail server does not take a message, or not for whom it is meant
     │   ├── DeletionUnproven        no proof of another verified copy: nothing was deleted
     │   ├── Cancelled
     │   └── DeadlinePassed
@@ -270,6 +271,12 @@ class RunFailed(OperationFailed):
 
 class BatchIncomplete(OperationFailed):
     """Raised when some of the datasets of a batch have no result."""
+
+
+class MailRefused(OperationFailed):
+    """Raised when a mail server does not take a message, or not for any of its addresses."""
+
+    next_step_default = "correct the addresses under `notify` in config.yml"
 
 
 class DeletionUnproven(OperationFailed):

@@ -16,9 +16,10 @@ from orchestration.config.beamline import Beamline, CatalogueDefaults, Streaming
 from orchestration.config.consistency import notes
 from orchestration.config.document import Problem
 from orchestration.config.endpoint import Endpoint
-from orchestration.config.environment import Credentials, credentials, environment_file, load_environment
+from orchestration.config.environment import Credentials, credentials, environment_file, load_environment, smtp_login
 from orchestration.config.load import inspect, load, locate
 from orchestration.config.models import GlobusApp, GlobusSettings, Images, Settings
+from orchestration.config.notify import NotifySettings, is_address
 from orchestration.config.policies import (
     CopyRequirement,
     DatasetRule,
@@ -83,6 +84,7 @@ __all__ = [
     "LedgerSettings",
     "LocalSite",
     "NerscSite",
+    "NotifySettings",
     "PrefectSettings",
     "Problem",
     "PruningConfig",
@@ -104,11 +106,13 @@ __all__ = [
     "credentials",
     "environment_file",
     "inspect",
+    "is_address",
     "is_principal",
     "load",
     "load_environment",
     "locate",
     "notes",
     "settings_schema",
+    "smtp_login",
     "state_directory",
 ]

@@ -28,6 +28,7 @@ def faults(settings: Settings, document: Document) -> Iterator[Fault]:
     yield from _overrides(settings)
     yield from _worthless_proofs(settings)
     yield from _too_few_storages(settings)
+    yield from _unheard_warnings(settings)
     yield from _too_long_jobs(settings)
     yield from _archives(settings)
     yield from _unserved(settings)
@@ -188,6 +189,18 @@ def _too_few_storages(settings: Settings) -> Iterator[Fault]:
             yield (
                 (*key, "min_copies"),
                 f"asks for {requires.min_copies} copies on {len(separate)} separate storages: name more endpoints",
+            )
+
+
+def _unheard_warnings(settings: Settings) -> Iterator[Fault]:
+    for _, key, rule in _rules(settings):
+        if rule.warn_days is not None and settings.notify.smtp_host is None:
+            yield (*key, "warn_days"), "nobody could be warned: set `notify.smtp_host`"
+    for name in settings.notify.beamlines:
+        if name not in settings.beamlines:
+            yield (
+                ("notify", "beamlines", name),
+                f"there is no beamline `{name}`: {suggestion(name, settings.beamlines)}",
             )
 
 

@@ -120,6 +120,19 @@ def credentials() -> Credentials:
     )
 
 
+def smtp_login() -> tuple[str, SecretStr] | None:
+    """The account at the mail server, as the environment has it now; None where it takes mail without.
+
+    Raises:
+        NotSetUp: if there is a user and no password.
+    """
+    load_environment()
+    user = _text("SMTP_USER")
+    if user is None:
+        return None
+    return user, _demand(_secret("SMTP_PASSWORD"), "SMTP_PASSWORD", "the password of the account at the mail server")
+
+
 def _text(name: str) -> str | None:
     return os.environ.get(name, "").strip() or None
 

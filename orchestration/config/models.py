@@ -10,6 +10,7 @@ from orchestration.config.archives import ArchiveEndpoint
 from orchestration.config.base import Section, unknown
 from orchestration.config.beamline import Beamline
 from orchestration.config.endpoint import Endpoint
+from orchestration.config.notify import NotifySettings
 from orchestration.config.policies import (
     LedgerSettings,
     RetentionRule,
@@ -70,6 +71,7 @@ class Settings(Section):
     waiting: WaitingPolicy = Field(default_factory=WaitingPolicy)
     siting: SitingPolicy = Field(default_factory=SitingPolicy)
     watch: WatchPolicy = Field(default_factory=WatchPolicy)
+    notify: NotifySettings = Field(default_factory=NotifySettings)
     prefect: PrefectSettings = Field(default_factory=PrefectSettings)
     ghcr_images832: Images = Field(default_factory=Images)
     harbor_images832: Images = Field(default_factory=Images)

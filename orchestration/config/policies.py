@@ -45,6 +45,7 @@ class DatasetRule(Section):
     catalogued: bool | None = Field(default=None, description="Whether the catalogue must have the scan.")
     recreatable: bool | None = Field(default=None, description="Whether it may go since it can be computed again.")
     evidence_days: NonNegativeFloat | None = Field(default=None, description="Age from which checksums are old.")
+    warn_days: float | None = Field(default=None, ge=1.0, description="Days that its owner has after a warning.")
 
 
 class RetentionRule(Section):
@@ -67,6 +68,11 @@ class RetentionRule(Section):
     evidence_days: NonNegativeFloat | None = Field(
         default=None,
         description="Checksums of another copy that are older are computed again before it counts; 0: always.",
+    )
+    warn_days: float | None = Field(
+        default=None,
+        ge=1.0,
+        description="Its owner is written to so many days before, and it stays for so long after that was sent.",
     )
     datasets: Mapping[str, DatasetRule] = Field(
         default_factory=dict, description="By dataset (`raw`, `rec.*`; the first that fits): what is different for it."

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from orchestration.config import Endpoint
 from orchestration.errors import ConfigError, InvalidInput, OperationFailed, ServiceUnavailable
-from orchestration.flows.alarms import Alarms
+from orchestration.flows.alarms import Alarms, named
 from orchestration.flows.pruning import DAY, HARMLESS
 from orchestration.flows.work import Work
 from orchestration.ledger.copies import CopyRecord, CopyState
@@ -155,7 +155,7 @@ def _look(work: Work, looks: Looks, endpoint: Endpoint, copy: CopyRecord) -> Non
         _settle(work, looks, endpoint, copy)
     except (OperationFailed, InvalidInput) as doubt:
         work.services.is_empty(endpoint, patience=PATIENCE_SECONDS)
-        where = f"{endpoint.name}:{copy.path}"
+        where = named(work, copy)
         work.logger.warning("%s cannot be looked at: %s", where, doubt)
         looks.doubtful.append(f"{where}: {doubt.what}")
 
@@ -169,7 +169,7 @@ def _settle(work: Work, looks: Looks, endpoint: Endpoint, copy: CopyRecord) -> N
         if state is CopyState.MISSING:
             _demand_mounted(work, endpoint)
     if work.ledger.copies.found(copy, state, why=why):
-        where = f"{endpoint.name}:{copy.path}"
+        where = named(work, copy)
         looks.found.setdefault(state, []).append(where)
         said = "is there again, as it was verified" if state is CopyState.PRESENT else f"is {state.value}: {why}"
         work.logger.warning("%s (%s of scan %s) %s", where, copy.dataset, copy.scan_id, said)

@@ -119,7 +119,10 @@ def decisions(work: Work) -> Iterator[Decision]:
 def known(ledger: Ledger, *, catalogue: bool) -> Known:
     due = ledger.due
     return Known(
-        held=due.held(), busy=due.busy(harmless=HARMLESS), catalogued=due.catalogued() if catalogue else frozenset()
+        held=due.held(),
+        busy=due.busy(harmless=HARMLESS),
+        catalogued=due.catalogued() if catalogue else frozenset(),
+        warned=ledger.notices.warned(),
     )
 
 

@@ -15,6 +15,7 @@ from orchestration.flows.quarantining import again, set_aside, to_be_set_aside
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.starting import deployment_of
 from orchestration.flows.variables import PATIENT, retention_days
+from orchestration.flows.warned import not_before, unwarned
 from orchestration.flows.work import Work
 from orchestration.ledger.audit import Verdict
 from orchestration.ledger.copies import CopyRecord, CopyState, Role
@@ -202,6 +203,7 @@ def _put_off(work: Work, copy: CopyRecord) -> str:
     later = work.ledger.copies.postpone(copy, until if until > now else now + BUSY_SECONDS)
     schedule_pruning(work, scan, later)
     why = f"the scan is {holds[0].sentence}" if holds else "copies are kept for longer now"
+    why = "its owner has to be warned first" if unwarned(work, copy) else why
     why = f"{busy[0].step} goes on" if busy else why
     said = f"{copy.endpoint}:{copy.path} is deleted at {_clock(later.delete_after)} at the earliest: {why}"
     work.ledger.audit.write(copy, Verdict.PUT_OFF, run_id=work.run_id, reason=why)
@@ -315,7 +317,8 @@ def _witnessed(work: Work, rule: RetentionRule, copy: CopyRecord) -> bool:
 
 
 def due_at(work: Work, copy: CopyRecord, *, patience: float = PATIENT) -> float | None:
-    """The time that was set when the copy was made, or a later one if operators keep copies for longer since.
+    """The time that was set when the copy was made, or a later one: operators keep copies for longer since, or the
+    owner has to be warned first.
 
     Raises:
         ServiceUnavailable: if Prefect, which knows what operators have set, does not answer within `patience` seconds.
@@ -325,7 +328,8 @@ def due_at(work: Work, copy: CopyRecord, *, patience: float = PATIENT) -> float 
         return copy.delete_after
     if copy.quarantined_at is not None:
         return max(copy.delete_after, copy.quarantined_at + rule.grace_days * DAY)
-    return max(copy.delete_after, copy.verified_at + retention_days(work.settings, rule, patience=patience) * DAY)
+    aged = copy.verified_at + retention_days(work.settings, rule, patience=patience) * DAY
+    return max(copy.delete_after, aged, not_before(work, copy, rule))
 
 
 def demand_due(work: Work, copy: CopyRecord) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from orchestration.errors import ChecksumMismatch, ConfigError, OperationFailed, PolicyRefused, ServiceUnavailable
-from orchestration.flows.alarms import Alarms
+from orchestration.flows.alarms import Alarms, named
 from orchestration.flows.checksumming import can_be_computed, only_reads, verified_again
 from orchestration.flows.pruning import DAY, HARMLESS
 from orchestration.flows.work import Work
@@ -90,7 +90,7 @@ def _in_use(work: Work, copy: CopyRecord) -> bool:
 
 
 def _read(work: Work, alarms: Alarms, sample: Sample, copy: CopyRecord) -> None:
-    where = f"{copy.endpoint}:{copy.path}"
+    where = named(work, copy)
     try:
         verified_again(work, copy)
     except ChecksumMismatch as error:

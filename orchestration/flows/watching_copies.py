@@ -6,12 +6,15 @@ import time
 
 from prefect import flow
 
+from orchestration.errors import OrchestrationError
 from orchestration.flows.alarms import Alarms
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.inventory import Budget, look_through
+from orchestration.flows.mailing import send_notices
 from orchestration.flows.sampling import read_again, size_of_sample
 from orchestration.flows.unknown import look_for_strangers
-from orchestration.flows.work import working
+from orchestration.flows.warning import Warnings, warn_owners
+from orchestration.flows.work import Work, working
 from orchestration.ledger.service import Document
 
 NAME = "watch_copies"
@@ -43,5 +46,16 @@ def watch_copies(
             "inventory": looks.document(),
             "sample": sample.document(),
             "unknown": strangers.document(unknown),
+            "warnings": _warned(work, alarms).document(),
+            "mail": send_notices(work).document(),
             "alarms": alarms.document(),
         }
+
+
+def _warned(work: Work, alarms: Alarms) -> Warnings:
+    """A Prefect server that is silent keeps nobody from being told what else is wrong."""
+    try:
+        return warn_owners(work)
+    except OrchestrationError as error:
+        alarms.add("warnings to owners", f"nobody was warned of deletions, which are put off: {error.sentence}")
+        return Warnings()

@@ -17,6 +17,7 @@ from orchestration.ledger.due import Due
 from orchestration.ledger.holds import Holds
 from orchestration.ledger.inventory import Inventory
 from orchestration.ledger.manifests import Manifests
+from orchestration.ledger.notices import Notices
 from orchestration.ledger.operations import DEFAULT_LEASE_SECONDS, Operations
 from orchestration.ledger.permission import Rules
 from orchestration.ledger.quarantine import Quarantine
@@ -62,6 +63,7 @@ class Ledger:
         self.holds = Holds(self._database)
         self.audit = Audit(self._database)
         self.inventory = Inventory(self._database)
+        self.notices = Notices(self._database)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:

@@ -7,7 +7,7 @@ would be refused, so that a night is not spent on it.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -25,6 +25,8 @@ class Finding(enum.StrEnum):
     BUSY = "in use"
     UNPROVEN = "unproven"
     """The ledger does not have what the rule asks for: other copies, or a record in the catalogue."""
+    UNWARNED = "not warned of"
+    """Its owner has to be written to first, and then has some days."""
     KEPT = "kept for longer"
     """Its time has come, and operators keep copies for longer since it was set."""
 
@@ -42,6 +44,8 @@ class Known:
     held: Collection[str] = field(default=frozenset())
     busy: Collection[str] = field(default=frozenset())
     catalogued: Collection[str] = field(default=frozenset())
+    warned: Mapping[int, float] = field(default_factory=dict)
+    """Of copies, by their ids: when a warning of their deletion was sent."""
 
 
 def survey(
@@ -88,6 +92,10 @@ class _Judge:
             return Finding.KEPT
         if row.scan_id in self._known.held:
             return Finding.HELD
+        if rule.warn_days is not None and row.quarantined_at is None:
+            told = self._known.warned.get(row.id)
+            if told is None or told + rule.warn_days * _DAY >= self._before:
+                return Finding.UNWARNED
         if row.scan_id in self._known.busy:
             return Finding.BUSY
         if rule.catalogued and row.scan_id not in self._known.catalogued:

@@ -137,7 +137,13 @@ def _is_raw(copy: CopyRecord) -> bool:
 
 def _learn(work: Work, scan: Scan, metadata: ScanMetadata) -> None:
     work.ledger.scans.learn(
-        scan.id, {"title": metadata.title, "proposal": metadata.proposal, "shape": list(metadata.shape)}
+        scan.id,
+        {
+            "title": metadata.title,
+            "proposal": metadata.proposal,
+            "email": metadata.email,
+            "shape": list(metadata.shape),
+        },
     )
 
 
