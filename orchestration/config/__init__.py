@@ -12,6 +12,7 @@ environment when they are needed.
 from __future__ import annotations
 
 from orchestration.config.archives import ArchiveEndpoint
+from orchestration.config.arrivals import Arrivals
 from orchestration.config.beamline import Beamline, CatalogueDefaults, Streaming
 from orchestration.config.consistency import notes
 from orchestration.config.document import Problem
@@ -63,6 +64,7 @@ __all__ = [
     "REPORT_SECONDS",
     "Aps8idiSettings",
     "ArchiveEndpoint",
+    "Arrivals",
     "Attempts",
     "Beamline",
     "Bl733Settings",

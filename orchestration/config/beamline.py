@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import Field, field_validator
 
+from orchestration.config.arrivals import Arrivals
 from orchestration.config.base import EntryKey, Section
 from orchestration.config.disclosure import Disclosure
 from orchestration.errors import InvalidPath
@@ -51,6 +52,7 @@ class Beamline(Section):
     archive: str | None = Field(default=None, description="Tape archive of its proposals, by name in `archives`.")
     sites: tuple[str, ...] = Field(default=("local",), description="Compute sites, the preferred one first.")
     streaming: Streaming | None = Field(default=None, description="What reconstructs while a scan is taken.")
+    arrivals: Arrivals | None = Field(default=None, description="When data is expected, so that its absence is told.")
     catalogue: CatalogueDefaults = Field(default_factory=CatalogueDefaults)
     disclosure: Disclosure = Field(default_factory=Disclosure, description="Embargo, and who may be told of data.")
 

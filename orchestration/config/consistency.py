@@ -41,6 +41,8 @@ def notes(settings: Settings) -> Iterator[str]:
     for endpoint in settings.endpoints.values():
         if endpoint.mount is not None and endpoint.uuid is not None and not endpoint.mount.is_dir():
             yield f"the mount of {endpoint.name}, {endpoint.mount}, is not a directory of this machine"
+        if endpoint.keep_free is not None and endpoint.mount is None:
+            yield f"the free space of {endpoint.name} is not watched here: it is not mounted"
     for beamline in settings.beamlines.values():
         here = [settings.endpoint(name) for name in (beamline.server, beamline.acquisition)]
         if not any(endpoint.mount for endpoint in here):
@@ -122,6 +124,9 @@ def _endpoint_names(settings: Settings) -> Iterator[tuple[Key, str]]:
         if beamline.nersc_results is not None:
             named["nersc_results"] = beamline.nersc_results
         yield from ((("beamlines", identifier, field), name) for field, name in named.items())
+        expected = () if beamline.arrivals is None else beamline.arrivals.expected_at or ()
+        at: Key = ("beamlines", identifier, "arrivals", "expected_at")
+        yield from (((*at, number), name) for number, name in enumerate(expected))
     for identifier, site in settings.compute_sites.items():
         yield ("compute_sites", identifier, "raw_endpoint"), site.raw_endpoint
         yield ("compute_sites", identifier, "scratch_endpoint"), site.scratch_endpoint

@@ -7,7 +7,7 @@ import posixpath
 from pathlib import Path
 from uuid import UUID
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ByteSize, Field, TypeAdapter, ValidationInfo, field_validator
 
 from orchestration.config.base import EntryKey, Section
 from orchestration.errors import ConfigError, InvalidPath
@@ -41,6 +41,10 @@ class Endpoint(Section):
         default=False,
         description="Files below it that the ledger does not know are listed: in all of it, or in these folders.",
     )
+    keep_free: str | int | None = Field(
+        default=None,
+        description="Where it is mounted: what is due is deleted at once while less is free: `10%`, `2TB`, or bytes.",
+    )
     zone: Zone = Field(default=Zone.EXTERNAL, description="`beamline`: export-controlled data may rest here.")
     owner_folder: str | None = Field(
         default=None,
@@ -61,6 +65,19 @@ class Endpoint(Section):
     @classmethod
     def _owner_is_named(cls, value: str | None) -> str | None:
         return None if value is None else OwnerFolder(value).pattern
+
+    @field_validator("keep_free")
+    @classmethod
+    def _is_a_size(cls, value: str | int | None) -> str | int | None:
+        if isinstance(value, str) and value.endswith("%"):
+            try:
+                share = float(value[:-1])
+            except ValueError:
+                share = -1.0
+            if not 0.0 <= share <= 100.0:
+                raise ValueError(f"`{value}` should be between `0%` and `100%`")
+            return value
+        return None if value is None else int(TypeAdapter(ByteSize).validate_python(value))
 
     @field_validator("inventory")
     @classmethod
@@ -99,6 +116,12 @@ class Endpoint(Section):
     def owner(self, path: RelativePath) -> str | None:
         """The proposal whose folder has the path, as `OwnerFolder.owner` says it; None if it is nobody's."""
         return None if self.owner_folder is None else OwnerFolder(self.owner_folder).owner(path.text)
+
+    def free_wanted(self, total: int) -> int:
+        """How many bytes should be free of so many in all."""
+        if isinstance(self.keep_free, str):
+            return int(total * float(self.keep_free[:-1]) / 100.0)
+        return self.keep_free or 0
 
     def require_uuid(self) -> UUID:
         """The Globus collection.

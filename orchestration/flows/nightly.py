@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prefect import flow
@@ -86,10 +86,30 @@ def sweep_deletions(hours: float = 6.0, dry_run: bool = True) -> Document:
         return night.document()
 
 
-def due_by_endpoint(work: Work, night: Night) -> Mapping[str, Sequence[int]]:
-    """The ids of the copies to delete, those that are longest overdue first; all findings are counted."""
+def sweep_at_once(work: Work, night: Night, endpoints: Collection[str], *, until: float) -> None:
+    """Delete all that is due at these endpoints and proved, however short a time it is due for.
+
+    Raises:
+        OrchestrationError: the first of those that kept something from being deleted.
+    """
+    for endpoint, ids in due_by_endpoint(work, night, grace=0.0, only=endpoints).items():
+        _sweep(work, night, endpoint, ids, until)
+    _tell(work, night)
+    if night.errors:
+        raise night.errors[0]
+
+
+def due_by_endpoint(
+    work: Work, night: Night, *, grace: float = GRACE_SECONDS, only: Collection[str] | None = None
+) -> Mapping[str, Sequence[int]]:
+    """The ids of the copies to delete, those that are longest overdue first; all findings are counted.
+
+    Of what is due for no longer than `grace` seconds nothing is said; with `only`, of what is elsewhere neither.
+    """
     due: dict[str, list[tuple[float, int]]] = {}
-    for decision in decisions(work):
+    for decision in decisions(work, grace=grace):
+        if only is not None and decision.row.endpoint not in only:
+            continue
         night.found[decision.finding.value] += 1
         row = decision.row
         if decision.finding is Finding.DUE:
@@ -100,13 +120,13 @@ def due_by_endpoint(work: Work, night: Night) -> Mapping[str, Sequence[int]]:
     return {endpoint: [number for _, number in sorted(rows)] for endpoint, rows in due.items()}
 
 
-def decisions(work: Work) -> Iterator[Decision]:
-    """On all copies that are due for an hour.
+def decisions(work: Work, *, grace: float = GRACE_SECONDS) -> Iterator[Decision]:
+    """On all copies that are due for so many seconds.
 
     Raises:
         ServiceUnavailable: if Prefect, which knows for how long operators keep copies, does not answer.
     """
-    before = work.ledger.now() - GRACE_SECONDS
+    before = work.ledger.now() - grace
     return survey(
         work.ledger.due.scans(before),
         settings=work.settings,

@@ -8,9 +8,11 @@ from prefect import flow
 
 from orchestration.errors import OrchestrationError
 from orchestration.flows.alarms import Alarms
+from orchestration.flows.arrivals import look_for_arrivals
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.inventory import Budget, look_through
 from orchestration.flows.mailing import send_notices
+from orchestration.flows.pressure import relieve
 from orchestration.flows.sampling import read_again, size_of_sample
 from orchestration.flows.unknown import look_for_strangers
 from orchestration.flows.warning import Warnings, warn_owners
@@ -27,7 +29,8 @@ def watch_copies(
     """Look at the next copies, read some of them, and say what is missing, changed or unknown.
 
     `copies` are looked at in so many `seconds`, and `samples` of all are read; left out, it is as config.yml says under
-    `watch`. With `endpoint`, only there. Nothing is changed at any endpoint.
+    `watch`. With `endpoint`, only there. Nothing is changed at any endpoint, but where a disk is too full, what is due
+    is deleted at once.
     """
     parameters: Document = {"copies": copies, "seconds": seconds, "samples": samples, "endpoint": endpoint}
     with working(NAME, parameters) as work:
@@ -37,6 +40,7 @@ def watch_copies(
         most = policy.copies_per_pass if copies is None else copies
         began, time_given = time.monotonic(), policy.seconds_per_pass if seconds is None else seconds
         # A run that waits for a job elsewhere may be suspended, and begins anew from here: what waits comes first.
+        relief = relieve(work, alarms, until=began + time_given / 2, only=endpoint)
         number = size_of_sample(work, most) if samples is None else samples
         sample = read_again(work, alarms, number=number, until=began + time_given / 2, only=endpoint)
         looks = look_through(work, alarms, Budget(copies=most, until=began + 0.8 * time_given), only=endpoint)
@@ -46,6 +50,8 @@ def watch_copies(
             "inventory": looks.document(),
             "sample": sample.document(),
             "unknown": strangers.document(unknown),
+            "space": relief.document(),
+            "arrivals": {} if endpoint else look_for_arrivals(work, alarms),
             "warnings": _warned(work, alarms).document(),
             "mail": send_notices(work).document(),
             "alarms": alarms.document(),

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, RowMapping, case, delete, func, select, update
 
 from orchestration.ledger import manifests
-from orchestration.ledger.copies import CopyState
+from orchestration.ledger.copies import RAW, CopyState
 from orchestration.ledger.database import Database
 from orchestration.ledger.operations import KEYS_AT_ONCE, batched
 from orchestration.ledger.tables import checksum_attempts, copies, copy_findings, inventory_rounds, unknown_folders
@@ -113,6 +113,16 @@ class Inventory:
         query = select(copies.c.endpoint).where(copies.c.state.in_(LOOKED_AT)).distinct()
         with self._database.read() as connection:
             return sorted(connection.execute(query).scalars())
+
+    def places_of(self, scan_ids: Collection[str]) -> Mapping[str, frozenset[str]]:
+        """The endpoints at which each scan has copies of its raw data, or had them."""
+        found: dict[str, set[str]] = {}
+        with self._database.read() as connection:
+            for some in batched(sorted(scan_ids), KEYS_AT_ONCE):
+                raw = copies.c.scan_id.in_(some) & (copies.c.dataset == RAW)
+                for row in connection.execute(select(copies.c.scan_id, copies.c.endpoint).where(raw)):
+                    found.setdefault(row.scan_id, set()).add(row.endpoint)
+        return {scan_id: frozenset(places) for scan_id, places in found.items()}
 
     # ----- what was found -------------------------------------------------------------------------------------------
 

@@ -113,6 +113,13 @@ class Scans:
             raise _unknown(text)
         return found[0]
 
+    def registered(self, beamline: str, *, after: float, before: float) -> Sequence[Scan]:
+        """Those that became known between two times, in that order."""
+        then = (scans.c.registered_at > after) & (scans.c.registered_at <= before)
+        query = select(scans).where(then & (scans.c.beamline == beamline)).order_by(scans.c.registered_at)
+        with self._database.read() as connection:
+            return [Scan.from_row(row) for row in connection.execute(query).mappings()]
+
     def latest(self, *, limit: int = 50, beamline: str | None = None) -> Sequence[Scan]:
         query = select(scans).order_by(scans.c.registered_at.desc()).limit(limit)
         if beamline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestration.config import Endpoint
@@ -110,3 +111,23 @@ def _listed(entry: os.DirEntry[str]) -> Listed:
         size=facts.st_size,
         modified=facts.st_mtime,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """Of the file system behind an endpoint, in bytes; `free` is what those may use who are not root."""
+
+    free: int
+    total: int
+
+
+def space(endpoint: Endpoint) -> Space:
+    """How full its disk is.
+
+    Raises:
+        TransferFailed: if it cannot be looked at (AccessDenied, EndpointRefused, ...).
+    """
+    root = mount(endpoint)
+    with reading(root):
+        facts = os.statvfs(root)
+    return Space(free=facts.f_bavail * facts.f_frsize, total=facts.f_blocks * facts.f_frsize)
