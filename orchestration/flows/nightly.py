@@ -73,26 +73,25 @@ def sweep_deletions(hours: float = 6.0, dry_run: bool = True) -> Document:
     with working(NAME, {"hours": hours, "dry_run": dry_run}) as work:
         night = Night()
         until = time.monotonic() + hours * 3600.0
-        due = due_by_endpoint(work, night)
-        if dry_run:
-            work.logger.info("nothing was deleted: start it with dry_run=False, or --delete in a terminal, for that")
-            night.left = sum(map(len, due.values()))
-            due = {}
-        for endpoint, ids in due.items():
-            _sweep(work, night, endpoint, ids, until)
-        _tell(work, night)
-        if night.errors:
-            raise night.errors[0]
+        _carry_out(work, night, due_by_endpoint(work, night), until, dry_run=dry_run)
         return night.document()
 
 
-def sweep_at_once(work: Work, night: Night, endpoints: Collection[str], *, until: float) -> None:
+def sweep_at_once(work: Work, night: Night, endpoints: Collection[str], *, until: float, dry_run: bool) -> None:
     """Delete all that is due at these endpoints and proved, however short a time it is due for.
 
     Raises:
         OrchestrationError: the first of those that kept something from being deleted.
     """
-    for endpoint, ids in due_by_endpoint(work, night, grace=0.0, only=endpoints).items():
+    _carry_out(work, night, due_by_endpoint(work, night, grace=0.0, only=endpoints), until, dry_run=dry_run)
+
+
+def _carry_out(work: Work, night: Night, due: Mapping[str, Sequence[int]], until: float, *, dry_run: bool) -> None:
+    if dry_run:
+        work.logger.info("nothing was deleted: start it with dry_run=False, or --delete in a terminal, for that")
+        night.left = sum(map(len, due.values()))
+        due = {}
+    for endpoint, ids in due.items():
         _sweep(work, night, endpoint, ids, until)
     _tell(work, night)
     if night.errors:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from orchestration.config import Endpoint
-from orchestration.errors import OrchestrationError
+from orchestration.errors import Cancelled, OrchestrationError
 from orchestration.flows.alarms import Alarms
 from orchestration.flows.nightly import Night, sweep_at_once
 from orchestration.flows.work import Work
@@ -24,20 +24,25 @@ class Relief:
         return told
 
 
-def relieve(work: Work, alarms: Alarms, *, until: float, only: str = "") -> Relief:
-    """Sweep each mounted endpoint that has less free space than it should have, until then by `time.monotonic`."""
+def relieve(work: Work, alarms: Alarms, *, until: float, only: str = "", dry_run: bool = False) -> Relief:
+    """Sweep each mounted endpoint that has less free space than it should have, until then by `time.monotonic`.
+
+    With `dry_run` it is only counted what a sweep would try to delete (`left`).
+    """
     relief = Relief()
     for name, endpoint in work.settings.endpoints.items():
         if endpoint.keep_free is None or endpoint.mount is None or (only and name != only):
             continue
         try:
-            _relieve(work, alarms, relief, endpoint, until)
+            _relieve(work, alarms, relief, endpoint, until, dry_run=dry_run)
+        except Cancelled:
+            raise
         except OrchestrationError as error:
             alarms.add(f"space at {name}", f"it cannot be looked at, or made: {error.sentence}")
     return relief
 
 
-def _relieve(work: Work, alarms: Alarms, relief: Relief, endpoint: Endpoint, until: float) -> None:
+def _relieve(work: Work, alarms: Alarms, relief: Relief, endpoint: Endpoint, until: float, *, dry_run: bool) -> None:
     before = space(endpoint)
     wanted = endpoint.free_wanted(before.total)
     if before.free >= wanted:
@@ -45,7 +50,7 @@ def _relieve(work: Work, alarms: Alarms, relief: Relief, endpoint: Endpoint, unt
     work.logger.warning("%s has %d bytes free, and should have %d", endpoint.name, before.free, wanted)
     same = [each.name for each in work.settings.endpoints.values() if _same_disk(each, endpoint)]
     night = Night()
-    sweep_at_once(work, night, same, until=until)
+    sweep_at_once(work, night, same, until=until, dry_run=dry_run)
     after = space(endpoint)
     relief.full[endpoint.name] = {"free_before": before.free, "free": after.free, "wanted": wanted, **night.document()}
     if after.free < wanted:

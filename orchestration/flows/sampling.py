@@ -8,7 +8,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from orchestration.errors import ChecksumMismatch, ConfigError, OperationFailed, PolicyRefused, ServiceUnavailable
+from orchestration.errors import (
+    Cancelled,
+    ChecksumMismatch,
+    ConfigError,
+    OperationFailed,
+    PolicyRefused,
+    ServiceUnavailable,
+)
 from orchestration.flows.alarms import Alarms, named
 from orchestration.flows.checksumming import can_be_computed, only_reads, verified_again
 from orchestration.flows.pruning import DAY, HARMLESS
@@ -97,6 +104,8 @@ def _read(work: Work, alarms: Alarms, sample: Sample, copy: CopyRecord) -> None:
         work.logger.warning("%s of scan %s: %s", copy.dataset, copy.scan_id, error)
         work.ledger.inventory.tried(copy.id, error.what)
         sample.changed.append(f"{where} ({error.what})")
+    except Cancelled:
+        raise
     except _TROUBLE as error:
         work.logger.warning("%s was not read: %s", where, error)
         work.ledger.inventory.tried(copy.id, error.what)

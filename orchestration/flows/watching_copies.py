@@ -24,15 +24,20 @@ NAME = "watch_copies"
 
 @flow(name=NAME, flow_run_name=NAME, on_failure=[say_cancelled])
 def watch_copies(
-    copies: int | None = None, seconds: float | None = None, samples: int | None = None, endpoint: str = ""
+    copies: int | None = None,
+    seconds: float | None = None,
+    samples: int | None = None,
+    endpoint: str = "",
+    dry_run: bool = True,
 ) -> Document:
     """Look at the next copies, read some of them, and say what is missing, changed or unknown.
 
     `copies` are looked at in so many `seconds`, and `samples` of all are read; left out, it is as config.yml says under
-    `watch`. With `endpoint`, only there. Nothing is changed at any endpoint, but where a disk is too full, what is due
-    is deleted at once.
+    `watch`. With `endpoint`, only there. Where a disk is too full, what is due is deleted at once, unless it is a
+    dry_run, as it is for a person who does not say otherwise, and is not in the deployment.
     """
-    parameters: Document = {"copies": copies, "seconds": seconds, "samples": samples, "endpoint": endpoint}
+    given: Document = {"copies": copies, "seconds": seconds, "samples": samples, "endpoint": endpoint}
+    parameters: Document = {**given, "dry_run": dry_run}
     with working(NAME, parameters) as work:
         if endpoint:
             work.settings.endpoint(endpoint)
@@ -40,7 +45,7 @@ def watch_copies(
         most = policy.copies_per_pass if copies is None else copies
         began, time_given = time.monotonic(), policy.seconds_per_pass if seconds is None else seconds
         # A run that waits for a job elsewhere may be suspended, and begins anew from here: what waits comes first.
-        relief = relieve(work, alarms, until=began + time_given / 2, only=endpoint)
+        relief = relieve(work, alarms, until=began + time_given / 2, only=endpoint, dry_run=dry_run)
         number = size_of_sample(work, most) if samples is None else samples
         sample = read_again(work, alarms, number=number, until=began + time_given / 2, only=endpoint)
         looks = look_through(work, alarms, Budget(copies=most, until=began + 0.8 * time_given), only=endpoint)

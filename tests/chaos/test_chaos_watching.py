@@ -34,9 +34,9 @@ def settings(room: Room, section: tuple[str, ...], **changes: Any) -> Iterator[N
         file.write_text(before)
 
 
-def watch(room: Room, *, kill: Kill | None = None) -> Ended:
+def watch(room: Room, *, kill: Kill | None = None, dry_run: bool = False) -> Ended:
     """No look and no reading: only the rest."""
-    ended = room.run(WATCH, kill=kill, copies=0, samples=0)
+    ended = room.run(WATCH, kill=kill, copies=0, samples=0, dry_run=dry_run)
     assert ended.killed or ended.completed, ended
     return ended
 
@@ -68,6 +68,8 @@ def test_a_disk_that_is_too_full_loses_what_is_due_and_nothing_else(room: Room) 
         assert watch(room).value["space"] == {}
     assert at_detector(room, due)
     with settings(room, SPOT, keep_free="100%"):
+        assert watch(room, dry_run=True).value["space"]["spot832"]["left"] == 1
+        assert at_detector(room, due)
         ended = watch(room)
     assert not at_detector(room, due)
     assert at_detector(room, later)

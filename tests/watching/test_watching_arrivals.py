@@ -15,6 +15,7 @@ from orchestration.config import Arrivals
 from orchestration.flows.alarms import Alarms
 from orchestration.flows.arrivals import look_for_arrivals
 from orchestration.ledger.owner import Owner
+from orchestration.ledger.service import Document
 from orchestration.paths import RelativePath
 
 ZONE = ZoneInfo("America/Los_Angeles")
@@ -128,7 +129,7 @@ def test_what_may_not_go_there_or_was_not_to_is_not_late(make_room: Callable[...
     room = make_room(beamline={"arrivals": {"copies_within_hours": 4, "expected_at": ["archive"]}})
     scan(room, "raw/secret.h5", controlled=True)
     here = scan(room, "raw/here.h5")
-    parameters = {"file_path": "raw/here.h5", "send_to_nersc": False}
+    parameters: Document = {"file_path": "raw/here.h5", "send_to_nersc": False}
     room.ledger.runs.begin(run_id="1", flow="new", parameters=parameters, owner=Owner.here())
     room.ledger.runs.carries("1", here)
     clock.days(1)
