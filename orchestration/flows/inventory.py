@@ -31,7 +31,8 @@ NAMED = 20
 """Copies that one alarm names; all are counted, and in the ledger."""
 
 AGAIN = 1000
-"""Copies that are missing or changed and that each pass looks at again: many will have come back together."""
+"""Of an endpoint, the copies that are missing or changed and that each pass looks at again, those found last first. The
+others have their turn in the round."""
 
 
 @dataclass
@@ -126,9 +127,11 @@ def _go_on(work: Work, looks: Looks, found: Round, *, limit: int) -> bool:
 
 def _look_again(work: Work, looks: Looks, endpoints: Sequence[str]) -> None:
     """At what was lost: a disk may be back."""
+    lost: dict[str, list[int]] = {}
+    for found in work.ledger.inventory.findings():
+        lost.setdefault(found.endpoint, []).append(found.copy_id)
     for name in endpoints:
-        lost = [each.copy_id for each in work.ledger.inventory.findings(endpoint=name, limit=AGAIN)]
-        _look_at(work, looks, work.settings.endpoint(name), lost)
+        _look_at(work, looks, work.settings.endpoint(name), lost.get(name, [])[:AGAIN])
 
 
 def _look_at(work: Work, looks: Looks, endpoint: Endpoint, ids: Sequence[int]) -> Sequence[int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +15,8 @@ import pytest
 import yaml
 from trial_room import Room
 
+from orchestration.ledger.copies import RAW, CopyState, Role
+from orchestration.paths import RelativePath
 from orchestration.sandbox.trials.kills import Ended, Kill
 
 WATCH = "orchestration.flows.bl832.watch:watch_copies"
@@ -117,3 +121,72 @@ def say(room: Room, *, runs: object) -> None:
 
 def subjects(ended: Ended) -> list[str]:
     return [each["subject"] for each in ended.value["alarms"]]
+
+
+REMOTE = "nersc832_alsdev_pscratch_raw"
+
+
+def at_site(room: Room, file_path: str) -> Path:
+    """The scan is at a site, too, which only its collection shows."""
+    raw = next(each for each in room.overview(file_path).copies if each.endpoint == "data832")
+    path = RelativePath(raw.path.text.removeprefix("raw/"))
+    file = room.world.root(REMOTE) / path.text
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(room.file("data832", file_path).read_bytes())
+    with room.world.ledger() as ledger:
+        values: dict[str, Any] = {
+            "dataset": RAW,
+            "role": Role.REPLICA,
+            "method": "test",
+            "verified_by": None,
+            "version": raw.version,
+        }
+        ledger.copies.record(scan_id=raw.scan_id, endpoint=REMOTE, path=path, manifest=raw.manifest, **values)
+    return file
+
+
+def looked(room: Room) -> dict[str, Any]:
+    """A new round at the site."""
+    with room.world.ledger() as ledger:
+        ledger.inventory.begin(REMOTE)
+        ledger.inventory.begin_folders(REMOTE)
+    ended = room.run(WATCH, copies=1000, samples=0, endpoint=REMOTE)
+    assert ended.completed, ended
+    found: dict[str, Any] = ended.value
+    return found
+
+
+def state(room: Room, file_path: str) -> CopyState:
+    return next(each.state for each in room.overview(file_path).copies if each.endpoint == REMOTE)
+
+
+def test_a_collection_says_what_is_missing_and_one_that_is_silent_says_nothing(room: Room) -> None:
+    file_path = room.moved_scan()
+    file = at_site(room, file_path)
+    assert looked(room)["inventory"]["missing"] == []
+    file.rename(file.with_suffix(".lost"))
+    room.world.facility.collections.set(room.collection(REMOTE), connected=False)
+    assert REMOTE in looked(room)["inventory"]["silent"]
+    assert state(room, file_path) is CopyState.PRESENT
+    room.calm()
+    assert len(looked(room)["inventory"]["missing"]) == 1
+    assert state(room, file_path) is CopyState.MISSING
+    file.with_suffix(".lost").rename(file)
+    assert len(looked(room)["inventory"]["back"]) == 1
+    assert state(room, file_path) is CopyState.PRESENT
+
+
+def test_files_on_a_collection_that_nobody_knows_are_listed(room: Room) -> None:
+    file = at_site(room, room.moved_scan())
+    stranger = file.parent.parent / "strangers" / "notes.txt"
+    stranger.parent.mkdir()
+    stranger.write_bytes(bytes(7))
+    os.utime(stranger, (1e9, 1e9))
+    os.utime(file, (1e9, 1e9))
+    with settings(room, ("globus", "globus_endpoints", REMOTE), inventory=True):
+        assert looked(room)["unknown"]["with_unknown_files"] > 0
+    with room.world.ledger() as ledger:
+        found = {each.folder: (each.files, each.size) for each in ledger.inventory.unknown(endpoint=REMOTE)}
+    assert found["strangers"] == (1, 7)
+    assert file.parent.name not in found
+    assert stranger.exists()
