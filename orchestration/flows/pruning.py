@@ -336,6 +336,12 @@ def demand_due(work: Work, copy: CopyRecord) -> None:
     """Raises DeletionUnproven."""
     kept_until = due_at(work, copy)
     if kept_until is None or kept_until > work.ledger.now() + CLOCK_SLACK_SECONDS:
+        if unwarned(work, copy):
+            raise DeletionUnproven(
+                "its owner has not been warned",
+                where=f"{copy.endpoint}:{copy.path}",
+                next_step=f"wait: watch_copies writes to owners, and it is kept until {_clock(kept_until)} at least",
+            )
         raise DeletionUnproven(
             f"this copy is due for deletion at {'never' if kept_until is None else _clock(kept_until)}",
             where=f"{copy.endpoint}:{copy.path}",

@@ -11,7 +11,7 @@ from orchestration.flows.alarms import Alarms
 from orchestration.flows.arrivals import look_for_arrivals
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.inventory import Budget, look_through
-from orchestration.flows.mailing import send_notices
+from orchestration.flows.mailing import Post, send_notices
 from orchestration.flows.pressure import relieve
 from orchestration.flows.sampling import read_again, size_of_sample
 from orchestration.flows.unknown import look_for_strangers
@@ -58,7 +58,7 @@ def watch_copies(
             "space": relief.document(),
             "arrivals": {} if endpoint else look_for_arrivals(work, alarms),
             "warnings": _warned(work, alarms).document(),
-            "mail": send_notices(work).document(),
+            "mail": _mailed(work, alarms).document(),
             "alarms": alarms.document(),
         }
 
@@ -70,3 +70,11 @@ def _warned(work: Work, alarms: Alarms) -> Warnings:
     except OrchestrationError as error:
         alarms.add("warnings to owners", f"nobody was warned of deletions, which are put off: {error.sentence}")
         return Warnings()
+
+
+def _mailed(work: Work, alarms: Alarms) -> Post:
+    """What waits keeps copies from being deleted whose owners have to be warned: somebody must know."""
+    post = send_notices(work)
+    if post.trouble:
+        alarms.add("mail", f"{post.left} messages wait to be sent: {post.trouble[0]}")
+    return post

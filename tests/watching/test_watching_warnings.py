@@ -117,7 +117,7 @@ def test_no_copy_is_deleted_before_its_owner_was_sent_a_warning_and_has_had_his_
 ) -> None:
     room = furnish(make_room, office)
     copy = leaving(room, days=-3)  # overdue
-    with pytest.raises(DeletionUnproven):
+    with pytest.raises(DeletionUnproven, match="its owner has not been warned"):
         demand_due(room.work, copy)
     assert found(room) == Finding.UNWARNED
     clock.days(1)
