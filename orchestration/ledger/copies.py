@@ -202,7 +202,8 @@ class Copies:
                     values["verified_at"] = row["verified_at"]  # the same proof, told again by a run that was repeated
                 values["delete_after"] = delete_after if again or row["delete_after"] is None else row["delete_after"]
                 connection.execute(update(copies).where(where).values(**values))
-            return _records(connection, select(copies).where(where))[0]
+            stored = connection.execute(select(copies).where(where)).mappings().one()
+            return CopyRecord.from_row(stored, {stored["manifest"]: tuple(manifest)})
 
     def begin_deletion(
         self,

@@ -11,6 +11,7 @@ import json
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from sqlalchemy import Connection, select
 
@@ -29,6 +30,7 @@ _FAST = 1
 """Checksums do not get shorter, whatever the effort."""
 
 _KEYS_AT_ONCE = 500
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +70,7 @@ class Manifests:
 
 def keep(connection: Connection, manifest: Iterable[FileEvidence]) -> str:
     """Store it, unless it is there; its digest. Within a transaction of the caller."""
-    return _keep(connection, _packed([[entry.path, entry.size, entry.checksum] for entry in manifest]))
+    return _keep(connection, _packed([entry.path, entry.size, entry.checksum] for entry in manifest))
 
 
 def read(connection: Connection, digests: Collection[str]) -> Mapping[str, tuple[FileEvidence, ...]]:
@@ -85,16 +87,34 @@ def read(connection: Connection, digests: Collection[str]) -> Mapping[str, tuple
     }
 
 
-def _packed(rows: Sequence[Json]) -> bytes:
-    return json.dumps(rows, separators=(",", ":")).encode()
+@dataclass(frozen=True)
+class _Packed:
+    digest: str
+    body: bytes
 
 
-def _keep(connection: Connection, body: bytes) -> str:
-    digest = hashlib.sha256(body).hexdigest()
-    there = select(manifests.c.digest).where(manifests.c.digest == digest)
+def _packed(rows: Iterable[Json]) -> _Packed:
+    """The JSON of a list, a part at a time: the text of a long one is never whole in memory."""
+    hasher, press = hashlib.sha256(), zlib.compressobj(_FAST)
+    body = bytearray()
+    encode = json.JSONEncoder(separators=(",", ":")).encode
+    remaining, before = iter(rows), "["
+    while some := list(islice(remaining, _ROWS_AT_ONCE)):
+        part = f"{before}{encode(some)[1:-1]}".encode()
+        hasher.update(part)
+        body += press.compress(part)
+        before = ","
+    end = b"]" if before == "," else b"[]"
+    hasher.update(end)
+    body += press.compress(end) + press.flush()
+    return _Packed(hasher.hexdigest(), bytes(body))
+
+
+def _keep(connection: Connection, packed: _Packed) -> str:
+    there = select(manifests.c.digest).where(manifests.c.digest == packed.digest)
     if connection.execute(there).one_or_none() is None:
-        connection.execute(manifests.insert().values(digest=digest, body=zlib.compress(body, _FAST)))
-    return digest
+        connection.execute(manifests.insert().values(digest=packed.digest, body=packed.body))
+    return packed.digest
 
 
 def _body(connection: Connection, digests: Collection[str]) -> Mapping[str, bytes]:
