@@ -114,9 +114,16 @@ class ScanUnreadable(InvalidInput):
 
 
 class PolicyRefused(OrchestrationError):
-    """Raised when data may not go where it was sent."""
+    """Raised when data may not go where it was sent.
+
+    `scan` is the id of the scan that may not, if it was asked for with others; empty if it was asked for alone.
+    """
 
     next_step_default = "ask the owner of the data or the facility's data officer"
+
+    def __init__(self, what: str, *, where: str = "", next_step: str = "", scan: str = "") -> None:
+        self.scan = scan
+        super().__init__(what, where=where, next_step=next_step)
 
 
 class ExportControlled(PolicyRefused):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from orchestration.config import Endpoint
@@ -64,7 +65,7 @@ class TransferRequest:
     def place(self) -> Place:
         return self.destination.place
 
-    @property
+    @cached_property
     def passages(self) -> tuple[Passage, ...]:
         """Out of whose folders into whose it goes."""
         return tuple(

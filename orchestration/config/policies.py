@@ -175,6 +175,15 @@ class TransferPolicy(Section):
     fault_patience_seconds: PositiveFloat = Field(
         default=900.0, description="How long a transfer may report faults without moving a byte."
     )
+    batch_files: PositiveInt = Field(
+        default=1000, le=10_000, description="Most new files that are carried in one transfer."
+    )
+    batch_bytes: PositiveInt = Field(
+        default=100_000_000_000, description="So many bytes of new files are not made to wait for more."
+    )
+    batch_seconds: NonNegativeFloat = Field(
+        default=5.0, le=600.0, description="How long a new file waits for others to go with it."
+    )
 
     def deadline_seconds(self, size_bytes: int) -> float:
         """How long a transfer of that many bytes may take, from its submission."""

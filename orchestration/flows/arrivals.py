@@ -1,144 +1,175 @@
-"""Data that should have arrived and has not: no new scans, and scans whose copies are not where they should be."""
+"""New files of any beamline, many at a time: to its server and to NERSC in few transfers, and their deletions planned.
+
+::
+
+    acquisition ──> server ──> NERSC (where the beamline has a place there)
+
+Runs that are started for one file each, a file every second, carry their files together as well: they meet in the
+ledger (`orchestration.flows.batching`). What a run that has died had begun, the next one carries on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from prefect import flow
 
 from orchestration.config import Beamline, Endpoint
-from orchestration.errors import ConfigError, OrchestrationError
-from orchestration.flows.alarms import Alarms
-from orchestration.flows.server import insist, prefect_server
-from orchestration.flows.variables import QUICK
-from orchestration.flows.work import Work
+from orchestration.errors import BatchIncomplete, InvalidInput, OrchestrationError, SourceChanged, SourceMissing
+from orchestration.flows.batching import Sent, Together, copy_together
+from orchestration.flows.cancelling import say_cancelled
+from orchestration.flows.copying import Dataset, record_source
+from orchestration.flows.pruning import schedule_pruning
+from orchestration.flows.work import Work, register, working
+from orchestration.ledger.copies import RAW, CopyRecord
 from orchestration.ledger.scan import Scan
-from orchestration.ledger.service import Document
-from orchestration.policy import Zone
+from orchestration.ledger.service import Document, Json
 
-HOUR = 3600.0
+NAME = "new_files_flow"
 
-LOOKED_BACK_HOURS = 7 * 24.0
-"""Scans that were late for longer are no news."""
-
-NAMED = 20
+NAMED = 10
+"""Files that an error names; the rest are in the log."""
 
 
-def look_for_arrivals(work: Work, alarms: Alarms) -> Document:
-    """What is late, by beamline; raises an alarm for each."""
-    told: Document = {}
-    for beamline in work.settings.beamlines.values():
-        if beamline.arrivals is None:
-            continue
-        try:
-            silent = _silence(work, beamline)
-        except OrchestrationError as error:
-            alarms.add(f"arrivals at {beamline.id}", f"not known whether it runs: {error.sentence}")
-            silent = ""
-        if silent:
-            alarms.add(f"no scans from {beamline.id}", silent)
-        late = [*_late(work, beamline)]
-        for name, scans in late:
-            alarms.add(f"scans of {beamline.id} that are not at {name}", _sentence(beamline, name, scans))
-        told[beamline.id] = {"silent": silent, "late": {name: [each.id for each in scans] for name, scans in late}}
-    return told
+@dataclass
+class Files:
+    """What a run has to do with, by the id of each scan, and what came of it."""
+
+    scans: dict[str, Scan] = field(default_factory=dict)
+    copies: dict[str, list[CopyRecord]] = field(default_factory=dict)
+    failed: dict[str, OrchestrationError] = field(default_factory=dict)
+    """By path."""
+
+    def fail(self, scan_id: str, error: OrchestrationError) -> None:
+        self.failed[self.scans[scan_id].path.text] = error
+
+    @property
+    def well(self) -> list[Scan]:
+        return [scan for scan in self.scans.values() if scan.path.text not in self.failed]
 
 
-def _silence(work: Work, beamline: Beamline) -> str:
-    """Why there should have been a scan; empty if there was one, or need not have been."""
-    arrivals = beamline.arrivals
-    now = work.ledger.now()
-    if arrivals is None or arrivals.within_hours is None or not arrivals.expecting(now):
-        return ""
-    running, since = _running(beamline)
-    if not running:
-        return ""
-    latest = work.ledger.scans.latest(limit=1, beamline=beamline.id)
-    last = latest[0].registered_at if latest else 0.0
-    hours = arrivals.hours(max(last, since), now)
-    if hours <= arrivals.within_hours:
-        return ""
-    when = f"the last became known at {_clock(last)}" if latest else "none ever became known"
-    what = f"no new scan for {hours:.1f} of the hours in which it takes scans ({arrivals.between})"
-    return f"{what}, and {when}: is the beamline down, or does acquisition not reach this service?"
+@flow(name=NAME, flow_run_name="new_files: {beamline}", on_failure=[say_cancelled])
+def new_files_flow(
+    file_paths: list[str], beamline: str, is_export_control: bool = False, send_to_nersc: bool = True
+) -> Document:
+    """Move new files to the beamline's server and on to NERSC, many in one transfer, and plan the deletions.
+
+    `file_paths` are the paths as acquisition writes them, each of a file or a folder that is a scan of its own. Files
+    under export control stay at the beamline, and go with no others. What is wrong with one file keeps no other from
+    its way: the run fails in the end, and names each.
+    """
+    parameters: Document = {
+        "file_paths": [*file_paths],
+        "beamline": beamline,
+        "is_export_control": is_export_control,
+        "send_to_nersc": send_to_nersc,
+    }
+    with working(NAME, parameters) as work:
+        if not file_paths:
+            raise InvalidInput("no file was named", where=NAME, next_step="give the path of at least one new file")
+        return carry_new_files(
+            work,
+            work.settings.beamline(beamline),
+            file_paths,
+            is_export_control=is_export_control,
+            send_to_nersc=send_to_nersc,
+        )
 
 
-def _running(beamline: Beamline) -> tuple[bool, float]:
-    """Whether it is said to run, and since when somebody says so (seconds since the epoch; 0: always).
+def carry_new_files(
+    work: Work, beamline: Beamline, file_paths: Sequence[str], *, is_export_control: bool, send_to_nersc: bool
+) -> Document:
+    """The body of every flow that takes many new files.
 
     Raises:
-        ConfigError: if the Prefect Variable is neither true nor false.
-        ServiceUnavailable: if Prefect does not answer.
+        BatchIncomplete: if some did not get everywhere; the others have.
     """
-    arrivals = beamline.arrivals
-    if arrivals is None or arrivals.running_variable is None:
-        return arrivals is not None and arrivals.running, 0.0
-    name = arrivals.running_variable
-
-    def ask() -> tuple[object, float]:
-        with prefect_server() as client:
-            found = client.read_variable_by_name(name)
-            if found is None:
-                return arrivals.running, 0.0
-            return found.value, found.updated.timestamp() if found.updated is not None else 0.0
-
-    value, since = insist(ask, seconds=QUICK)
-    if not isinstance(value, bool):
-        raise ConfigError(
-            f"the Prefect Variable {name} is {value!r}, and should be true or false",
-            where=f"Prefect Variable {name}",
-            next_step="correct it under Variables in Prefect",
-        )
-    return value, since
+    acquisition, server = work.settings.endpoint(beamline.acquisition), work.settings.endpoint(beamline.server)
+    files = _registered(work, beamline, acquisition, file_paths, is_export_control=is_export_control)
+    _leg(work, files, acquisition, server)
+    _record_originals(work, files, acquisition)
+    if send_to_nersc and beamline.nersc is not None:
+        _leg(work, files, server, work.settings.endpoint(beamline.nersc))
+    for scan in files.well:
+        for present in files.copies.get(scan.id, ()):
+            schedule_pruning(work, scan, present)
+    work.ledger.arrivals.settle([scan.id for scan in files.well], run_id=work.run_id)
+    _demand_all(work, files)
+    arrived: list[Json] = [scan.id for scan in files.well]
+    return {"scans": arrived, "copies": sum(map(len, files.copies.values()))}
 
 
-def _late(work: Work, beamline: Beamline) -> Iterator[tuple[str, Sequence[Scan]]]:
-    """Each endpoint at which copies are expected, with the scans that have none there in time."""
-    hours = None if beamline.arrivals is None else beamline.arrivals.copies_within_hours
-    if hours is None:
+def _registered(
+    work: Work, beamline: Beamline, acquisition: Endpoint, file_paths: Sequence[str], *, is_export_control: bool
+) -> Files:
+    """The scans in the versions that acquisition has now; what it does not have is named, and goes nowhere."""
+    files = Files()
+    known = [
+        register(work, each, beamline=beamline, is_export_control=is_export_control, carried=False)
+        for each in dict.fromkeys(file_paths)
+    ]
+    there = work.services.look_at(acquisition, [scan.path for scan in known])
+    for scan in known:
+        files.scans[scan.id] = scan
+        if scan.path in there:
+            version = there[scan.path].version
+            files.scans[scan.id] = register(
+                work, scan.path.text, beamline=beamline, fingerprint=version, carried=len(known) == 1
+            )
+        elif not scan.fingerprint:
+            where = acquisition.full_path(scan.path)
+            files.fail(scan.id, SourceMissing(f"there is nothing at {where}", where=acquisition.name))
+    return files
+
+
+def _leg(work: Work, files: Files, source: Endpoint, destination: Endpoint) -> None:
+    """Also for what a run that has died had left on the same way."""
+    leaving = destination.place.zone is not source.place.zone
+    sent = [
+        Sent(scan=scan, dataset=Dataset(name=RAW, path=scan.path))
+        for scan in files.well
+        if not (leaving and work.ledger.scans.get(scan.id).export_controlled)
+    ]
+    if not sent:
         return
-    latest = work.ledger.now() - hours * HOUR
-    scans = work.ledger.scans.registered(beamline.id, after=latest - LOOKED_BACK_HOURS * HOUR, before=latest)
-    places = work.ledger.inventory.places_of([scan.id for scan in scans])
-    for endpoint in _expected(work, beamline):
-        counted = {each.name for each in work.settings.places.values() if each.shares_storage_with(endpoint)}
-        counted.add(endpoint.name)
-        late = [
-            scan
-            for scan in scans
-            if not counted & places.get(scan.id, frozenset()) and _wanted_there(work, scan, endpoint)
-        ]
-        if late:
-            yield endpoint.name, late
+    done = copy_together(work, sent, source=source, destination=destination)
+    _take_in(files, done)
 
 
-def _expected(work: Work, beamline: Beamline) -> Sequence[Endpoint]:
-    """Where acquisition itself writes, nothing has to arrive."""
-    named = None if beamline.arrivals is None else beamline.arrivals.expected_at
-    if named is not None:
-        return [work.settings.endpoint(name) for name in named]
-    acquisition = work.settings.endpoint(beamline.acquisition)
-    usual = [work.settings.endpoint(name) for name in (beamline.server, beamline.nersc) if name is not None]
-    return [each for each in usual if not each.shares_storage_with(acquisition)]
+def _take_in(files: Files, done: Together) -> None:
+    for scan_id, scan in done.scans.items():
+        files.scans.setdefault(scan_id, scan)
+    for scan_id, copied in done.copies.items():
+        files.copies.setdefault(scan_id, []).append(copied)
+    for scan_id, error in done.failed.items():
+        files.fail(scan_id, error)
 
 
-def _wanted_there(work: Work, scan: Scan, endpoint: Endpoint) -> bool:
-    """Not if it may not go there, or whoever started its flow did not want it."""
-    if scan.export_controlled and endpoint.zone is not Zone.BEAMLINE:
-        return False
-    if any(denial.endpoint == endpoint.name for denial in work.ledger.audit.denials(scan.id)):
-        return False
-    beamline = work.settings.beamline(scan.beamline)
-    unwanted = any(run.parameters.get("send_to_nersc") is False for run in work.ledger.runs.of_scan(scan.id))
-    return not (unwanted and endpoint.name == beamline.nersc)
+def _record_originals(work: Work, files: Files, acquisition: Endpoint) -> None:
+    """What was carried from there is a copy as well, unless acquisition has written another file there since."""
+    there = work.services.look_at(acquisition, [scan.path for scan in files.well])
+    for scan in files.well:
+        facts, copies = there.get(scan.path), files.copies.get(scan.id)
+        if facts is None or not copies:
+            continue  # an earlier run may have seen to its deletion
+        if facts.version != scan.fingerprint:
+            changed = f"{scan.path} was written anew while it was carried"
+            files.fail(scan.id, SourceChanged(changed, where=f"{acquisition.name}:{scan.path}"))
+            continue
+        current = replace(scan, fingerprint=facts.version)
+        copies.insert(0, record_source(work, current, copies[0], source=acquisition, path=scan.path))
 
 
-def _sentence(beamline: Beamline, endpoint: str, scans: Sequence[Scan]) -> str:
-    hours = 0.0 if beamline.arrivals is None else beamline.arrivals.copies_within_hours or 0.0
-    named = "; ".join(f"scan {each.id}" if each.export_controlled else each.path.text for each in scans[:NAMED])
-    more = f"; and {len(scans) - NAMED} more" if len(scans) > NAMED else ""
-    what = f"{len(scans)} scans became known more than {hours:g} hours ago and have no copy at {endpoint}"
-    return f"{what}: {named}{more} (`beamline show` says of each what went wrong)"
-
-
-def _clock(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+def _demand_all(work: Work, files: Files) -> None:
+    for path, error in files.failed.items():
+        work.logger.error("%s: %s", path, error.sentence)
+    if files.failed:
+        named = "; ".join(f"{path}: {error.what}" for path, error in list(files.failed.items())[:NAMED])
+        more = f"; and {len(files.failed) - NAMED} more" if len(files.failed) > NAMED else ""
+        first = next(iter(files.failed.values()))
+        raise BatchIncomplete(
+            f"{len(files.failed)} of {len(files.scans)} files did not get everywhere: {named}{more}",
+            where=NAME,
+            next_step=first.next_step,
+        ) from first

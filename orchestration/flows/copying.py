@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestration.config import Endpoint
@@ -109,16 +109,17 @@ def _stands(work: Work, outcome: Outcome, item: TransferItem, destination: Endpo
     facts = look(work, destination, item.destination)
     if facts is None or not outcome.evidence.get("manifest_complete", False):
         return facts is not None
-    return _has(facts, manifest_of(work, outcome, item, destination))
+    return has(facts, manifest_of(work, outcome, item, destination))
 
 
 def whole(work: Work, endpoint: Endpoint, known: CopyRecord) -> bool:
     """Whether a copy is still there, as far as its sizes tell."""
     facts = look(work, endpoint, known.path)
-    return facts is not None and _has(facts, known.manifest)
+    return facts is not None and has(facts, known.manifest)
 
 
-def _has(facts: FileFacts, manifest: Sequence[FileEvidence]) -> bool:
+def has(facts: FileFacts, manifest: Sequence[FileEvidence]) -> bool:
+    """Whether all of these files are there, as far as their sizes tell."""
     found = facts.sizes
     return all(found.get(entry.path) == entry.size for entry in manifest)
 
@@ -195,10 +196,23 @@ def manifest_of(work: Work, outcome: Outcome, item: TransferItem, destination: E
 
     A list too long for the evidence is looked up at the destination: without checksums, it will prove no deletion.
     """
-    if "manifest" in outcome.evidence and outcome.evidence.get("manifest_complete", False):
-        prefix = item.destination.text
-        listed = work.ledger.manifests.listed(outcome.evidence)
-        return [_evidence(entry, prefix, outcome) for entry in listed if _below(prefix, str(entry["path"]))]
+    return manifests_of(work, outcome, [item], destination)[0]
+
+
+def manifests_of(
+    work: Work, outcome: Outcome, items: Sequence[TransferItem], destination: Endpoint
+) -> Sequence[Sequence[FileEvidence]]:
+    """`manifest_of` for several items; the evidence is read once for all."""
+    if "manifest" not in outcome.evidence or not outcome.evidence.get("manifest_complete", False):
+        return [_looked_up(work, item, destination) for item in items]
+    found: dict[str, list[FileEvidence]] = {item.destination.text: [] for item in items}
+    for entry in work.ledger.manifests.listed(outcome.evidence):
+        for prefix in _prefixes(str(entry["path"]), found):
+            found[prefix].append(_evidence(entry, prefix, outcome))
+    return [found[item.destination.text] for item in items]
+
+
+def _looked_up(work: Work, item: TransferItem, destination: Endpoint) -> Sequence[FileEvidence]:
     facts = look(work, destination, item.destination)
     if facts is None:
         raise SourceMissing(
@@ -211,8 +225,12 @@ def manifest_of(work: Work, outcome: Outcome, item: TransferItem, destination: E
     return [FileEvidence(path=path, size=size) for path, size in facts.manifest]
 
 
-def _below(prefix: str, path: str) -> bool:
-    return path == prefix or path.startswith(f"{prefix}/")
+def _prefixes(path: str, known: Container[str]) -> Iterator[str]:
+    """Those that are known of a path and the folders that it lies in."""
+    while path:
+        if path in known:
+            yield path
+        path = path.rpartition("/")[0]
 
 
 def _evidence(entry: Mapping[str, Json], prefix: str, outcome: Outcome) -> FileEvidence:

@@ -23,14 +23,15 @@ def command(
 ) -> None:
     """Run `flow` in this process with arguments from the command line, and exit 1 with its error sentence if it fails.
 
-    The flow's first parameter, if it has any, is an argument; the others are options, and so are the fields of those
-    that are models. `switches` are names of yes and no (``--dry-run/--delete``) for parameters that are one of both.
+    The flow's first parameter, if it has any, is an argument, or several if it is a list; the others are options, and
+    so are the fields of those that are models. `switches` are names of yes and no (``--dry-run/--delete``) for
+    parameters that are one of both.
     """
     models = _models(flow)
 
     def run(**parameters: Any) -> None:
         use_environment()
-        given = {name: value for name, value in parameters.items() if value is not None}
+        given = {name: _given(value) for name, value in parameters.items() if value is not None}
         try:
             flow(**_collected(given, models))
         except OrchestrationError as error:
@@ -48,6 +49,11 @@ def use_environment() -> None:
     """Let the environment file decide which Prefect server is used: Prefect has read its settings at import."""
     config.load_environment()
     refresh_global_settings_context()
+
+
+def _given(value: Any) -> Any:
+    """Several arguments are a list, as in a request for a run."""
+    return [*value] if isinstance(value, tuple) else value
 
 
 def _hints(flow: Flow[Any, Any]) -> Mapping[str, Any]:
@@ -87,7 +93,12 @@ def _params(flow: Flow[Any, Any], switches: Mapping[str, str]) -> list[click.Par
     hints, models = _hints(flow), _models(flow)
     parameters = list(inspect.signature(flow.fn).parameters.values())
     params: list[click.Parameter] = [
-        click.Argument([first.name], required=first.default is inspect.Parameter.empty) for first in parameters[:1]
+        click.Argument(
+            [first.name],
+            required=first.default is inspect.Parameter.empty,
+            nargs=-1 if get_origin(hints[first.name]) is list else 1,
+        )
+        for first in parameters[:1]
     ]
     for parameter in parameters[1:]:
         if parameter.name in models:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -169,6 +170,21 @@ class Services:
         if endpoint.uuid is not None:
             return GlobusFiles(self._clients).inspect(endpoint, path)
         return inspect_directory(endpoint, path)
+
+    def look_at(self, endpoint: Endpoint, paths: Collection[RelativePath]) -> Mapping[RelativePath, FileFacts]:
+        """What stands at each of many paths, where something does; a folder is listed once for all its files."""
+        if endpoint.uuid is None:
+            local = {path: self.look(endpoint, path) for path in paths}
+            return {path: facts for path, facts in local.items() if facts is not None}
+        files = GlobusFiles(self._clients)
+        found = insist(lambda: files.entries(endpoint, paths), seconds=self._settings.transfer.min_seconds)
+        facts = {
+            path: self.look(endpoint, path)
+            if entry.is_directory
+            else FileFacts(is_directory=False, size=entry.size, modified=entry.modified)
+            for path, entry in found.items()
+        }
+        return {path: each for path, each in facts.items() if each is not None}
 
     def folders(self, endpoint: Endpoint, path: RelativePath) -> tuple[str, ...] | None:
         """The names of the folders in a folder; None if there is no such folder. Asked as `look` is."""

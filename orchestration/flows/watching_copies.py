@@ -8,9 +8,9 @@ from prefect import flow
 
 from orchestration.errors import OrchestrationError
 from orchestration.flows.alarms import Alarms
-from orchestration.flows.arrivals import look_for_arrivals
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.inventory import Budget, look_through
+from orchestration.flows.lateness import look_for_arrivals
 from orchestration.flows.mailing import Post, send_notices
 from orchestration.flows.pressure import relieve
 from orchestration.flows.sampling import read_again, size_of_sample

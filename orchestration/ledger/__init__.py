@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from orchestration.config import Settings
+from orchestration.ledger.arrivals import Arrivals
 from orchestration.ledger.audit import Audit
 from orchestration.ledger.batches import Batches
 from orchestration.ledger.copies import Copies
@@ -52,6 +53,7 @@ class Ledger:
         self.runs = Runs(self._database)
         self.operations = Operations(self._database, lease_seconds=lease_seconds, rules=rules)
         self.copies = Copies(self._database, self.operations)
+        self.arrivals = Arrivals(self._database, self.operations)
         self.due = Due(self._database)
         self.quarantine = Quarantine(self._database, self.operations)
         self.manifests = Manifests(self._database)

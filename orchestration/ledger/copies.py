@@ -132,6 +132,23 @@ class Proven:
     evidence: Document = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What `Copies.record` writes down of a copy that was just verified."""
+
+    scan_id: str
+    dataset: str
+    endpoint: str
+    path: RelativePath
+    role: Role
+    manifest: Sequence[FileEvidence]
+    method: str
+    verified_by: str | None
+    version: str = ""
+    delete_after: float | None = None
+    verified_at: float | None = None
+
+
 class _TakenBack(Exception):
     """Ends a transaction of which nothing is to stay."""
 
@@ -164,46 +181,66 @@ class Copies:
         stays so: that it was there once is no proof that it will be. One that lies in quarantine, or is on its way
         there and of another version, stays what it is, under its path there.
         """
+        one = Verified(
+            scan_id=scan_id,
+            dataset=dataset,
+            endpoint=endpoint,
+            path=path,
+            role=role,
+            manifest=manifest,
+            method=method,
+            verified_by=verified_by,
+            version=version,
+            delete_after=delete_after,
+            verified_at=verified_at,
+        )
+        return self.record_all([one])[0]
+
+    def record_all(self, found: Sequence[Verified]) -> Sequence[CopyRecord]:
+        """`record` for many, all of them or none."""
+        with self._database.write("copies") as connection:
+            return [self._record(connection, one) for one in found]
+
+    def _record(self, connection: Connection, one: Verified) -> CopyRecord:
         where = (
-            (copies.c.scan_id == scan_id)
-            & (copies.c.dataset == dataset)
-            & (copies.c.endpoint == endpoint)
-            & (copies.c.path == path.text)
+            (copies.c.scan_id == one.scan_id)
+            & (copies.c.dataset == one.dataset)
+            & (copies.c.endpoint == one.endpoint)
+            & (copies.c.path == one.path.text)
         )
         values = {
-            "version": version,
-            "role": role,
+            "version": one.version,
+            "role": one.role,
             "state": CopyState.PRESENT,
-            "size": sum(entry.size for entry in manifest),
-            "files": len(manifest),
-            "verified_by": verified_by,
-            "method": method,
-            "verified_at": self._database.now() if verified_at is None else verified_at,
+            "size": sum(entry.size for entry in one.manifest),
+            "files": len(one.manifest),
+            "verified_by": one.verified_by,
+            "method": one.method,
+            "verified_at": self._database.now() if one.verified_at is None else one.verified_at,
         }
-        with self._database.write("copies") as connection:
-            values["manifest"] = manifests.keep(connection, manifest)
-            row = connection.execute(select(copies).where(where)).mappings().one_or_none()
-            aside = row is not None and _stays_aside(row, version)
-            if row is None or aside:
-                key = {"scan_id": scan_id, "dataset": dataset, "endpoint": endpoint, "path": path.text}
-                values["generation"] = 1 if row is None else row["generation"] + 1
-                if aside:
-                    connection.execute(update(copies).where(where).values(path=copies.c.quarantine_path))
-                connection.execute(copies.insert().values(**key, **values, delete_after=delete_after))
-            else:
-                again = row["state"] == CopyState.DELETED or row["version"] != version
-                values["generation"] = row["generation"] + again
-                values["deleted_at"] = None
-                if again:
-                    values |= {"deletion": None, "quarantined_at": None, "quarantine_path": None, "checked_at": None}
-                if not again and row["state"] == CopyState.DELETING:
-                    values["state"] = CopyState.DELETING
-                if not again and verified_by is not None and row["verified_by"] == verified_by:
-                    values["verified_at"] = row["verified_at"]  # the same proof, told again by a run that was repeated
-                values["delete_after"] = delete_after if again or row["delete_after"] is None else row["delete_after"]
-                connection.execute(update(copies).where(where).values(**values))
-            stored = connection.execute(select(copies).where(where)).mappings().one()
-            return CopyRecord.from_row(stored, {stored["manifest"]: tuple(manifest)})
+        values["manifest"] = manifests.keep(connection, one.manifest)
+        row = connection.execute(select(copies).where(where)).mappings().one_or_none()
+        aside = row is not None and _stays_aside(row, one.version)
+        if row is None or aside:
+            key = {"scan_id": one.scan_id, "dataset": one.dataset, "endpoint": one.endpoint, "path": one.path.text}
+            values["generation"] = 1 if row is None else row["generation"] + 1
+            if aside:
+                connection.execute(update(copies).where(where).values(path=copies.c.quarantine_path))
+            connection.execute(copies.insert().values(**key, **values, delete_after=one.delete_after))
+        else:
+            again = row["state"] == CopyState.DELETED or row["version"] != one.version
+            values["generation"] = row["generation"] + again
+            values["deleted_at"] = None
+            if again:
+                values |= {"deletion": None, "quarantined_at": None, "quarantine_path": None, "checked_at": None}
+            if not again and row["state"] == CopyState.DELETING:
+                values["state"] = CopyState.DELETING
+            if not again and one.verified_by is not None and row["verified_by"] == one.verified_by:
+                values["verified_at"] = row["verified_at"]  # the same proof, told again by a run that was repeated
+            values["delete_after"] = one.delete_after if again or row["delete_after"] is None else row["delete_after"]
+            connection.execute(update(copies).where(where).values(**values))
+        stored = connection.execute(select(copies).where(where)).mappings().one()
+        return CopyRecord.from_row(stored, {stored["manifest"]: tuple(one.manifest)})
 
     def begin_deletion(
         self,
@@ -369,6 +406,14 @@ class Copies:
 
     def of_scan(self, scan_id: str) -> Sequence[CopyRecord]:
         return self._select(copies.c.scan_id == scan_id)
+
+    def there(self, endpoint: str, scan_ids: Collection[str]) -> Sequence[CopyRecord]:
+        """Those of these scans that an endpoint has."""
+        found: list[CopyRecord] = []
+        for some in batched(sorted(scan_ids), KEYS_AT_ONCE):
+            this = (copies.c.endpoint == endpoint) & (copies.c.state == CopyState.PRESENT)
+            found += self._select(this & copies.c.scan_id.in_(some))
+        return found
 
     def at(self, endpoint: str, path: RelativePath) -> Sequence[CopyRecord]:
         """All that the ledger knows at that place, deleted ones too, and those that are in quarantine from there."""

@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyE
 from orchestration.errors import LedgerError, LedgerOutdated
 from orchestration.ledger import boundary
 
-SCHEMA_VERSION = "0011"
+SCHEMA_VERSION = "0012"
 """The newest revision in `migrations/versions`."""
 
 BUSY_SECONDS = 60.0

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, or_, select
 from orchestration.ledger.copies import CopyState
 from orchestration.ledger.database import Database
 from orchestration.ledger.operation import OperationState
-from orchestration.ledger.tables import copies, holds, operations
+from orchestration.ledger.tables import copies, holds, operation_scans, operations
 
 _SCANS_AT_ONCE = 2000
 """Scans of a page: each transaction is short, and memory bounded, however many copies there are."""
@@ -69,11 +69,11 @@ class Due:
     def busy(self, *, harmless: Sequence[str]) -> frozenset[str]:
         """The scans on which something goes on, at services other than these."""
         states = [state for state in OperationState if state.open]
-        query = select(operations.c.scan_id).where(
-            operations.c.state.in_(states), operations.c.service.not_in(harmless)
-        )
+        going_on = operations.c.state.in_(states) & operations.c.service.not_in(harmless)
+        filed = select(operations.c.scan_id).where(going_on)
+        others = select(operation_scans.c.scan_id).join(operations).where(going_on)
         with self._database.read() as connection:
-            return frozenset(connection.execute(query).scalars())
+            return frozenset(connection.execute(filed.union(others)).scalars())
 
 
 def _page(connection: Connection, before: float, last: str) -> Sequence[str]:

@@ -54,6 +54,11 @@ class Operation(Generic[R_co]):
 
     One that a crash interrupted before anything was submitted begins anew when it is taken up again.
     """
+    others: tuple[Scan, ...] = ()
+    """Further scans of which it carries something, in one task with the first: it is permitted only if it is for each.
+
+    They do not make another operation of it: its step and its request tell it from those with other scans.
+    """
 
     @property
     def key(self) -> str:

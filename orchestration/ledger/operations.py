@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, select, update
 
 from orchestration.errors import (
     InvalidInput,
@@ -26,7 +26,7 @@ from orchestration.ledger.permission import PERMITTED, Rules
 from orchestration.ledger.runs import demand_wanted
 from orchestration.ledger.service import Document, Request
 from orchestration.ledger.sessions import ADMITTED, busy
-from orchestration.ledger.tables import events, operations
+from orchestration.ledger.tables import events, operation_scans, operations
 from orchestration.policy import Permitted, Place
 
 T = TypeVar("T")
@@ -251,7 +251,8 @@ class Operations:
 
     def of_scan(self, scan_id: str) -> Sequence[OperationRecord]:
         """In the order in which they were planned."""
-        query = select(operations).where(operations.c.scan_id == scan_id).order_by(operations.c.created_at)
+        """Also those of many scans, of which it is one."""
+        query = select(operations).where(_of_scan(scan_id)).order_by(operations.c.created_at)
         return self._select(query)
 
     def of_run(self, run_id: str) -> Sequence[OperationRecord]:
@@ -296,7 +297,7 @@ class Operations:
 
     def permissions(self, scan_id: str) -> Mapping[str, Event]:
         """Of each operation of a scan that was ever submitted, by its key: the last decision by which it was."""
-        query = select(events).join(operations).where(operations.c.scan_id == scan_id, events.c.event == PERMITTED)
+        query = select(events).join(operations).where(_of_scan(scan_id), events.c.event == PERMITTED)
         return {event.operation_key: event for event in self._events(query.order_by(events.c.id))}
 
     def _events(self, query: Any) -> Sequence[Event]:
@@ -389,6 +390,9 @@ class Operations:
                 "began_at": now,
             }
             connection.execute(operations.insert().values(**values, **where))
+            if operation.others:
+                both = [{"operation_key": key, "scan_id": scan.id} for scan in (operation.scan, *operation.others)]
+                connection.execute(operation_scans.insert(), both)
             self._note(connection, key, 1, "planned")
             return self._existing(connection, key)
         if known.service != service and known.token is not None and known.state.open:
@@ -426,6 +430,17 @@ class Operations:
         row = connection.execute(select(operations).where(operations.c.key == key)).mappings().one_or_none()
         return None if row is None else OperationRecord.from_row(row)
 
+    def known(self, connection: Connection, key: str) -> OperationRecord | None:
+        """Within a transaction of the caller."""
+        return self._row(connection, key)
+
+    def scans_of(self, key: str) -> Sequence[str]:
+        """The ids of all scans of which it carries something, that under which it is filed first."""
+        with self._database.read() as connection:
+            first = self._existing(connection, key).scan_id
+            query = select(operation_scans.c.scan_id).where(operation_scans.c.operation_key == key)
+            return [first, *(each for each in connection.execute(query).scalars() if each != first)]
+
     def _existing(self, connection: Connection, key: str) -> OperationRecord:
         row = self._row(connection, key)
         if row is None:
@@ -435,6 +450,11 @@ class Operations:
     def _note(self, connection: Connection, key: str, attempt: int, event: str, detail: Document | None = None) -> None:
         values = {"operation_key": key, "attempt": attempt, "at": self._database.now(), "event": event}
         connection.execute(events.insert().values(**values, detail=detail))
+
+
+def _of_scan(scan_id: str) -> ColumnElement[bool]:
+    with_others = select(operation_scans.c.operation_key).where(operation_scans.c.scan_id == scan_id)
+    return (operations.c.scan_id == scan_id) | operations.c.key.in_(with_others)
 
 
 def expire(connection: Connection, key: str) -> None:

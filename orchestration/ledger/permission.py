@@ -6,8 +6,10 @@ no history, mostly not even a row: that is in the audit, to which lines are adde
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import TypeAlias, TypeVar
 
 from sqlalchemy import Connection, RowMapping, select
@@ -15,8 +17,9 @@ from sqlalchemy import Connection, RowMapping, select
 from orchestration.errors import PolicyRefused, UnknownName
 from orchestration.ledger import audit
 from orchestration.ledger.operation import Operation, error_document
+from orchestration.ledger.scan import Scan, read_scans
 from orchestration.ledger.service import Document, Json, Request
-from orchestration.ledger.tables import scans
+from orchestration.ledger.tables import operation_scans, scans
 from orchestration.policy import (
     EMBARGO_UNTIL,
     BeamlineRules,
@@ -32,6 +35,8 @@ from orchestration.policy import (
 PERMITTED = "permitted"
 """The event that tells which decision stands behind a submission."""
 
+_IDS_AT_ONCE = 500
+
 R = TypeVar("R", bound=Request)
 
 Rules: TypeAlias = Mapping[str, BeamlineRules]
@@ -41,19 +46,25 @@ Rules: TypeAlias = Mapping[str, BeamlineRules]
 def ask(
     connection: Connection, operation: Operation[R], rules: Rules, *, site: Place | None, at: float
 ) -> Permitted[R]:
-    """`site` is where its service works.
+    """`site` is where its service works. Of an operation of many scans each is asked about: one no is enough.
 
     Raises:
-        PolicyRefused: if it may not be done.
+        PolicyRefused: if it may not be done; it names the scan for which not, if there are others.
         UnknownName: if there is no such scan.
     """
-    return permit(
-        operation.request,
-        subject=_subject(connection, operation, rules),
-        at=at,
-        site=site,
-        destination=operation.destination,
-    )
+    subjects = [_subject(operation.scan, _within(connection, operation.scan), rules)]
+    subjects += _others(connection, operation, rules)
+    permitted = []
+    for subject in subjects:
+        try:
+            permitted.append(
+                permit(operation.request, subject=subject, at=at, site=site, destination=operation.destination)
+            )
+        except PolicyRefused as refusal:
+            if len(subjects) > 1:
+                refusal.scan = subject.scan
+            raise
+    return permitted[0]
 
 
 def document(decision: Decision) -> Document:
@@ -83,24 +94,67 @@ class Asked:
 
 
 def deny(connection: Connection, asked: Asked, refusal: PolicyRefused, *, at: float) -> None:
-    """Write down that it was not permitted, and why."""
+    """Write down that it was not permitted, and why; of the scan for which not, if there are others."""
     evidence = asked.evidence | {"error": error_document(refusal)}
-    audit.deny(connection, asked.operation, at=at, run_id=asked.run_id, reason=refusal.what, evidence=evidence)
+    operation = asked.operation
+    if refusal.scan:
+        operation = replace(operation, scan=read_scans(connection, [refusal.scan])[refusal.scan])
+    audit.deny(connection, operation, at=at, run_id=asked.run_id, reason=refusal.what, evidence=evidence)
 
 
 def _places(*places: Place) -> list[Json]:
     return [{"name": place.name, "zone": place.zone.value} for place in places]
 
 
-def _subject(connection: Connection, operation: Operation[Request], rules: Rules) -> Subject:
-    """What is said of a scan is said of all that has it within: a folder is as restricted as each file of it."""
-    scan = operation.scan
+def _within(connection: Connection, scan: Scan) -> Sequence[RowMapping]:
+    """The scan, and all that it has within."""
     own = connection.execute(select(scans).where(scans.c.id == scan.id)).mappings().one_or_none()
     if own is None:
         raise UnknownName(f"scan {scan.id} is not registered in the ledger")
     within = (scans.c.beamline == scan.beamline) & scans.c.path.startswith(f"{scan.path}/", autoescape=True)
-    found = [own, *connection.execute(select(scans).where(within)).mappings()]
-    demanded = rules.get(own["beamline"], BeamlineRules())
+    return [own, *connection.execute(select(scans).where(within)).mappings()]
+
+
+def _others(connection: Connection, operation: Operation[Request], rules: Rules) -> Iterator[Subject]:
+    """The further scans of an operation: those that its caller names, and those that the ledger has of it."""
+    told = {scan.id: scan for scan in operation.others}
+    noted = select(operation_scans.c.scan_id).where(operation_scans.c.operation_key == operation.key)
+    ids = sorted({*told, *connection.execute(noted).scalars()} - {operation.scan.id})
+    if not ids:
+        return
+    own: list[RowMapping] = []
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        some = select(scans).where(scans.c.id.in_(ids[start : start + _IDS_AT_ONCE]))
+        own += connection.execute(some).mappings()
+    if len(own) < len(ids):
+        raise UnknownName(f"a scan that goes with {operation.step} is not registered in the ledger")
+    inside = _inside(connection, own)
+    for row in own:
+        scan = told.get(row["id"]) or Scan.from_row(row)
+        yield _subject(scan, [row, *inside.get(row["id"], ())], rules)
+
+
+def _inside(connection: Connection, own: Sequence[RowMapping]) -> Mapping[str, Sequence[RowMapping]]:
+    """What each of many scans has within, by its id: asked at once, of all that is below the folder they have in
+    common.
+    """
+    found: dict[str, list[RowMapping]] = {}
+    for beamline in {row["beamline"] for row in own}:
+        mine = {row["path"]: row["id"] for row in own if row["beamline"] == beamline}
+        common = posixpath.commonpath([posixpath.dirname(path) for path in mine])
+        below = scans.c.beamline == beamline
+        if common:
+            below &= scans.c.path.startswith(f"{common}/", autoescape=True)
+        for row in connection.execute(select(scans).where(below)).mappings():
+            for parent in PurePosixPath(row["path"]).parents:
+                if (holder := mine.get(str(parent))) is not None:
+                    found.setdefault(holder, []).append(row)
+    return found
+
+
+def _subject(scan: Scan, found: Sequence[RowMapping], rules: Rules) -> Subject:
+    """What is said of a scan is said of all that has it within: a folder is as restricted as each file of it."""
+    demanded = rules.get(found[0]["beamline"], BeamlineRules())
     embargoes = [embargo(_facts(row), row["registered_at"], demanded) for row in found]
     proposals = [proposal(_facts(row), row["path"], demanded) for row in found]
     return Subject(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import RowMapping, func, select, update
+from sqlalchemy import Connection, RowMapping, func, select, update
 
 from orchestration.errors import UnknownName
 from orchestration.ledger.database import Database
@@ -16,6 +16,8 @@ from orchestration.paths import RelativePath
 
 MIN_ID_CHARACTERS = 4
 """So much of an id must be given; less would find a scan that nobody meant."""
+
+_IDS_AT_ONCE = 500
 
 _NAMESPACE = uuid.UUID("6f1c8c1e-6d0b-5b8e-9a43-0d8f3d1b8320")
 
@@ -87,6 +89,11 @@ class Scans:
             raise _unknown(scan_id)
         return Scan.from_row(row)
 
+    def among(self, ids: Collection[str]) -> Mapping[str, Scan]:
+        """Those of these ids that the ledger has, by id."""
+        with self._database.read() as connection:
+            return read_scans(connection, ids)
+
     def find(self, text: str) -> Scan:
         """By id, path, file name or its stem, by the beginning of an id, or by a part of the file name.
 
@@ -126,6 +133,16 @@ class Scans:
             query = query.where(scans.c.beamline == beamline)
         with self._database.read() as connection:
             return [Scan.from_row(row) for row in connection.execute(query).mappings()]
+
+
+def read_scans(connection: Connection, ids: Collection[str]) -> Mapping[str, Scan]:
+    """Within a transaction of the caller."""
+    wanted = sorted(ids)
+    found: dict[str, Scan] = {}
+    for start in range(0, len(wanted), _IDS_AT_ONCE):
+        query = select(scans).where(scans.c.id.in_(wanted[start : start + _IDS_AT_ONCE]))
+        found |= {row["id"]: Scan.from_row(row) for row in connection.execute(query).mappings()}
+    return found
 
 
 def scan_identity(beamline: str, path: RelativePath) -> str:

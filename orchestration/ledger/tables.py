@@ -112,6 +112,34 @@ operations = Table(
     Index("ix_operations_uncleared", "service", "cleared_at", "finished_at"),
 )
 
+operation_scans = Table(
+    "operation_scans",
+    metadata,
+    Column("operation_key", String(40), ForeignKey("operations.key"), primary_key=True),
+    Column("scan_id", String(36), ForeignKey("scans.id"), primary_key=True, index=True),
+)
+
+arrivals = Table(
+    "arrivals",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("scan_id", String(36), ForeignKey("scans.id"), nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("destination", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("run_id", String(64), nullable=False),
+    _time("arrived_at", nullable=False),
+    Column("at_most", Integer, nullable=False),
+    Column("operation_key", String(40), ForeignKey("operations.key"), nullable=True, index=True),
+    Column("error", JSON(none_as_null=True), nullable=True),
+    _time("settled_at", nullable=True),
+    UniqueConstraint("scan_id", "dataset", "source", "destination", "path"),
+    Index("ix_arrivals_waiting", "source", "destination", "operation_key", "settled_at"),
+)
+
 events = Table(
     "events",
     metadata,

@@ -13,7 +13,7 @@ from watch_room import Clock, Room
 
 from orchestration.config import Arrivals
 from orchestration.flows.alarms import Alarms
-from orchestration.flows.arrivals import look_for_arrivals
+from orchestration.flows.lateness import look_for_arrivals
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.service import Document
 from orchestration.paths import RelativePath

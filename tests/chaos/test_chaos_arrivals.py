@@ -1,0 +1,99 @@
+"""New files that arrive together go in one task of each way, each once, whoever is killed meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+from trial_room import Room
+
+from orchestration.ledger.copies import CopyState, Role
+from orchestration.sandbox.trials.kills import Ended, Kill
+
+NEW_FILES = "orchestration.flows.arrivals:new_files_flow"
+
+
+def carried(room: Room, *scans: str, kill: Kill | None = None, **flags: bool) -> Ended:
+    return room.run(NEW_FILES, kill=kill, file_paths=[*scans], beamline="bl832", **flags)
+
+
+def places(room: Room, file_path: str) -> dict[str, Role]:
+    copies = room.overview(file_path).copies
+    assert all(copy.state is CopyState.PRESENT for copy in copies)
+    for copy in copies:
+        assert room.file(copy.endpoint, file_path).read_bytes() == room.file("spot832", file_path).read_bytes()
+    return {copy.endpoint: copy.role for copy in copies}
+
+
+EVERYWHERE = {"spot832": Role.ORIGINAL, "data832": Role.REPLICA, "nersc832": Role.REPLICA}
+
+
+def tasks(room: Room, *scans: str) -> int:
+    """Transfers that were made of any of them."""
+    found = {
+        record.key: record
+        for file_path in scans
+        for record in room.overview(file_path).operations
+        if record.service == "globus.transfer" and record.handle is not None
+    }
+    return len(found)
+
+
+def test_many_go_in_one_task_of_each_way(room: Room) -> None:
+    scans = [room.scan() for _ in range(4)]
+    ended = carried(room, *scans)
+    assert ended.completed, ended
+    for file_path in scans:
+        assert places(room, file_path) == EVERYWHERE
+        assert room.effects(file_path).count("transfer") == 2
+        assert [each.step for each in room.overview(file_path).operations if each.service == "prefect.schedule"]
+    assert tasks(room, *scans) == 2
+    assert carried(room, *scans).completed
+    assert tasks(room, *scans) == 2
+
+
+def test_one_that_is_not_there_is_named_and_the_others_go(room: Room) -> None:
+    scans = [room.scan() for _ in range(2)]
+    missing = room.scan()
+    room.file("spot832", missing).unlink()
+    ended = carried(room, *scans, missing)
+    assert ended.error_type == "BatchIncomplete", ended
+    assert missing.removeprefix("/global/") in str(ended)
+    assert [places(room, file_path) for file_path in scans] == [EVERYWHERE] * 2
+
+
+def test_what_is_under_export_control_stays_and_the_others_go(room: Room) -> None:
+    scans = [room.scan() for _ in range(2)]
+    flagged = room.scan()
+    assert carried(room, flagged, is_export_control=True, send_to_nersc=False).completed
+    assert carried(room, *scans, flagged).completed
+    assert [places(room, file_path) for file_path in scans] == [EVERYWHERE] * 2
+    assert places(room, flagged).keys() == {"spot832", "data832"}
+    assert tasks(room, *scans) == 2
+
+
+@pytest.mark.slow
+def test_what_a_killed_run_had_begun_the_next_carries_on_with_its_own(room: Room) -> None:
+    left, new = [room.scan() for _ in range(2)], room.scan()
+    ended, spared = Ended(killed=True), list[str]()
+    while not ended.killed_at.startswith("after-submit"):
+        ended = carried(room, *left, kill=Kill(spared=tuple(spared)))
+        assert ended.killed, ended
+        spared.append(ended.killed_at)
+    assert carried(room, new).completed
+    for file_path in (*left, new):
+        assert places(room, file_path) == EVERYWHERE
+        assert room.effects(file_path).count("transfer") == 2
+
+
+@pytest.mark.slow
+def test_killed_at_every_kind_of_boundary_no_file_is_sent_twice(room: Room) -> None:
+    scans = [room.scan() for _ in range(3)]
+    spared: list[str] = []
+    ended = Ended(killed=True)
+    while ended.killed and len(spared) < 100:
+        ended = carried(room, *scans, kill=Kill(spared=tuple(spared)))
+        spared.append(ended.killed_at)
+    assert ended.completed, ended
+    assert len(spared) > 8
+    for file_path in scans:
+        assert places(room, file_path) == EVERYWHERE
+        assert room.effects(file_path).count("transfer") == 2
