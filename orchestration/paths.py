@@ -74,11 +74,16 @@ def _check(text: str) -> None:
     if text.startswith("/"):
         raise InvalidPath(f"{text!r} is absolute where a path below an endpoint's root is needed")
     for part in text.split("/"):
-        if part in {"", ".", ".."}:
-            raise InvalidPath(f"{text!r} has a part {part!r}, which could lead outside the endpoint's root")
-        if not (part.isascii() and part.isprintable()) and any(
-            unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in part
-        ):
-            raise InvalidPath(f"{text!r} has a control character in {part!r}")
-        if len(part.encode()) > MAX_NAME_BYTES:
-            raise InvalidPath(f"the name {part[:40]!r}... has {len(part.encode())} bytes, over {MAX_NAME_BYTES}")
+        check_name(part, of=text)
+
+
+def check_name(name: str, *, of: str) -> None:
+    """Raises InvalidPath if this cannot be the name of a file or folder on the path it is a part `of`."""
+    if name in {"", ".", ".."}:
+        raise InvalidPath(f"{of!r} has a part {name!r}, which could lead outside the endpoint's root")
+    if name.isascii() and name.isprintable() and len(name) <= MAX_NAME_BYTES:
+        return  # as almost all are, of which a folder may have 100,000
+    if any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in name):
+        raise InvalidPath(f"{of!r} has a control character in {name!r}")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise InvalidPath(f"the name {name[:40]!r}... has {len(name.encode())} bytes, over {MAX_NAME_BYTES}")

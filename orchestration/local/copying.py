@@ -7,65 +7,43 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from orchestration.errors import ChecksumMismatch, EndpointRefused, InvalidPath, NoSpace, SourceChanged, SourceMissing
 from orchestration.local.errors import reading, writing
 from orchestration.local.jobfolder import fsync_directory
 from orchestration.local.renaming import exchange
-from orchestration.local.syncing import sync_all
+from orchestration.local.syncing import sync_file_system
+from orchestration.local.trees import Found, Tree, look
 from orchestration.local.work import Meter
-from orchestration.paths import RelativePath
+
+T = TypeVar("T")
 
 CHUNK = 4 * 1024 * 1024
-_THREADS = 4
-"""Files of a tree in flight: enough to hide the latency of making each durable."""
 
-BATCH_FILES = 4096
-BATCH_BYTES = 256 * 1024 * 1024
-"""So much is written before it is made durable, and read back."""
+_THREADS = 4
+"""Batches of files in flight: enough to hide the latency of making each durable."""
+
+_SMALL = 256 * 1024
+"""Bytes of a file that is read at once, and made durable together with others."""
+_BATCH_FILES = 1000
+_BATCH_BYTES = 64 * 1024 * 1024
+_FEW = 32
+"""So many files, or folders, are made durable one by one: the others of their file system need not be waited for."""
 
 _STALE_SECONDS = 24 * 3600.0
 _TEMPORARY = re.compile(r"\.orc-[0-9a-f]{16}-[0-9a-f]{8}\.part")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """One file to copy: where it is, its name below the item, and its state when it was looked at."""
-
-    path: Path
-    name: str
-    size: int
-    mtime_ns: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tree:
-    """What there is at a path: one file (named ""), or a directory with its files and sub-directories, sorted."""
-
-    is_directory: bool
-    files: tuple[Found, ...]
-    directories: tuple[str, ...] = ()
-
-    @property
-    def size(self) -> int:
-        return sum(file.size for file in self.files)
-
-    @property
-    def shape(self) -> tuple[object, ...]:
-        """What must not change while it is copied."""
-        return self.is_directory, self.directories, [(file.name, file.size, file.mtime_ns) for file in self.files]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CopiedFile:
+class CopiedFile(NamedTuple):
     name: str
     size: int
     sha256: str
@@ -91,69 +69,6 @@ class Copied:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def look(path: Path, *, root: Path) -> Tree:
-    """Everything at `path`; links are followed as long as they stay below `root`.
-
-    Raises:
-        SourceMissing, AccessDenied: as the operating system says.
-        InvalidPath: a link leads outside `root` or in a circle, or a name cannot be carried.
-        EndpointRefused: something is neither file nor directory.
-    """
-    with reading(path):
-        facts = path.stat()
-    if stat.S_ISREG(facts.st_mode):
-        return Tree(is_directory=False, files=(_found(path, "", facts),))
-    if not stat.S_ISDIR(facts.st_mode):
-        raise EndpointRefused(f"{path} is neither a file nor a directory", where="this machine")
-    files: list[Found] = []
-    directories: list[str] = []
-    for entry, name, kind in _walk(path, root=root.resolve()):
-        if stat.S_ISDIR(kind.st_mode):
-            directories.append(name)
-        else:
-            files.append(_found(entry, name, kind))
-    files.sort(key=lambda file: file.name)
-    return Tree(is_directory=True, files=tuple(files), directories=tuple(sorted(directories)))
-
-
-def _walk(top: Path, *, root: Path) -> Iterator[tuple[Path, str, os.stat_result]]:
-    pending: list[tuple[Path, str, tuple[Path, ...]]] = [(top, "", (top.resolve(),))]
-    while pending:
-        folder, prefix, above = pending.pop()
-        with reading(folder):
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        for entry in entries:
-            name = RelativePath(f"{prefix}{entry.name}").text
-            path = Path(entry.path)
-            real = _real(path, root) if entry.is_symlink() else None
-            with reading(path):
-                facts = entry.stat()
-            if stat.S_ISDIR(facts.st_mode):
-                inside = real or path.resolve()
-                if real and any(higher.is_relative_to(real) for higher in above):
-                    raise InvalidPath(f"the link {path} leads in a circle", where="this machine")
-                pending.append((path, f"{name}/", (*above, inside)))
-            elif not stat.S_ISREG(facts.st_mode):
-                raise EndpointRefused(f"{path} is neither a file nor a directory", where="this machine")
-            yield path, name, facts
-
-
-def _real(link: Path, root: Path) -> Path:
-    try:
-        real = link.resolve()
-    except (OSError, RuntimeError) as error:
-        raise InvalidPath(f"the link {link} leads in a circle", where="this machine") from error
-    if not real.is_relative_to(root):
-        raise InvalidPath(f"the link {link} leads outside {root}", where="this machine")
-    if not real.exists():
-        raise SourceMissing(f"the link {link} leads nowhere", where="this machine")
-    return real
-
-
-def _found(path: Path, name: str, facts: os.stat_result) -> Found:
-    return Found(path=path, name=name, size=facts.st_size, mtime_ns=facts.st_mtime_ns)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Copier:
     """Copies for one piece of work; `owner` marks its temporary names, to clean up after a dead attempt."""
@@ -177,7 +92,7 @@ class Copier:
         with self._temporary(destination.parent) as temporary:
             files = self._fill(tree, temporary)
             if look(source, root=root).shape != tree.shape:
-                raise SourceChanged(f"{source} changed while it was copied", where="this machine")
+                raise _changed(source)
             self.meter.check()
             with writing(destination):
                 _place(temporary, destination)
@@ -215,14 +130,22 @@ class Copier:
         if sizes[0] != sizes[1] or tree.directories != other.directories:
             return None
         self.meter.say("comparing with what is there")
-        files = []
-        for ours, theirs in zip(tree.files, other.files, strict=True):
-            checksum = self._sha256(ours.path)
-            if checksum != self._sha256(theirs.path):
+        files: list[CopiedFile] = []
+        for some in self._each_batch(lambda batch: self._alike(tree, other, batch), tree.files):
+            if some is None:
                 return None
-            files.append(CopiedFile(name=ours.name, size=ours.size, sha256=checksum))
+            files += some
         self.meter.add(size=tree.size, files=len(tree.files))
         return tuple(files)
+
+    def _alike(self, tree: Tree, other: Tree, batch: Sequence[Found]) -> Sequence[CopiedFile] | None:
+        found = []
+        for file in batch:
+            checksum = self._sha256(tree.path(file))
+            if checksum != self._sha256(other.path(file)):
+                return None
+            found.append(CopiedFile(file.name, file.size, checksum))
+        return found
 
     def _check_space(self, folder: Path, tree: Tree) -> None:
         free = shutil.disk_usage(folder).free
@@ -241,93 +164,114 @@ class Copier:
     def _fill(self, tree: Tree, temporary: Path) -> tuple[CopiedFile, ...]:
         self.meter.say("copying")
         if not tree.is_directory:
-            return (self._copy_file(tree.files[0], temporary),)
+            return (self._copy_file(tree.path(tree.files[0]), tree.files[0], temporary),)
         with writing(temporary):
             for folder in ("", *tree.directories):
                 (temporary / folder).mkdir()
-        files = self._copy_files(tree, temporary)
+        batches = self._each_batch(lambda batch: self._copy_batch(tree, batch, temporary), tree.files)
+        files = tuple(chain.from_iterable(batches))
         with writing(temporary):
-            for folder in ("", *tree.directories):
-                fsync_directory(temporary / folder)
+            _keep_folders([temporary / folder for folder in ("", *tree.directories)])
         return files
 
-    def _copy_files(self, tree: Tree, temporary: Path) -> tuple[CopiedFile, ...]:
-        """So many at a time: each file is written, all are made durable together, and then each is read back."""
-        copied: list[CopiedFile] = []
+    def _each_batch(self, do: Callable[[Sequence[Found]], T], files: Sequence[Found]) -> Iterator[T]:
+        """What `do` returns for the files, some at a time, in order; the first exception ends it."""
         pool = ThreadPoolExecutor(_THREADS)
         try:
-            for batch in _batches(tree.files):
-                targets = [temporary / file.name for file in batch]
-                sums = list(pool.map(self._stream, batch, targets))
-                with writing(temporary):
-                    sync_all(targets, folder=temporary)
-                copied += pool.map(self._checked, batch, targets, sums)
+            yield from pool.map(do, _batches(files))
         finally:
             pool.shutdown(cancel_futures=True)
-        return tuple(copied)
 
-    def _copy_file(self, file: Found, target: Path) -> CopiedFile:
-        checksum = self._stream(file, target)
+    def _copy_batch(self, tree: Tree, batch: Sequence[Found], temporary: Path) -> Sequence[CopiedFile]:
+        if batch[0].size > _SMALL:
+            return [self._copy_file(tree.path(file), file, temporary / file.name) for file in batch]
+        with writing(temporary):
+            # Opened before anything is written: it is told of what could not be.
+            folder = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            sums = [self._write_small(tree.path(file), file, f"{temporary}/{file.name}") for file in batch]
+            with writing(temporary):
+                durable = len(batch) > _FEW and sync_file_system(folder)
+        finally:
+            os.close(folder)
+        for file, checksum in zip(batch, sums, strict=True):
+            self._verify_small(f"{temporary}/{file.name}", file, checksum, durable=durable)
+        return [CopiedFile(file.name, file.size, checksum) for file, checksum in zip(batch, sums, strict=True)]
+
+    def _write_small(self, source: str, file: Found, target: str) -> str:
+        """Copy the bytes, not durably yet; returns the SHA-256 of what was read."""
+        self.meter.check()
+        with reading(source):
+            descriptor = os.open(source, os.O_RDONLY)
+            try:
+                content = _read_at_once(descriptor, file.size)
+                after = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+        if (len(content), after.st_size, after.st_mtime_ns) != (file.size, file.size, file.mtime_ns):
+            raise _changed(source)
         with writing(target):
-            sync_all([target], folder=target.parent)
-        return self._checked(file, target, checksum)
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                _write(descriptor, content)
+            finally:
+                os.close(descriptor)
+        self.meter.add(size=file.size)
+        return hashlib.sha256(content).hexdigest()
 
-    def _checked(self, file: Found, target: Path, checksum: str) -> CopiedFile:
-        """What the disk has is what was read; the file counts as copied."""
-        if self._sha256(target, forget=True) != checksum:
-            raise ChecksumMismatch(
-                f"{target.parent} does not hold what was written of {file.path}", where="this machine"
-            )
+    def _verify_small(self, target: str, file: Found, checksum: str, *, durable: bool) -> None:
+        self.meter.check()
+        with writing(target):
+            descriptor = os.open(target, os.O_RDWR)
+            try:
+                if not durable:
+                    os.fsync(descriptor)
+                forget_cached(descriptor)
+                content = _read_at_once(descriptor, file.size)
+                size = os.fstat(descriptor).st_size
+            finally:
+                os.close(descriptor)
+        if size != file.size or hashlib.sha256(content).hexdigest() != checksum:
+            raise _spoilt(target)
         self.meter.add(files=1)
-        return CopiedFile(name=file.name, size=file.size, sha256=checksum)
 
-    def _stream(self, file: Found, target: Path) -> str:
-        """Copy the bytes; returns the SHA-256 of what was read. They may not be on the disk yet."""
-        hasher, size = hashlib.sha256(), 0
-        with reading(file.path):
-            source = open(file.path, "rb", buffering=0)  # noqa: SIM115 - closed below
-        with source, writing(target), open(target, "xb", buffering=0) as sink:
-            while size < file.size and (chunk := self._read(source.fileno(), file.path)):
+    def _copy_file(self, source: str, file: Found, target: Path) -> CopiedFile:
+        checksum = self._stream(source, file, target)
+        if self._sha256(str(target)) != checksum:
+            raise _spoilt(str(target))
+        self.meter.add(files=1)
+        return CopiedFile(file.name, file.size, checksum)
+
+    def _stream(self, path: str, file: Found, target: Path) -> str:
+        """Copy the bytes and make them durable; returns the SHA-256 of what was read."""
+        hasher = hashlib.sha256()
+        with reading(path):
+            source = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below
+        with source, writing(target), target.open("xb", buffering=0) as sink:
+            while chunk := self._read(source.fileno(), path):
                 hasher.update(chunk)
                 _write(sink.fileno(), chunk)
-                size += len(chunk)
                 self.meter.add(size=len(chunk))
+            os.fsync(sink.fileno())
+            forget_cached(sink.fileno())
             after = os.fstat(source.fileno())
-        if (size, after.st_size, after.st_mtime_ns) != (file.size, file.size, file.mtime_ns):
-            raise SourceChanged(f"{file.path} changed while it was copied", where="this machine")
+        if (after.st_size, after.st_mtime_ns) != (file.size, file.mtime_ns):
+            raise _changed(path)
         return hasher.hexdigest()
 
-    def _sha256(self, path: Path, *, forget: bool = False) -> str:
+    def _sha256(self, path: str) -> str:
         hasher = hashlib.sha256()
         with reading(path):
             source = open(path, "rb", buffering=0)  # noqa: SIM115 - closed below
         with source:
-            if forget:
-                forget_cached(source.fileno())
-            left = os.fstat(source.fileno()).st_size
             while chunk := self._read(source.fileno(), path):
                 hasher.update(chunk)
-                left -= len(chunk)
-                if left == 0:
-                    break
         return hasher.hexdigest()
 
-    def _read(self, descriptor: int, path: Path) -> bytes:
+    def _read(self, descriptor: int, path: str) -> bytes:
         self.meter.check()
         with reading(path):
             return os.read(descriptor, CHUNK)
-
-
-def _batches(files: Sequence[Found]) -> Iterator[Sequence[Found]]:
-    """No longer than what a cache holds easily, or what one wants to lose when it is cancelled."""
-    start = size = 0
-    for place, file in enumerate(files):
-        if place > start and (size + file.size > BATCH_BYTES or place - start == BATCH_FILES):
-            yield files[start:place]
-            start, size = place, 0
-        size += file.size
-    if files:
-        yield files[start:]
 
 
 def _age(entry: os.DirEntry[str]) -> float:
@@ -351,6 +295,50 @@ def remove(path: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _batches(files: Sequence[Found]) -> Iterator[Sequence[Found]]:
+    """In order: files that are small together, each other by itself."""
+    batch: list[Found] = []
+    size = 0
+    for file in files:
+        full = len(batch) >= _BATCH_FILES or size + file.size > _BATCH_BYTES
+        if batch and (full or file.size > _SMALL or batch[0].size > _SMALL):
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += file.size
+    if batch:
+        yield batch
+
+
+def _read_at_once(descriptor: int, size: int) -> bytes:
+    """The content of a file that should have so many bytes, as far as it is there."""
+    content = os.read(descriptor, size)
+    while len(content) < size and (more := os.read(descriptor, size - len(content))):
+        content += more
+    return content
+
+
+def _keep_folders(folders: Sequence[Path]) -> None:
+    """Make the names in new folders, the first of which holds the others, durable."""
+    if len(folders) > _FEW:
+        descriptor = os.open(folders[0], os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if sync_file_system(descriptor):
+                return
+        finally:
+            os.close(descriptor)
+    for folder in folders:
+        fsync_directory(folder)
+
+
+def _changed(source: Path | str) -> SourceChanged:
+    return SourceChanged(f"{source} changed while it was copied", where="this machine")
+
+
+def _spoilt(target: str) -> ChecksumMismatch:
+    return ChecksumMismatch(f"{target} does not hold what was written to it", where="this machine")
 
 
 def _write(descriptor: int, chunk: bytes) -> None:

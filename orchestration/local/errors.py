@@ -22,7 +22,7 @@ class _Told:
 
     __slots__ = ("_path", "_words")
 
-    def __init__(self, path: Path, words: Callable[[OSError, Path], TransferFailed]) -> None:
+    def __init__(self, path: Path | str, words: Callable[[OSError, Path | str], TransferFailed]) -> None:
         self._path = path
         self._words = words
 
@@ -36,17 +36,17 @@ class _Told:
             raise self._words(error, self._path) from error
 
 
-def reading(path: Path) -> AbstractContextManager[None, None]:
+def reading(path: Path | str) -> AbstractContextManager[None, None]:
     """Errors of the block are those of reading `path`."""
     return _Told(path, _unreadable)
 
 
-def writing(path: Path) -> AbstractContextManager[None, None]:
+def writing(path: Path | str) -> AbstractContextManager[None, None]:
     """Errors of the block are those of writing at `path`."""
     return _Told(path, _unwritable)
 
 
-def _unreadable(error: OSError, path: Path) -> TransferFailed:
+def _unreadable(error: OSError, path: Path | str) -> TransferFailed:
     if error.errno in _MISSING:
         return SourceMissing(f"there is nothing at {path}", where="this machine")
     if error.errno in _DENIED:
@@ -56,7 +56,7 @@ def _unreadable(error: OSError, path: Path) -> TransferFailed:
     return _broken("read", path, error)
 
 
-def _unwritable(error: OSError, path: Path) -> TransferFailed:
+def _unwritable(error: OSError, path: Path | str) -> TransferFailed:
     if error.errno in _FULL:
         return NoSpace(f"{path} cannot be written: {_said(error)}", where="this machine")
     if error.errno in _DENIED:
@@ -66,7 +66,7 @@ def _unwritable(error: OSError, path: Path) -> TransferFailed:
     return _broken("written", path, error)
 
 
-def _broken(verb: str, path: Path, error: OSError) -> TransferFailed:
+def _broken(verb: str, path: Path | str, error: OSError) -> TransferFailed:
     return TransferFailed(
         f"{path} cannot be {verb}: {_said(error)}",
         where="this machine",

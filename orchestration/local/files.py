@@ -8,8 +8,8 @@ from pathlib import Path
 
 from orchestration.config import Endpoint
 from orchestration.errors import ConfigError, EndpointRefused
-from orchestration.local.copying import look
 from orchestration.local.errors import reading
+from orchestration.local.trees import look
 from orchestration.paths import QUARANTINE, RelativePath
 from orchestration.transfers import FileFacts, Listed
 

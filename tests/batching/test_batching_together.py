@@ -13,7 +13,7 @@ from batching_world import World, transfers
 from orchestration.errors import AccessDenied, ExportControlled, SourceMissing
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.runs import RunState
-from orchestration.local import copying
+from orchestration.local import copying, trees
 
 
 def test_all_go_in_one_transfer_and_each_scan_has_its_copy(world: World) -> None:
@@ -86,7 +86,7 @@ def test_one_that_vanishes_once_the_batch_was_made_is_left_out_of_the_next(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = world.files(9)
-    look = copying.look
+    look = trees.look
 
     def vanish(path: Path, *, root: Path) -> object:
         if path.name == "0006.dat":
@@ -105,7 +105,7 @@ def test_one_that_vanishes_once_the_batch_was_made_is_left_out_of_the_next(
 
 def test_one_that_fails_while_it_looks_well_is_found_by_halves(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     names = world.files(13)
-    look = copying.look
+    look = trees.look
 
     def refuse(path: Path, *, root: Path) -> object:
         if path.name == "0007.dat":

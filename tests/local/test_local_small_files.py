@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ def fill(folder: Path, count: int) -> None:
     for number in range(count):
         part = ("", "deep", "deep/deeper")[number % 3]
         (folder / part / f"{number:05}.dat").write_bytes(os.urandom(number % 500))
-    (folder / "large.dat").write_bytes(os.urandom(1_000_000))
+    (folder / "large.dat").write_bytes(os.urandom(copying._SMALL + 1))
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -38,8 +37,8 @@ def test_they_arrive_whole_with_a_checksum_each(
     at_once: bool,
 ) -> None:
     if not at_once:
-        monkeypatch.setattr(syncing, "_sync_file_system", lambda _: False)
-    monkeypatch.setattr(copying, "BATCH_FILES", 100)
+        monkeypatch.setattr(copying, "sync_file_system", lambda _: False)
+    monkeypatch.setattr(copying, "_BATCH_FILES", 100)
     fill(tmp_path / "data" / "scan", 700)
     status = copy(mover, request_of(here, there, "scan"))
     assert isinstance(status, Succeeded)
@@ -52,6 +51,17 @@ def test_they_arrive_whole_with_a_checksum_each(
     assert again.evidence["manifest"] == listed
 
 
+def test_those_of_one_call_are_durable_by_one_call(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        (tmp_path / "file").write_bytes(b"x")
+        assert syncing.sync_file_system(descriptor)
+    finally:
+        os.close(descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        syncing.sync_file_system(descriptor)
+
+
 def test_one_that_the_disk_spoils_is_noticed_among_many(
     mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,14 +69,14 @@ def test_one_that_the_disk_spoils_is_noticed_among_many(
     forget = copying.forget_cached
 
     def spoil(descriptor: int) -> None:
-        path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        if path.name == "00250.dat":
-            path.write_bytes(b"spoilt".ljust(250))
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name == "00250.dat":
+            os.pwrite(descriptor, b"spoilt", 100)
         forget(descriptor)
 
     monkeypatch.setattr(copying, "forget_cached", spoil)
     error = failure(copy(mover, request_of(here, there, "scan")))
     assert isinstance(error, ChecksumMismatch)
+    assert "00250.dat" in error.what
     assert list((tmp_path / "backup").iterdir()) == []
 
 
@@ -74,13 +84,13 @@ def test_one_that_changes_after_it_was_carried_is_noticed(
     mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path / "data" / "scan", 300)
-    sync = syncing.sync_all
+    sync = syncing.sync_file_system
 
-    def meanwhile(paths: Sequence[Path], *, folder: Path) -> None:
+    def meanwhile(descriptor: int) -> bool:
         (tmp_path / "data" / "scan" / "00001.dat").write_bytes(b"written anew")
-        sync(paths, folder=folder)
+        return sync(descriptor)
 
-    monkeypatch.setattr(copying, "sync_all", meanwhile)
+    monkeypatch.setattr(copying, "sync_file_system", meanwhile)
     assert isinstance(failure(copy(mover, request_of(here, there, "scan"))), SourceChanged)
     assert list((tmp_path / "backup").iterdir()) == []
 
@@ -91,7 +101,7 @@ def test_killed_between_writing_and_making_durable_the_next_attempt_completes_it
     fill(tmp_path / "data" / "scan.h5", 200)
     code = """
         import orchestration.local.copying as copying
-        copying.sync_all = lambda *_, **__: kill()
+        copying.sync_file_system = lambda _: kill()
         finish(mover, request)
     """
     assert run(tmp_path, code) == -signal.SIGKILL
