@@ -11,6 +11,7 @@ from sqlalchemy import Connection, RowMapping, select
 
 from orchestration.ledger.database import Database
 from orchestration.ledger.operation import OperationRecord, OperationState
+from orchestration.ledger.requests import records
 from orchestration.ledger.service import Document, Json
 from orchestration.ledger.tables import decisions, events, operations
 
@@ -169,10 +170,9 @@ def _in_hand(connection: Connection, decision: DecisionRecord, job: JobAt) -> bo
             operations.c.scan_id == decision.scan_id, operations.c.step == job.step, operations.c.service == job.service
         )
     ).mappings()
-    records = [OperationRecord.from_row(row) for row in rows]
     return any(
         _given(connection, each, decision.subject)
-        for each in records
+        for each in records(connection, rows.all())
         if each.state is OperationState.SUCCEEDED or (each.state.open and each.token is not None)
     )
 

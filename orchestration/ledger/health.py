@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select, text
 
+from orchestration.ledger import requests
 from orchestration.ledger.database import SCHEMA_VERSION, Database, schema_version, shown
-from orchestration.ledger.operation import OperationRecord, OperationState
+from orchestration.ledger.operation import OperationState
 from orchestration.ledger.operations import held
 from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.ledger.tables import copies, metadata, operations, runs
@@ -71,7 +72,7 @@ def examine(url: str) -> Health:
 def _look(connection: Connection, url: str, now: float) -> Health:
     states = [state for state in OperationState if state.open]
     query = select(operations).where(operations.c.state.in_(states)).order_by(operations.c.created_at)
-    still = [OperationRecord.from_row(row) for row in connection.execute(query).mappings()]
+    still = requests.records(connection, connection.execute(query).mappings().all())
     alive = [RunState.RUNNING, RunState.WAITING, RunState.CANCELLING]
     records = [
         RunRecord.from_row(row) for row in connection.execute(select(runs).where(runs.c.state.in_(alive))).mappings()

@@ -73,6 +73,17 @@ def keep(connection: Connection, manifest: Iterable[FileEvidence]) -> str:
     return _keep(connection, _packed([entry.path, entry.size, entry.checksum] for entry in manifest))
 
 
+def keep_list(connection: Connection, rows: Sequence[Json]) -> str:
+    """Any list, kept as a manifest is; its digest. Within a transaction of the caller."""
+    return _keep(connection, _packed(rows))
+
+
+def read_list(connection: Connection, digest: str) -> list[Json]:
+    """Raises LedgerError if it is missing, or is not what its digest says."""
+    found: list[Json] = json.loads(_body(connection, [digest])[digest])
+    return found
+
+
 def read(connection: Connection, digests: Collection[str]) -> Mapping[str, tuple[FileEvidence, ...]]:
     """By digest; each is made once, and shared by all copies that have it.
 

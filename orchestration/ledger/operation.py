@@ -5,10 +5,9 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
-
-from sqlalchemy import RowMapping
+from typing import Any, Generic, TypeVar
 
 from orchestration import errors
 from orchestration.errors import InvalidInput, OrchestrationError
@@ -98,7 +97,7 @@ class OperationRecord:
     """When what its jobs had left at their site was removed."""
 
     @classmethod
-    def from_row(cls, row: RowMapping) -> OperationRecord:
+    def from_row(cls, row: Mapping[str, Any]) -> OperationRecord:
         values = dict(row)
         values["state"] = OperationState(values["state"])
         values["error"] = None if values["error"] is None else error_from(values["error"])

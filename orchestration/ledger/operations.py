@@ -23,6 +23,7 @@ from orchestration.ledger.manifests import Manifests
 from orchestration.ledger.operation import Event, Operation, OperationRecord, OperationState, error_document
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.permission import PERMITTED, Rules
+from orchestration.ledger.requests import records, shelve
 from orchestration.ledger.runs import demand_wanted
 from orchestration.ledger.service import Document, Request
 from orchestration.ledger.sessions import ADMITTED, busy
@@ -326,7 +327,7 @@ class Operations:
 
     def _select(self, query: Any) -> Sequence[OperationRecord]:
         with self._database.read() as connection:
-            return [OperationRecord.from_row(row) for row in connection.execute(query).mappings()]
+            return records(connection, connection.execute(query).mappings().all())
 
     def _finish(
         self, key: str, owner: Owner, state: OperationState, *, evidence: Document, error: Document | None
@@ -381,7 +382,7 @@ class Operations:
                 "key": key,
                 "scan_id": operation.scan.id,
                 "step": operation.step,
-                "request": operation.request.document(),
+                "request": shelve(connection, operation.request.document()),
                 "run_id": run_id,
                 "state": OperationState.PLANNED,
                 "attempt": 1,
@@ -428,7 +429,7 @@ class Operations:
     @staticmethod
     def _row(connection: Connection, key: str) -> OperationRecord | None:
         row = connection.execute(select(operations).where(operations.c.key == key)).mappings().one_or_none()
-        return None if row is None else OperationRecord.from_row(row)
+        return None if row is None else records(connection, [row])[0]
 
     def known(self, connection: Connection, key: str) -> OperationRecord | None:
         """Within a transaction of the caller."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection, select
 
 from orchestration.ledger.operation import OperationRecord, OperationState
+from orchestration.ledger.requests import records
 from orchestration.ledger.tables import events, operations
 
 ADMITTED = "admitted"
@@ -19,7 +20,7 @@ def busy(connection: Connection, service: str, *, besides: str, held: Callable[[
     query = select(operations).where(
         operations.c.service == service, operations.c.state.in_(states), operations.c.key != besides
     )
-    rows = [OperationRecord.from_row(row) for row in connection.execute(query).mappings()]
+    rows = records(connection, connection.execute(query).mappings().all())
     return sum(row.token is not None or (held(row) and _admitted(connection, row)) for row in rows)
 
 
