@@ -241,6 +241,11 @@ class Listed:
     size: int
     modified: float
 
+    @property
+    def facts(self) -> FileFacts:
+        """Of a file."""
+        return FileFacts(is_directory=False, size=self.size, modified=self.modified)
+
 
 def _identity(endpoint: Endpoint) -> Json:
     return str(endpoint.uuid) if endpoint.uuid else endpoint.name

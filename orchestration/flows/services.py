@@ -179,10 +179,7 @@ class Services:
         files = GlobusFiles(self._clients)
         found = insist(lambda: files.entries(endpoint, paths), seconds=self._settings.transfer.min_seconds)
         facts = {
-            path: self.look(endpoint, path)
-            if entry.is_directory
-            else FileFacts(is_directory=False, size=entry.size, modified=entry.modified)
-            for path, entry in found.items()
+            path: self.look(endpoint, path) if entry.is_directory else entry.facts for path, entry in found.items()
         }
         return {path: each for path, each in facts.items() if each is not None}
 

@@ -86,7 +86,7 @@ class GlobusFiles:
         if top is None:
             return None
         if not top.is_directory:
-            return FileFacts(is_directory=False, size=top.size, modified=top.modified)
+            return top.facts
         files = self._tree(endpoint, full, most_folders)
         return FileFacts(
             is_directory=True,

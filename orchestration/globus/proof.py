@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+from orchestration.config import Endpoint
 from orchestration.errors import ChecksumMismatch, OperationFailed, SourceChanged, TransferFailed
 from orchestration.globus import errors
 from orchestration.globus.auth import TransferClients
 from orchestration.globus.files import GlobusFiles, TooManyFolders
 from orchestration.globus.tasks import Task, where
 from orchestration.ledger.service import Document, Failed, Json, Status, Succeeded
+from orchestration.paths import RelativePath
 from orchestration.transfers import FileFacts, TransferItem, TransferRequest
 
 LISTED_FILES = 500_000
@@ -95,15 +98,32 @@ class Arrival:
         against a copy whose checksums Globus has verified.
         """
         files = GlobusFiles(self.clients)
-        there = files.inspect(self.request.destination, item.destination, most_folders=_MOST_FOLDERS)
+        there = self._there.get(item.destination) or files.inspect(
+            self.request.destination, item.destination, most_folders=_MOST_FOLDERS
+        )
         full = self.request.destination.full_path(item.destination)
         if there is None:
             raise TransferFailed(f"Globus reports success, but there is nothing at {full}", where=where(self.task.id))
-        source = files.inspect(self.request.source, item.source, most_folders=_MOST_FOLDERS)
+        source = self._source.get(item.source) or files.inspect(
+            self.request.source, item.source, most_folders=_MOST_FOLDERS
+        )
         if source is None:
             return there, False
         _compare(source, there, full=full, place=where(self.task.id))
         return _carried(source, there), True
+
+    @cached_property
+    def _there(self) -> Mapping[RelativePath, FileFacts]:
+        return self._plain(self.request.destination, [item.destination for item in self.request.items])
+
+    @cached_property
+    def _source(self) -> Mapping[RelativePath, FileFacts]:
+        return self._plain(self.request.source, [item.source for item in self.request.items])
+
+    def _plain(self, endpoint: Endpoint, paths: Sequence[RelativePath]) -> Mapping[RelativePath, FileFacts]:
+        """Those that are files, seen together: many items of one folder take one question, not one each."""
+        found = GlobusFiles(self.clients).entries(endpoint, paths) if len(paths) > 1 else {}
+        return {path: entry.facts for path, entry in found.items() if not entry.is_directory and not entry.is_link}
 
     def _listing(self, manifest: list[tuple[str, int]], *, complete: bool) -> Document:
         checksums = dict(self._checksums())
