@@ -36,6 +36,7 @@ def archived(room: Room, *, besides: bool = False) -> str:
     return project
 
 
+@pytest.mark.slow
 def test_a_bundle_goes_only_when_all_of_it_is_proved_elsewhere(room: Room) -> None:
     project = archived(room)
     assert isinstance(remove(room, project).error, DeletionUnproven)  # no rule lets anything go from tape
@@ -106,6 +107,7 @@ def test_a_removal_that_was_killed_is_carried_on_with(room: Room, at: str) -> No
     assert [each.attempt for each in removals] == [1]
 
 
+@pytest.mark.slow
 def test_the_catalogue_says_where_a_scan_is_archived_until_it_is_no_more(room: Room) -> None:
     project = room.project()
     file_path = room.world.scan("catalogued.h5", folder=project)

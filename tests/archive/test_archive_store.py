@@ -129,6 +129,7 @@ def test_nothing_counts_while_the_archive_is_down_or_lies(room: Room) -> None:
     assert len(room.copies(scan)) == 1
 
 
+@pytest.mark.slow
 def test_nothing_of_a_proposal_with_an_export_controlled_scan_is_archived(room: Room) -> None:
     project = room.project()
     scan = room.scan(project, "scan.h5", b"raw")

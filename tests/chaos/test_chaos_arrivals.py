@@ -50,6 +50,7 @@ def test_many_go_in_one_task_of_each_way(room: Room) -> None:
     assert tasks(room, *scans) == 2
 
 
+@pytest.mark.slow
 def test_one_that_is_not_there_is_named_and_the_others_go(room: Room) -> None:
     scans = [room.scan() for _ in range(2)]
     missing = room.scan()
@@ -60,6 +61,7 @@ def test_one_that_is_not_there_is_named_and_the_others_go(room: Room) -> None:
     assert [places(room, file_path) for file_path in scans] == [EVERYWHERE] * 2
 
 
+@pytest.mark.slow
 def test_what_is_under_export_control_stays_and_the_others_go(room: Room) -> None:
     scans = [room.scan() for _ in range(2)]
     flagged = room.scan()

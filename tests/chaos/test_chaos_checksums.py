@@ -62,6 +62,7 @@ def test_a_copy_on_this_machine_is_read_again_and_a_flipped_bit_is_found(room: R
     assert place(changed) in "".join(alarm["text"] for alarm in ended.value["alarms"])
 
 
+@pytest.mark.slow
 def test_a_look_does_not_make_good_what_a_checksum_found_and_new_checksums_do(room: Room) -> None:
     file_path = room.moved_scan()
     file = room.file("data832", file_path)
@@ -133,6 +134,7 @@ def test_a_job_at_the_site_reads_what_only_the_site_sees(room: Room) -> None:
     assert [each.service for each in jobs(room, good)] == ["nersc.jobs@nersc"]
 
 
+@pytest.mark.slow
 def test_of_three_copies_without_checksums_the_odd_one_is_changed(room: Room) -> None:
     file_path = room.moved_scan()
     flip_a_bit(at_site(room, file_path, f"{COMPARED}:task"))
@@ -143,6 +145,7 @@ def test_of_three_copies_without_checksums_the_odd_one_is_changed(room: Room) ->
     assert set(states.values()) == {CopyState.PRESENT}
 
 
+@pytest.mark.slow
 def test_of_two_copies_that_differ_neither_is_to_be_the_last(room: Room) -> None:
     file_path = room.moved_scan()
     flip_a_bit(at_site(room, file_path, f"{COMPARED}:task"))

@@ -21,6 +21,7 @@ from typing import Any
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from orchestration.config import Settings
+from orchestration.config.policies import STATE_VARIABLE
 from orchestration.errors import OperationFailed, OrchestrationError
 from orchestration.flows.copying import Dataset, copy, record_source
 from orchestration.flows.nightly import Night, due_by_endpoint
@@ -63,8 +64,6 @@ PLACES = ("detector", "server", "archive", "cold")
 NEAR = ("detector", "server")
 GRACE_DAYS = 2.0
 KEPT_DAYS = {"detector": 1.0, "server": 10.0, "archive": 20.0}
-
-logging.getLogger("orchestration").setLevel(logging.CRITICAL)
 
 
 class Crash(BaseException):
@@ -227,12 +226,19 @@ class World:
         self.said: list[str] = []
         """Why things were not done, in words for people."""
         self._down: set[str] = set()
-        os.environ["BEAMLINE_STATE"] = str(folder / "state")
+        self._quiet = logging.getLogger("orchestration")
+        self._level, self._state = self._quiet.level, os.environ.get(STATE_VARIABLE)
+        self._quiet.setLevel(logging.CRITICAL)
+        os.environ[STATE_VARIABLE] = str(folder / "state")
         self._prefect = temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"})  # named, never asked
         self._prefect.__enter__()
 
     def close(self) -> None:
         self._prefect.__exit__(None, None, None)
+        self._quiet.setLevel(self._level)
+        os.environ.pop(STATE_VARIABLE)
+        if self._state is not None:
+            os.environ[STATE_VARIABLE] = self._state
         self.ledger.close()
         shutil.rmtree(self.folder)
 
