@@ -142,7 +142,8 @@ def alive_at_the_facility(room: Room, site: str) -> list[str]:
 def cancel(room: Room, work: Work) -> None:
     """Nothing lives after two looks, and everybody says that it was cancelled."""
     answers = cancelled(room, work.file_path)
-    assert answers[work.step].answer is CancelAnswer.CANCELLED, answers
+    # The run that holds it may have stopped it by itself already, as it was told to.
+    assert answers[work.step].answer in {CancelAnswer.CANCELLED, CancelAnswer.ALREADY_FINISHED}, answers
     assert all(each.certain for each in answers.values()), answers
     looks = [alive_at_the_facility(room, work.site) for _ in range(2)]
     assert looks[-1] == []

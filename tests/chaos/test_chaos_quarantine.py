@@ -121,8 +121,9 @@ def command(room: Room, *words: str) -> subprocess.CompletedProcess[str]:
 
 def cancelled(room: Room, copy: CopyRecord) -> list[bool]:
     """Of the entries in the calendar for the second step of a copy, whether each was cancelled."""
+    named = {"flow_runs": {"name": {"like_": copy.path.name}}}
     with httpx.Client(base_url=room.world.prefect_url, trust_env=False, timeout=30.0) as client:
-        runs = client.post("/flow_runs/filter", json={"limit": 200, "sort": "ID_DESC"}).raise_for_status().json()
+        runs = client.post("/flow_runs/filter", json=named).raise_for_status().json()
     mine = [run for run in runs if run["parameters"].get("relative_path") == copy.lies_at.text]
     return [run["state"]["type"] == "CANCELLED" for run in mine]
 

@@ -124,8 +124,9 @@ def test_what_a_person_cancelled_in_prefect_is_left(room: Room) -> None:
     file_path = room.moved_scan()
     overdue(room, file_path)
     path = file_path.removeprefix("/global/")
+    named = {"flow_runs": {"name": {"like_": path.rpartition("/")[2]}}, "flows": {"name": {"any_": ["prune_spot832"]}}}
     with httpx.Client(base_url=room.world.prefect_url, trust_env=False, timeout=30.0) as client:
-        runs = client.post("/flow_runs/filter", json={"flows": {"name": {"any_": ["prune_spot832"]}}}).json()
+        runs = client.post("/flow_runs/filter", json=named).raise_for_status().json()
         (run,) = [each for each in runs if each["parameters"]["relative_path"] == path]
         state = {"state": {"type": "CANCELLED", "name": "Cancelled"}, "force": True}
         client.post(f"/flow_runs/{run['id']}/set_state", json=state).raise_for_status()

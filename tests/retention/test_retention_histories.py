@@ -19,6 +19,7 @@ from orchestration.config import Endpoint
 from orchestration.errors import OperationFailed
 from orchestration.flows import deleting, pruning
 from orchestration.paths import RelativePath
+from orchestration.policy import rules
 from orchestration.retention import proof
 
 STEPS = 40
@@ -135,9 +136,7 @@ def timers_fire_twice(patch: pytest.MonkeyPatch) -> None:
 
 def flags_unread(patch: pytest.MonkeyPatch) -> None:
     """Export control is what the caller says."""
-    from orchestration import policy
-
-    patch.setattr(policy, "_export_control", lambda effect, subject, places: policy.Rule.OPEN)
+    patch.setattr(rules, "export_control", lambda effect, subject, places: rules.Rule.OPEN)
 
 
 @pytest.mark.parametrize(
