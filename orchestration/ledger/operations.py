@@ -251,8 +251,7 @@ class Operations:
         return found
 
     def of_scan(self, scan_id: str) -> Sequence[OperationRecord]:
-        """In the order in which they were planned."""
-        """Also those of many scans, of which it is one."""
+        """In the order in which they were planned; also those of many scans, of which it is one."""
         query = select(operations).where(_of_scan(scan_id)).order_by(operations.c.created_at)
         return self._select(query)
 
