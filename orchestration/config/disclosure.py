@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import Field, PositiveFloat, field_validator
+from pydantic import Field, PositiveFloat
 
 from orchestration.config.base import Section
-from orchestration.config.search import Words, is_principal
+from orchestration.config.search import Principals, Words
 from orchestration.policy import BeamlineRules, OwnerFolder, Owners, Readers
 
 
@@ -15,18 +15,7 @@ class ReaderSettings(Section):
     """Who may read the data of one proposal, besides those that `owners` names for all."""
 
     groups: tuple[Words, ...] = Field(default=(), description="Groups of the catalogue.")
-    visible_to: tuple[str, ...] = Field(default=(), description="Principals of Globus Search.")
-
-    @field_validator("visible_to")
-    @classmethod
-    def _principals_are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for one in value:
-            if not is_principal(one):
-                raise ValueError(
-                    f"`{one}` is nobody: write `public`, `all_authenticated_users`, `urn:globus:groups:id:<uuid>` "
-                    "or `urn:globus:auth:identity:<uuid>`"
-                )
-        return value
+    visible_to: Principals = Field(default=(), description="Principals of Globus Search.")
 
     @property
     def readers(self) -> Readers:

@@ -8,7 +8,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
 from orchestration.config.base import EntryKey, Section, unknown
 from orchestration.policy import Place, Zone
@@ -26,12 +26,26 @@ def is_principal(text: str) -> bool:
     return _PRINCIPAL.fullmatch(text) is not None
 
 
+def _known(value: tuple[str, ...]) -> tuple[str, ...]:
+    for one in value:
+        if not is_principal(one):
+            raise ValueError(
+                f"`{one}` is nobody: write `public`, `all_authenticated_users`, `urn:globus:groups:id:<uuid>` "
+                "or `urn:globus:auth:identity:<uuid>`"
+            )
+    return value
+
+
+Principals = Annotated[tuple[str, ...], AfterValidator(_known)]
+"""Who may see an entry of Globus Search."""
+
+
 class SearchIndex(Section):
     """An index, and what is the same in all that this service publishes there. It is outside the beamline."""
 
     name: EntryKey = ""
     uuid: UUID = Field(description="The index at Globus Search.")
-    visible_to: tuple[str, ...] = Field(
+    visible_to: Principals = Field(
         min_length=1,
         description="Who sees an entry that says nothing else: `public`, `all_authenticated_users`, "
         "`urn:globus:groups:id:<uuid>` or `urn:globus:auth:identity:<uuid>`.",
@@ -42,17 +56,6 @@ class SearchIndex(Section):
     https_host: str | None = Field(
         default=None, description="Where that collection is served by HTTPS, such as `g-1a2b3.data.globus.org`."
     )
-
-    @field_validator("visible_to")
-    @classmethod
-    def _principals_are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for one in value:
-            if not is_principal(one):
-                raise ValueError(
-                    f"`{one}` is nobody: write `public`, `all_authenticated_users`, `urn:globus:groups:id:<uuid>` "
-                    "or `urn:globus:auth:identity:<uuid>`"
-                )
-        return value
 
     @field_validator("https_host")
     @classmethod
