@@ -26,7 +26,7 @@ from sqlalchemy import Connection, Table, create_engine, insert, text
 from orchestration.config import Settings
 from orchestration.flows.nightly import known
 from orchestration.ledger import Ledger, tables
-from orchestration.ledger.copies import CopyState, Role
+from orchestration.ledger.copy import CopyState, Role
 from orchestration.ledger.database import migrate
 from orchestration.ledger.manifests import FileEvidence, keep
 from orchestration.ledger.scan import scan_identity

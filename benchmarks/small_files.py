@@ -63,7 +63,7 @@ def carry(folder: Path, state: Path) -> float:
     from orchestration.flows.suspending import Suspension
     from orchestration.flows.work import Work
     from orchestration.ledger import Ledger
-    from orchestration.ledger.copies import RAW
+    from orchestration.ledger.copy import RAW
     from orchestration.ledger.database import migrate
     from orchestration.ledger.owner import Owner
     from orchestration.ledger.perform import Outcome, perform

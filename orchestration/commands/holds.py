@@ -11,7 +11,7 @@ import click
 
 from orchestration.commands import page
 from orchestration.commands.scans import open_ledger
-from orchestration.ledger.copies import CopyState
+from orchestration.ledger.copy import CopyState
 from orchestration.ledger.service import Json
 
 DAYS = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"])

@@ -20,7 +20,7 @@ from orchestration.commands import page
 from orchestration.config import Settings
 from orchestration.ledger import Ledger
 from orchestration.ledger.audit import AuditRecord
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.decisions import DecisionRecord
 from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.overview import Overview, overview

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.copy import CopyRecord
 from orchestration.ledger.notices import NoticeKind
 from orchestration.ledger.service import Json
 

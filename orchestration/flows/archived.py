@@ -9,7 +9,7 @@ from orchestration.flows.work import Work
 from orchestration.hpss.bundles import BUNDLE
 from orchestration.hpss.manifest import Manifest, Stored
 from orchestration.hpss.names import printable
-from orchestration.ledger.copies import CopyRecord, CopyState, Role
+from orchestration.ledger.copy import CopyRecord, CopyState, Role
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.scan import Scan

@@ -20,7 +20,7 @@ from orchestration.flows.work import Work
 from orchestration.hpss.bundles import Cycle
 from orchestration.hpss.manifest import Manifest
 from orchestration.jobs import JobSpec
-from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.copy import CopyRecord
 from orchestration.ledger.operation import Operation, OperationState
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.scan import Scan

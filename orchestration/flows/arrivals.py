@@ -22,7 +22,7 @@ from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.copying import Dataset, record_source
 from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.work import Work, register, working
-from orchestration.ledger.copies import RAW, CopyRecord
+from orchestration.ledger.copy import RAW, CopyRecord
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json
 

@@ -28,7 +28,7 @@ from orchestration.flows.copying import Dataset, copy, has, manifests_of, mover
 from orchestration.flows.work import Work
 from orchestration.ledger.arrivals import Arrival, Limits, Route, Waiting
 from orchestration.ledger.cancel import cancel
-from orchestration.ledger.copies import CopyRecord, Verified
+from orchestration.ledger.copy import CopyRecord, Verified
 from orchestration.ledger.operation import Operation, OperationRecord, OperationState
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.scan import Scan

@@ -27,8 +27,8 @@ from orchestration.flows.server import insist, prefect_server
 from orchestration.flows.services import Services
 from orchestration.ledger import Ledger
 from orchestration.ledger.cancel import Cancellation, cancel
+from orchestration.ledger.claims import held
 from orchestration.ledger.operation import OperationRecord
-from orchestration.ledger.operations import held
 from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.ledger.service import CancelAnswer, Document
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestration.errors import InvalidInput
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.copy import CopyRecord
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import Operation, OperationState
 from orchestration.ledger.results import ResultRecord

@@ -23,7 +23,7 @@ from orchestration.flows.jobs import LOCAL_QUEUE_SECONDS, job_seconds, operation
 from orchestration.flows.results import content
 from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec, Output, OutputKind
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.manifests import COMPARED, FileEvidence
 from orchestration.ledger.operation import Operation, OperationRecord
 from orchestration.ledger.scan import Scan

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from orchestration.config import Endpoint
 from orchestration.errors import ConfigError, SourceMissing
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import RAW, CopyRecord, Role
+from orchestration.ledger.copy import RAW, CopyRecord, Role
 from orchestration.ledger.manifests import COMPARED, FileEvidence
 from orchestration.ledger.operation import Operation, OperationRecord
 from orchestration.ledger.perform import Outcome

@@ -17,9 +17,9 @@ from orchestration.errors import DeletionUnproven, InvalidInput, OperationFailed
 from orchestration.flows.quarantining import Performer, again, carry_aside, carry_back, goes_on
 from orchestration.flows.work import Work
 from orchestration.ledger.audit import Verdict
-from orchestration.ledger.copies import CopyRecord, CopyState, Proven
+from orchestration.ledger.claims import held
+from orchestration.ledger.copy import CopyRecord, CopyState, Proven
 from orchestration.ledger.operation import Operation, OperationRecord
-from orchestration.ledger.operations import held
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.service import Request, Service
 from orchestration.transfers import DeleteRequest, RenameRequest

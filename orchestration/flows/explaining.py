@@ -16,7 +16,7 @@ from orchestration.flows.suspending import Suspension
 from orchestration.flows.variables import QUICK
 from orchestration.flows.work import Work
 from orchestration.ledger import Ledger
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json
 

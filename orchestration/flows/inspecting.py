@@ -9,7 +9,7 @@ from orchestration.errors import DeletionUnproven
 from orchestration.flows.checksumming import verified_again
 from orchestration.flows.rereading import verify_archived
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import CopyRecord, Role
+from orchestration.ledger.copy import CopyRecord, Role
 from orchestration.ledger.operation import OperationState
 from orchestration.paths import RelativePath
 from orchestration.transfers import FileFacts

@@ -15,7 +15,7 @@ from orchestration.errors import ConfigError, InvalidInput, OperationFailed, Ser
 from orchestration.flows.alarms import Alarms, named
 from orchestration.flows.pruning import DAY, HARMLESS
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.inventory import Round
 from orchestration.ledger.service import Document, Json
 from orchestration.retention import unlike

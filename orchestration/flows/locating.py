@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from orchestration.flows.cataloguing import DEADLINE_SECONDS, Recorded, raw_identity, recorded
 from orchestration.flows.work import Work
 from orchestration.hpss.bundles import located
-from orchestration.ledger.copies import RAW, CopyRecord
+from orchestration.ledger.copy import RAW, CopyRecord
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import Operation
 from orchestration.paths import RelativePath

@@ -21,9 +21,9 @@ from orchestration.flows.pruning import HARMLESS, prune_copies
 from orchestration.flows.variables import retention_days
 from orchestration.flows.work import Work, working
 from orchestration.ledger import Ledger
-from orchestration.ledger.copies import CopyRecord
-from orchestration.ledger.operations import batched
+from orchestration.ledger.copy import CopyRecord
 from orchestration.ledger.service import Document, Json
+from orchestration.ledger.slices import batched
 from orchestration.retention import Decision, Finding, Known, survey
 
 NAME = "sweep_deletions"

@@ -11,8 +11,8 @@ from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec
 from orchestration.ledger import Ledger
 from orchestration.ledger.adopt import Fate, adopt
+from orchestration.ledger.claims import held
 from orchestration.ledger.operation import OperationRecord
-from orchestration.ledger.operations import held
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.service import CancelAnswer, Document, Json
 from orchestration.ledger.waiting import pause

@@ -17,9 +17,9 @@ from orchestration.flows.remains import SCHEDULE_SECONDS
 from orchestration.flows.runs import RUNS_AT_ONCE, read_runs
 from orchestration.flows.server import prefect_server
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.claims import held
+from orchestration.ledger.copy import CopyRecord
 from orchestration.ledger.operation import OperationRecord, OperationState
-from orchestration.ledger.operations import held
 from orchestration.ledger.service import Json
 
 HOUR = 3600.0

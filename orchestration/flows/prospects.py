@@ -13,7 +13,7 @@ from orchestration.flows.asking import answers
 from orchestration.flows.copying import look
 from orchestration.flows.siting import Prospect
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import RAW, CopyState
+from orchestration.ledger.copy import RAW, CopyState
 from orchestration.ledger.queues import Queue
 from orchestration.ledger.scan import Scan
 from orchestration.policy import Zone

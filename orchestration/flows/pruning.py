@@ -18,7 +18,7 @@ from orchestration.flows.variables import PATIENT, retention_days
 from orchestration.flows.warned import not_before, unwarned
 from orchestration.flows.work import Work
 from orchestration.ledger.audit import Verdict
-from orchestration.ledger.copies import CopyRecord, CopyState, Role
+from orchestration.ledger.copy import CopyRecord, CopyState, Role
 from orchestration.ledger.operation import Operation, OperationRecord, OperationState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json

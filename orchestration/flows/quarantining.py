@@ -24,7 +24,7 @@ from orchestration.errors import (
 from orchestration.flows.variables import QUICK, retention_days
 from orchestration.flows.work import Work
 from orchestration.ledger.audit import Verdict
-from orchestration.ledger.copies import CopyRecord, CopyState, Proven
+from orchestration.ledger.copy import CopyRecord, CopyState, Proven
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.service import Service

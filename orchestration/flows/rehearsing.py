@@ -10,7 +10,7 @@ from orchestration.flows.inspecting import Inspection
 from orchestration.flows.pruning import demand_due, present_at, proof_of
 from orchestration.flows.quarantining import to_be_set_aside
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.copy import CopyRecord
 from orchestration.ledger.service import Document, Json
 from orchestration.paths import RelativePath
 from orchestration.retention import Proof

@@ -15,7 +15,7 @@ from orchestration.flows.orphans import adrift
 from orchestration.flows.pruning import in_calendar, schedule_pruning
 from orchestration.flows.work import Work
 from orchestration.ledger.adopt import Fate, withdraw
-from orchestration.ledger.copies import RAW, CopyRecord, CopyState
+from orchestration.ledger.copy import RAW, CopyRecord, CopyState
 from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.scan import Scan

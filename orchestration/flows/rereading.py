@@ -12,7 +12,7 @@ from orchestration.flows.archiving import Project, operation
 from orchestration.flows.computing import compute
 from orchestration.flows.work import Work
 from orchestration.hpss.bundles import located
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.nersc.archive import damage
 
 MOST_NAMES_BYTES = 60_000

@@ -14,7 +14,7 @@ from orchestration.flows.services import Services
 from orchestration.flows.variables import QUICK
 from orchestration.flows.work import Work
 from orchestration.ledger import Ledger
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.operation import Operation, OperationState
 from orchestration.ledger.perform import Outcome, perform
 from orchestration.ledger.scan import Scan

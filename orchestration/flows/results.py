@@ -13,7 +13,7 @@ from orchestration.flows.computing import compute
 from orchestration.flows.copying import Dataset, copy, look, record_source, whole
 from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec, OutputKind
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import Operation, OperationState
 from orchestration.ledger.perform import Outcome

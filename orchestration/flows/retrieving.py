@@ -17,7 +17,7 @@ from orchestration.flows.copying import look
 from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.work import Work
 from orchestration.hpss.bundles import is_bundle, located
-from orchestration.ledger.copies import CopyRecord, CopyState, Role
+from orchestration.ledger.copy import CopyRecord, CopyState, Role
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.service import Document, Json

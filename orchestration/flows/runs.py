@@ -33,8 +33,8 @@ from prefect.states import Cancelling, Scheduled
 from orchestration.errors import Cancelled, InvalidInput, RunFailed, UnknownName
 from orchestration.flows import catalogue
 from orchestration.flows.server import api_url, explanation, prefect_server
-from orchestration.ledger.operations import batched
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Progress, Running, Status, Succeeded
+from orchestration.ledger.slices import batched
 from orchestration.policy import Effect, Permitted, Place, Zone, opened
 
 CLOUD = "prefect.cloud"

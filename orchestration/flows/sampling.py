@@ -20,7 +20,7 @@ from orchestration.flows.alarms import Alarms, named
 from orchestration.flows.checksumming import can_be_computed, only_reads, verified_again
 from orchestration.flows.pruning import DAY, HARMLESS
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.service import Document, Json
 
 POOL = 20

@@ -28,7 +28,7 @@ from orchestration.errors import OrchestrationError
 from orchestration.flows.runs import RUNS_AT_ONCE, read_runs
 from orchestration.flows.server import insist, prefect_server
 from orchestration.ledger import Ledger
-from orchestration.ledger.operations import batched
+from orchestration.ledger.slices import batched
 from orchestration.ledger.waiting import Awaited
 
 logger = logging.getLogger(__name__)

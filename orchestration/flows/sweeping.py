@@ -10,8 +10,8 @@ from orchestration.config import NerscSite, RemoteSite
 from orchestration.errors import ConfigError, OrchestrationError
 from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec
+from orchestration.ledger.history import RESERVED
 from orchestration.ledger.operation import OperationRecord
-from orchestration.ledger.operations import RESERVED
 from orchestration.ledger.service import Clears, Document, Json, Service, Sweeping
 
 AT_ONCE = 50

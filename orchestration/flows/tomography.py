@@ -16,7 +16,7 @@ from orchestration.flows.copying import Dataset
 from orchestration.flows.jobs import job_at, job_seconds, option, path_at
 from orchestration.flows.results import content
 from orchestration.jobs import JobSpec, Output, OutputKind
-from orchestration.ledger.copies import CopyRecord, Role
+from orchestration.ledger.copy import CopyRecord, Role
 from orchestration.ledger.operation import canonical
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.results import Receipt

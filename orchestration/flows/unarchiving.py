@@ -15,7 +15,7 @@ from orchestration.flows.work import Work
 from orchestration.hpss.bundles import located
 from orchestration.jobs import JobSpec
 from orchestration.ledger.audit import Verdict
-from orchestration.ledger.copies import CopyRecord, CopyState, Proven
+from orchestration.ledger.copy import CopyRecord, CopyState, Proven
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.service import Document, Json
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestration.config import RetentionRule
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.copy import CopyRecord
 
 _DAY = 24 * 3600.0
 

@@ -14,7 +14,7 @@ from orchestration.flows.pruning import DAY
 from orchestration.flows.variables import retention_days
 from orchestration.flows.warned import must_be_warned
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.notices import NoticeKind
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document

@@ -14,10 +14,12 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, select, update
 from orchestration.errors import OrchestrationError
 from orchestration.ledger.database import Database
 from orchestration.ledger.operation import Operation, OperationState, error_document, error_from
-from orchestration.ledger.operations import KEYS_AT_ONCE, Operations, batched
+from orchestration.ledger.operation_queries import known
+from orchestration.ledger.operations import Operations
 from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.ledger.scan import Scan, read_scans
 from orchestration.ledger.service import Request
+from orchestration.ledger.slices import KEYS_AT_ONCE, batched
 from orchestration.ledger.tables import arrivals, runs, scans
 from orchestration.paths import RelativePath
 
@@ -106,17 +108,17 @@ class Arrivals:
             "settled_at": None,
         }
         place = {"source": route.source, "destination": route.destination, "path": one.path.text}
-        known = {"scan_id": one.scan_id, "dataset": one.dataset, **place}
+        named = {"scan_id": one.scan_id, "dataset": one.dataset, **place}
         where = arrivals.c.scan_id == one.scan_id
         for name in ("dataset", *place):
-            where &= arrivals.c[name] == known[name]
+            where &= arrivals.c[name] == named[name]
         row = connection.execute(select(arrivals).where(where)).mappings().one_or_none()
         if row is None:
-            connection.execute(arrivals.insert().values(**known, **afresh, run_id=run_id))
+            connection.execute(arrivals.insert().values(**named, **afresh, run_id=run_id))
             return
         going = row["version"] == one.version and row["error"] is None
         if going and row["operation_key"] is not None:
-            record = self._operations.known(connection, row["operation_key"])
+            record = known(connection, row["operation_key"])
             going = record is not None and (record.state.open or record.state is OperationState.SUCCEEDED)
         values = {"run_id": run_id} if going else {**afresh, "run_id": run_id}
         connection.execute(update(arrivals).where(where).values(**values))

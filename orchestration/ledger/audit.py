@@ -7,18 +7,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, select
 
+from orchestration.ledger.copy import CopyRecord
 from orchestration.ledger.database import Database
-from orchestration.ledger.service import Document
+from orchestration.ledger.operation import Operation
+from orchestration.ledger.service import Document, Request
 from orchestration.ledger.tables import audit
-
-if TYPE_CHECKING:
-    from orchestration.ledger.copies import CopyRecord
-    from orchestration.ledger.operation import Operation
-    from orchestration.ledger.service import Request
 
 
 class Verdict(enum.StrEnum):

@@ -1,161 +1,33 @@
-"""Copies: where the bytes of a scan and of its results are, and how that was proved."""
+"""Copies: what becomes of each, from its first proof to its deletion."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, RowMapping, Select, delete, select, update
+from sqlalchemy import Connection, RowMapping, delete, select, update
 
-from orchestration.errors import DeletionUnproven, UnknownName
+from orchestration.errors import DeletionUnproven
 from orchestration.ledger import audit, manifests
+from orchestration.ledger.copy import CopyRecord, CopyState, Proven, Role, Verified
+from orchestration.ledger.copy_queries import LEAVING, CopyQueries
 from orchestration.ledger.database import Database
 from orchestration.ledger.holds import standing
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import Operation
-from orchestration.ledger.operations import KEYS_AT_ONCE, Operations, batched, expire
+from orchestration.ledger.operations import Operations
+from orchestration.ledger.plans import expire
 from orchestration.ledger.service import Document, Request
 from orchestration.ledger.tables import copies, copy_findings
 from orchestration.paths import RelativePath
-
-RAW = "raw"
-"""The dataset that was acquired."""
-
-
-class Role(enum.StrEnum):
-    ORIGINAL = "original"
-    REPLICA = "replica"
-    CACHE = "cache"
-    """Can be made again from a receipt."""
-    ARCHIVE = "archive"
-    """On tape, in a bundle or by itself; its path leads through the bundle to the member."""
-
-
-class CopyState(enum.StrEnum):
-    """::
-
-    present ──> deleting ──> deleted ──> present (made again: the next generation)
-     ^   ^─────────┘ (the deletion failed)
-     └──> changed, missing (found out about; until it is carried anew, or found to be whole after all)
-
-    present ──> deleting ──> quarantined ──> deleting ──> deleted
-       ^───────────┘            │    ^──────────┘
-       ^────────────────────────┘ (restored: the next generation)
-    """
-
-    PRESENT = "present"
-    DELETING = "deleting"
-    """Proof against it was accepted: it proves nothing for any other copy any more."""
-    QUARANTINED = "quarantined"
-    """It has another name at its endpoint, where nobody looks for it, and is deleted later; it proves nothing."""
-    DELETED = "deleted"
-    CHANGED = "changed"
-    """What stands there is not what was verified: it proves nothing, and is not deleted."""
-    MISSING = "missing"
-    """Nobody here deleted it, and it is not there."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CopyRecord:
-    id: int
-    scan_id: str
-    dataset: str
-    """Copies of one dataset of a scan hold the same bytes: ``raw``, ``rec.tiff``, ``rec.zarr``."""
-    endpoint: str
-    path: RelativePath
-    version: str
-    """Copies of one dataset hold the same bytes if they are of one version: of the file, or of the job's result."""
-    role: Role
-    state: CopyState
-    generation: int
-    """Counts how often it was made again: after a deletion, or as another version."""
-    size: int
-    files: int
-    manifest: tuple[FileEvidence, ...]
-    verified_by: str | None
-    method: str
-    verified_at: float
-    delete_after: float | None
-    deleted_at: float | None
-    deletion: str | None
-    """Key of the operation that deletes it: of many copies at once, it is filed under one of their scans. Of a copy in
-    quarantine, of the one that brings it back."""
-    quarantined_at: float | None
-    """Since when it lies in quarantine."""
-    quarantine_path: RelativePath | None
-    """Where it lies there, or is to lie while its deletion begins. What was made anew at its own place meanwhile is
-    another copy; then `path` is this path, too."""
-    checked_at: float | None
-    """When its bytes were read last, and were what they should be. Its age counts from `verified_at` all the same."""
-
-    @classmethod
-    def from_row(cls, row: RowMapping, files: Mapping[str, tuple[FileEvidence, ...]]) -> CopyRecord:
-        """`files` has the manifest of that row by its digest."""
-        values = dict(row)
-        aside = values["quarantine_path"]
-        values["quarantine_path"] = None if aside is None else RelativePath(aside)
-        values["path"] = RelativePath(values["path"])
-        values["role"] = Role(values["role"])
-        values["state"] = CopyState(values["state"])
-        values["manifest"] = files[values["manifest"]]
-        return cls(**values)
-
-    @property
-    def evidence_at(self) -> float:
-        """When it was seen last that its bytes are what they should be."""
-        return max(self.verified_at, self.checked_at or 0.0)
-
-    @property
-    def set_aside(self) -> bool:
-        """Whether it is in quarantine, or has lost its place to another copy on the way there."""
-        return self.quarantined_at is not None or self.path == self.quarantine_path
-
-    @property
-    def lies_at(self) -> RelativePath:
-        """Where its bytes are."""
-        return self.path if self.quarantined_at is None else self.quarantine_path or self.path
-
-    @property
-    def goes_with(self) -> RelativePath:
-        """What is deleted with it: in quarantine the folder that it has for itself."""
-        return self.path if self.quarantined_at is None else self.lies_at.parent or self.lies_at
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proven:
-    """A copy whose deletion was proved, the copies that stand for it, and what the proof says."""
-
-    copy: CopyRecord
-    witnesses: tuple[CopyRecord, ...] = ()
-    evidence: Document = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verified:
-    """What `Copies.record` writes down of a copy that was just verified."""
-
-    scan_id: str
-    dataset: str
-    endpoint: str
-    path: RelativePath
-    role: Role
-    manifest: Sequence[FileEvidence]
-    method: str
-    verified_by: str | None
-    version: str = ""
-    delete_after: float | None = None
-    verified_at: float | None = None
 
 
 class _TakenBack(Exception):
     """Ends a transaction of which nothing is to stay."""
 
 
-class Copies:
+class Copies(CopyQueries):
     def __init__(self, database: Database, operations: Operations) -> None:
-        self._database = database
+        super().__init__(database)
         self._operations = operations
 
     def record(
@@ -387,56 +259,6 @@ class Copies:
             connection.execute(update(copies).where(sooner).values(delete_after=delete_after))
         return self.get(copy.id)
 
-    def get(self, copy_id: int) -> CopyRecord:
-        found = self._select(copies.c.id == copy_id)
-        if not found:
-            raise UnknownName(f"no copy {copy_id} in the ledger")
-        return found[0]
-
-    def among(self, ids: Collection[int]) -> Sequence[CopyRecord]:
-        """Those of these ids that the ledger has."""
-        found: list[CopyRecord] = []
-        for some in batched(sorted(ids), KEYS_AT_ONCE):
-            found += self._select(copies.c.id.in_(some))
-        return found
-
-    def of_deletion(self, key: str) -> Sequence[CopyRecord]:
-        """What the operation of that key deletes, and has not deleted as far as is known; or what it brings back."""
-        return self._select((copies.c.deletion == key) & copies.c.state.in_(_LEAVING))
-
-    def of_scan(self, scan_id: str) -> Sequence[CopyRecord]:
-        return self._select(copies.c.scan_id == scan_id)
-
-    def there(self, endpoint: str, scan_ids: Collection[str]) -> Sequence[CopyRecord]:
-        """Those of these scans that an endpoint has."""
-        found: list[CopyRecord] = []
-        for some in batched(sorted(scan_ids), KEYS_AT_ONCE):
-            this = (copies.c.endpoint == endpoint) & (copies.c.state == CopyState.PRESENT)
-            found += self._select(this & copies.c.scan_id.in_(some))
-        return found
-
-    def at(self, endpoint: str, path: RelativePath) -> Sequence[CopyRecord]:
-        """All that the ledger knows at that place, deleted ones too, and those that are in quarantine from there."""
-        here = (copies.c.path == path.text) | (copies.c.quarantine_path == path.text)
-        return self._select((copies.c.endpoint == endpoint) & here)
-
-    def below(self, endpoint: str, folder: str) -> Sequence[CopyRecord]:
-        """All that the ledger knows in a folder there, at any depth, and as that folder; deleted ones too."""
-        here = (copies.c.path == folder) | copies.c.path.startswith(f"{folder}/", autoescape=True)
-        return self._select((copies.c.endpoint == endpoint) & here)
-
-    def due(self, before: float, *, after: int, limit: int) -> Sequence[CopyRecord]:
-        """Copies that are there although they were to go `before` that time; at most so many, of ids above `after`."""
-        there = copies.c.state.in_([CopyState.PRESENT, *_LEAVING])
-        query = (
-            select(copies)
-            .where(there & (copies.c.delete_after < before) & (copies.c.id > after))
-            .order_by(copies.c.id)
-            .limit(limit)
-        )
-        with self._database.read() as connection:
-            return _records(connection, query)
-
     def _note(
         self,
         connection: Connection,
@@ -448,24 +270,10 @@ class Copies:
     ) -> None:
         audit.add(connection, copy, verdict, at=self._database.now(), run_id=run_id, evidence=evidence)
 
-    def _select(self, where: object) -> Sequence[CopyRecord]:
-        query = select(copies).where(where).order_by(copies.c.id)  # type: ignore[arg-type]
-        with self._database.read() as connection:
-            return _records(connection, query)
-
-
-_LEAVING = (CopyState.DELETING, CopyState.QUARANTINED)
-
 
 def _stays_aside(row: RowMapping, version: str) -> bool:
     """Whether what was found at its place is another copy than this one, whose bytes are in quarantine or on their way
     there, and still known by it.
     """
-    leaving = row["state"] in _LEAVING and row["quarantine_path"] is not None
+    leaving = row["state"] in LEAVING and row["quarantine_path"] is not None
     return leaving and (row["quarantined_at"] is not None or row["version"] != version)
-
-
-def _records(connection: Connection, query: Select[Any]) -> Sequence[CopyRecord]:
-    rows = connection.execute(query).mappings().all()
-    files = manifests.read(connection, {row["manifest"] for row in rows})
-    return [CopyRecord.from_row(row, files) for row in rows]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, or_, select
 
-from orchestration.ledger.copies import CopyState
+from orchestration.ledger.copy import CopyState
 from orchestration.ledger.database import Database
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.tables import copies, holds, operation_scans, operations

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select, text
 
 from orchestration.ledger import requests
+from orchestration.ledger.claims import held
 from orchestration.ledger.database import SCHEMA_VERSION, Database, schema_version, shown
 from orchestration.ledger.operation import OperationState
-from orchestration.ledger.operations import held
 from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.ledger.tables import copies, metadata, operations, runs
 from orchestration.ledger.watchers import alive_watchers

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, RowMapping, case, delete, func, select, update
 
 from orchestration.ledger import manifests
-from orchestration.ledger.copies import RAW, CopyState
+from orchestration.ledger.copy import RAW, CopyState
 from orchestration.ledger.database import Database
-from orchestration.ledger.operations import KEYS_AT_ONCE, batched
+from orchestration.ledger.slices import KEYS_AT_ONCE, batched
 from orchestration.ledger.tables import checksum_attempts, copies, copy_findings, inventory_rounds, unknown_folders
 
 LOOKED_AT = (CopyState.PRESENT, CopyState.CHANGED, CopyState.MISSING)

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, select
 from orchestration.errors import LedgerError
 from orchestration.ledger.database import Database
 from orchestration.ledger.service import Document, Json
+from orchestration.ledger.slices import KEYS_AT_ONCE, batched
 from orchestration.ledger.tables import manifests
 
 COMPARED = "compared"
@@ -29,7 +30,6 @@ INLINE_ROWS = 200
 _FAST = 1
 """Checksums do not get shorter, whatever the effort."""
 
-_KEYS_AT_ONCE = 500
 _ROWS_AT_ONCE = 1000
 
 
@@ -131,9 +131,8 @@ def _keep(connection: Connection, packed: _Packed) -> str:
 def _body(connection: Connection, digests: Collection[str]) -> Mapping[str, bytes]:
     found: dict[str, bytes] = {}
     wanted = sorted(set(digests))
-    for start in range(0, len(wanted), _KEYS_AT_ONCE):
-        some = manifests.c.digest.in_(wanted[start : start + _KEYS_AT_ONCE])
-        for row in connection.execute(select(manifests).where(some)):
+    for some in batched(wanted, KEYS_AT_ONCE):
+        for row in connection.execute(select(manifests).where(manifests.c.digest.in_(some))):
             found[row.digest] = _checked(row.digest, row.body)
     if missing := [digest for digest in wanted if digest not in found]:
         raise LedgerError(

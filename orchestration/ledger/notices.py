@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping, func, select, update
 
-from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.copy import CopyRecord
 from orchestration.ledger.database import Database
-from orchestration.ledger.operations import KEYS_AT_ONCE, batched
+from orchestration.ledger.slices import KEYS_AT_ONCE, batched
 from orchestration.ledger.tables import copies, notices, warned_copies
 
 

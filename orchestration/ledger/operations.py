@@ -2,52 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, select, update
+from sqlalchemy import Connection, select, update
 
-from orchestration.errors import (
-    InvalidInput,
-    LeaseLost,
-    LedgerError,
-    OperationFailed,
-    OrchestrationError,
-    PolicyRefused,
-    UnknownName,
-)
-from orchestration.ledger import permission
+from orchestration.errors import LedgerError, OperationFailed, OrchestrationError, PolicyRefused
+from orchestration.ledger import claims, permission, plans
+from orchestration.ledger.claims import lost
 from orchestration.ledger.database import Database
+from orchestration.ledger.history import RESERVED, note
 from orchestration.ledger.manifests import Manifests
-from orchestration.ledger.operation import Event, Operation, OperationRecord, OperationState, error_document
+from orchestration.ledger.operation import Operation, OperationRecord, OperationState, error_document
+from orchestration.ledger.operation_queries import OperationQueries, existing, known
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.permission import PERMITTED, Rules
-from orchestration.ledger.requests import records, shelve
 from orchestration.ledger.runs import demand_wanted
 from orchestration.ledger.service import Document, Request
 from orchestration.ledger.sessions import ADMITTED, busy
-from orchestration.ledger.tables import events, operation_scans, operations
+from orchestration.ledger.tables import operations
 from orchestration.policy import Permitted, Place
 
-T = TypeVar("T")
 R = TypeVar("R", bound=Request)
 
 DEFAULT_LEASE_SECONDS = 30.0
 
-KEYS_AT_ONCE = 500
 
-RESERVED = "reserved"
-"""The event that has the token of an attempt."""
-
-_REDONE = {OperationState.FAILED, OperationState.CANCELLED, OperationState.EXPIRED}
-
-
-class Operations:
+class Operations(OperationQueries):
     def __init__(
         self, database: Database, *, lease_seconds: float = DEFAULT_LEASE_SECONDS, rules: Rules | None = None
     ) -> None:
-        self._database = database
+        super().__init__(database)
         self.lease_seconds = lease_seconds
         self._rules = rules or {}
 
@@ -74,10 +60,7 @@ class Operations:
     ) -> None:
         """`plan`, written together with what the caller writes; one that has ended badly is open again, too."""
         row = self._plan(connection, operation, service=service, run_id=run_id)
-        if row.state in _REDONE:
-            again = _blank_attempt(row.attempt + 1) | {"run_id": run_id, "began_at": self._database.now()}
-            connection.execute(update(operations).where(operations.c.key == row.key).values(**again))
-            self._note(connection, row.key, row.attempt + 1, "planned")
+        plans.reopen(connection, row, run_id=run_id, now=self._database.now())
 
     def claim(self, key: str, owner: Owner, *, redo: bool, run_id: str | None = None) -> OperationRecord | None:
         """Take the operation for `owner`; None if another live run has it or (without `redo`) if it has ended.
@@ -85,7 +68,7 @@ class Operations:
         One that ended badly, or whose result was deleted since, begins a new attempt with a token of its own.
         """
         with self._database.write("operations") as connection:
-            return self._claim(connection, self._existing(connection, key), owner, redo=redo, run_id=run_id)
+            return self._claim(connection, existing(connection, key), owner, redo=redo, run_id=run_id)
 
     def take(
         self,
@@ -123,9 +106,9 @@ class Operations:
             PolicyRefused: if it may not, or may not any more: the scan was put under export control meanwhile.
         """
         with self._denials(operation, site=site), self._database.write("operations") as connection:
-            row = self._existing(connection, operation.key)
+            row = existing(connection, operation.key)
             if row.owner != str(owner):
-                raise _lost(row.key)
+                raise lost(row.key)
             if row.cancel_requested:
                 return None
             permitted = permission.ask(connection, operation, self._rules, site=site, at=self._database.now())
@@ -141,7 +124,7 @@ class Operations:
         with self._database.read() as connection:
             row = connection.execute(query).one()
         if row.owner != str(owner):
-            raise _lost(key)
+            raise lost(key)
         return bool(row.cancel_requested)
 
     def renew(self, key: str, owner: Owner) -> None:
@@ -158,11 +141,10 @@ class Operations:
             LeaseLost: if another run has it now.
         """
         with self._database.write("operations") as connection:
-            row = self._existing(connection, key)
+            row = existing(connection, key)
             if row.owner != str(owner):
-                raise _lost(key)
-            now = self._database.now()
-            if busy(connection, service, besides=key, held=lambda other: held(other, now)) >= most:
+                raise lost(key)
+            if busy(connection, service, besides=key, now=self._database.now()) >= most:
                 return False
             self._note(connection, key, row.attempt, ADMITTED)
             return True
@@ -215,7 +197,7 @@ class Operations:
     def request_cancel(self, key: str) -> bool:
         """Ask the run that holds it, or the next that claims it, to cancel; False if it has ended already."""
         with self._database.write("operations") as connection:
-            row = self._existing(connection, key)
+            row = existing(connection, key)
             if row.state.open and not row.cancel_requested:
                 connection.execute(update(operations).where(operations.c.key == key).values(cancel_requested=True))
                 self._note(connection, key, row.attempt, "cancel requested")
@@ -231,56 +213,13 @@ class Operations:
         """
         if self.claim(key, owner, redo=False) is None:
             raise LedgerError("only an operation that is open and that no live run holds can be given up", where=key)
-        lost = OperationFailed(f"given up by a person: {reason}", where=key, next_step="start the flow again")
-        self.failed(key, owner, lost, {"given up": reason})
+        gone = OperationFailed(f"given up by a person: {reason}", where=key, next_step="start the flow again")
+        self.failed(key, owner, gone, {"given up": reason})
 
     def expire(self, key: str) -> None:
         """What it made was deleted on purpose: asked for again, it is done again."""
         with self._database.write("operations") as connection:
-            expire(connection, key)
-
-    def get(self, key: str) -> OperationRecord:
-        with self._database.read() as connection:
-            return self._existing(connection, key)
-
-    def among(self, keys: Collection[str]) -> Sequence[OperationRecord]:
-        """Those of these keys that the ledger has."""
-        found: list[OperationRecord] = []
-        for some in batched(sorted(keys), KEYS_AT_ONCE):
-            found += self._select(select(operations).where(operations.c.key.in_(some)))
-        return found
-
-    def of_scan(self, scan_id: str) -> Sequence[OperationRecord]:
-        """In the order in which they were planned; also those of many scans, of which it is one."""
-        query = select(operations).where(_of_scan(scan_id)).order_by(operations.c.created_at)
-        return self._select(query)
-
-    def of_run(self, run_id: str) -> Sequence[OperationRecord]:
-        return self._select(select(operations).where(operations.c.run_id == run_id).order_by(operations.c.created_at))
-
-    def open(self) -> Sequence[OperationRecord]:
-        """All whose end is not known."""
-        states = [state for state in OperationState if state.open]
-        return self._select(select(operations).where(operations.c.state.in_(states)).order_by(operations.c.created_at))
-
-    def uncleared(self, service: str, *, before: float, limit: int) -> Sequence[OperationRecord]:
-        """Those of a service that ended before that time, and whose jobs may have left something; the oldest first."""
-        ended = [state for state in OperationState if not state.open]
-        return self._select(
-            select(operations)
-            .where(
-                operations.c.service == service,
-                operations.c.cleared_at.is_(None),
-                operations.c.finished_at < before,
-                operations.c.state.in_(ended),
-            )
-            .order_by(operations.c.finished_at)
-            .limit(limit)
-        )
-
-    def tokens(self, key: str) -> Sequence[str]:
-        """Of all attempts, the oldest first."""
-        return [str((event.detail or {})["token"]) for event in self.history(key) if event.event == RESERVED]
+            plans.expire(connection, key)
 
     def cleared(self, records: Collection[OperationRecord]) -> None:
         """What the jobs of these had left is gone; not written down of one that has begun again since."""
@@ -291,20 +230,6 @@ class Operations:
                 if connection.execute(here.values(cleared_at=self._database.now())).rowcount:
                     self._note(connection, record.key, record.attempt, "cleared")
 
-    def history(self, key: str) -> Sequence[Event]:
-        query = select(events).where(events.c.operation_key == key).order_by(events.c.id)
-        return self._events(query)
-
-    def permissions(self, scan_id: str) -> Mapping[str, Event]:
-        """Of each operation of a scan that was ever submitted, by its key: the last decision by which it was."""
-        query = select(events).join(operations).where(_of_scan(scan_id), events.c.event == PERMITTED)
-        return {event.operation_key: event for event in self._events(query.order_by(events.c.id))}
-
-    def _events(self, query: Any) -> Sequence[Event]:
-        with self._database.read() as connection:
-            rows = connection.execute(query).mappings().all()
-        return [Event(**{name: value for name, value in row.items() if name != "id"}) for row in rows]
-
     @contextmanager
     def _denials(
         self, operation: Operation[Request], *, site: Place | None, service: str = "", run_id: str | None = None
@@ -314,7 +239,7 @@ class Operations:
             yield
         except PolicyRefused as refusal:
             with self._database.write("audit") as connection:
-                row = self._row(connection, operation.key)
+                row = known(connection, operation.key)
                 asked = permission.Asked(
                     operation=operation,
                     service=service or (row.service if row else ""),
@@ -323,10 +248,6 @@ class Operations:
                 )
                 permission.deny(connection, asked, refusal, at=self._database.now())
             raise
-
-    def _select(self, query: Any) -> Sequence[OperationRecord]:
-        with self._database.read() as connection:
-            return records(connection, connection.execute(query).mappings().all())
 
     def _finish(
         self, key: str, owner: Owner, state: OperationState, *, evidence: Document, error: Document | None
@@ -358,7 +279,7 @@ class Operations:
             else:
                 row = connection.execute(select(attempt).where(mine)).one_or_none()
             if row is None:
-                raise _lost(key)
+                raise lost(key)
             if event:
                 self._note(connection, key, row.attempt, event, detail)
 
@@ -371,134 +292,18 @@ class Operations:
         run_id: str | None,
         site: Place | None = None,
     ) -> OperationRecord:
-        key = operation.key
-        permission.ask(connection, operation, self._rules, site=site or operation.destination, at=self._database.now())
-        known = self._row(connection, key)
-        where = {"service": service, "destination": operation.destination.name}
-        if known is None:
-            now = self._database.now()
-            values = {
-                "key": key,
-                "scan_id": operation.scan.id,
-                "step": operation.step,
-                "request": shelve(connection, operation.request.document()),
-                "run_id": run_id,
-                "state": OperationState.PLANNED,
-                "attempt": 1,
-                "cancel_requested": False,
-                "created_at": now,
-                "began_at": now,
-            }
-            connection.execute(operations.insert().values(**values, **where))
-            if operation.others:
-                both = [{"operation_key": key, "scan_id": scan.id} for scan in (operation.scan, *operation.others)]
-                connection.execute(operation_scans.insert(), both)
-            self._note(connection, key, 1, "planned")
-            return self._existing(connection, key)
-        if known.service != service and known.token is not None and known.state.open:
-            raise InvalidInput(
-                f"this is going on at {known.service} and cannot be asked of {service} as well",
-                where=operation.step,
-                next_step=f"wait for {known.service}, or cancel it there",
-            )
-        if known.service != service and known.state is not OperationState.SUCCEEDED:
-            connection.execute(update(operations).where(operations.c.key == key).values(**where))
-            return self._existing(connection, key)
-        return known
+        now = self._database.now()
+        permission.ask(connection, operation, self._rules, site=site or operation.destination, at=now)
+        return plans.plan(connection, operation, service=service, run_id=run_id, now=now)
 
     def _claim(
         self, connection: Connection, row: OperationRecord, owner: Owner, *, redo: bool, run_id: str | None
     ) -> OperationRecord | None:
         now = self._database.now()
-        if row.state is OperationState.SUCCEEDED or (row.state in _REDONE and not redo) or _held(row, owner, now):
+        until = now + self.lease_seconds
+        if not claims.claim(connection, row, owner, redo=redo, run_id=run_id, now=now, until=until):
             return None
-        changes: dict[str, Any] = {"owner": str(owner), "lease_until": now + self.lease_seconds}
-        if run_id is not None:
-            changes["run_id"] = run_id
-        attempt = row.attempt
-        if row.state in _REDONE:
-            attempt += 1
-            changes |= _blank_attempt(attempt)
-        if row.state in _REDONE or row.handle is None:
-            changes["began_at"] = now
-        connection.execute(update(operations).where(operations.c.key == row.key).values(**changes))
-        self._note(connection, row.key, attempt, "claimed", {"owner": str(owner)})
-        return self._existing(connection, row.key)
-
-    @staticmethod
-    def _row(connection: Connection, key: str) -> OperationRecord | None:
-        row = connection.execute(select(operations).where(operations.c.key == key)).mappings().one_or_none()
-        return None if row is None else records(connection, [row])[0]
-
-    def known(self, connection: Connection, key: str) -> OperationRecord | None:
-        """Within a transaction of the caller."""
-        return self._row(connection, key)
-
-    def scans_of(self, key: str) -> Sequence[str]:
-        """The ids of all scans of which it carries something, that under which it is filed first."""
-        with self._database.read() as connection:
-            first = self._existing(connection, key).scan_id
-            query = select(operation_scans.c.scan_id).where(operation_scans.c.operation_key == key)
-            return [first, *(each for each in connection.execute(query).scalars() if each != first)]
-
-    def _existing(self, connection: Connection, key: str) -> OperationRecord:
-        row = self._row(connection, key)
-        if row is None:
-            raise UnknownName(f"no operation {key} in the ledger")
-        return row
+        return existing(connection, row.key)
 
     def _note(self, connection: Connection, key: str, attempt: int, event: str, detail: Document | None = None) -> None:
-        values = {"operation_key": key, "attempt": attempt, "at": self._database.now(), "event": event}
-        connection.execute(events.insert().values(**values, detail=detail))
-
-
-def _of_scan(scan_id: str) -> ColumnElement[bool]:
-    with_others = select(operation_scans.c.operation_key).where(operation_scans.c.scan_id == scan_id)
-    return (operations.c.scan_id == scan_id) | operations.c.key.in_(with_others)
-
-
-def expire(connection: Connection, key: str) -> None:
-    """Within a transaction of the caller: the deletion and this are written together, or not at all."""
-    done = (operations.c.key == key) & (operations.c.state == OperationState.SUCCEEDED)
-    connection.execute(update(operations).where(done).values(state=OperationState.EXPIRED))
-
-
-def batched(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Slices of at most `size`, in order."""
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
-
-
-def held(row: OperationRecord, now: float) -> bool:
-    """A run has it, and may still be alive."""
-    if row.owner is None or (row.lease_until is not None and row.lease_until < now):
-        return False
-    return not Owner.parse(row.owner).certainly_dead()
-
-
-def _held(row: OperationRecord, claimant: Owner, now: float) -> bool:
-    return row.owner != str(claimant) and held(row, now)
-
-
-def _lost(key: str) -> LeaseLost:
-    return LeaseLost(
-        "another run has taken this operation over",
-        where=key,
-        next_step="nothing: this run stops, the other one goes on",
-    )
-
-
-def _blank_attempt(attempt: int) -> dict[str, Any]:
-    return {
-        "attempt": attempt,
-        "state": OperationState.PLANNED,
-        "token": None,
-        "handle": None,
-        "progress": None,
-        "evidence": None,
-        "error": None,
-        "cancel_requested": False,
-        "submitted_at": None,
-        "finished_at": None,
-        "cleared_at": None,
-    }
+        note(connection, key, attempt, event, detail, at=self._database.now())

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from orchestration.errors import OrchestrationError, RunFailed
 from orchestration.ledger import Ledger
 from orchestration.ledger.audit import AuditRecord
-from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.copy import CopyRecord
 from orchestration.ledger.decisions import DecisionRecord
 from orchestration.ledger.operation import Event, OperationRecord, OperationState, canonical, error_document
 from orchestration.ledger.results import ResultRecord

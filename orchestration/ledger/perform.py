@@ -15,9 +15,9 @@ from typing import TypeVar
 from orchestration.errors import Cancelled
 from orchestration.ledger import Ledger
 from orchestration.ledger.attempt import Attempt, MayLeave, ProgressListener
+from orchestration.ledger.claims import held
 from orchestration.ledger.lease import Lease
 from orchestration.ledger.operation import Operation, OperationRecord, OperationState
-from orchestration.ledger.operations import held
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.service import BulkService, Document, PollSchedule, Request, Service, site_of
 from orchestration.ledger.waiting import pause

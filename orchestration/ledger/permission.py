@@ -19,6 +19,7 @@ from orchestration.ledger import audit
 from orchestration.ledger.operation import Operation, error_document
 from orchestration.ledger.scan import Scan, read_scans
 from orchestration.ledger.service import Document, Json, Request
+from orchestration.ledger.slices import KEYS_AT_ONCE, batched
 from orchestration.ledger.tables import operation_scans, scans
 from orchestration.policy import (
     EMBARGO_UNTIL,
@@ -34,8 +35,6 @@ from orchestration.policy import (
 
 PERMITTED = "permitted"
 """The event that tells which decision stands behind a submission."""
-
-_IDS_AT_ONCE = 500
 
 R = TypeVar("R", bound=Request)
 
@@ -123,9 +122,8 @@ def _others(connection: Connection, operation: Operation[Request], rules: Rules)
     if not ids:
         return
     own: list[RowMapping] = []
-    for start in range(0, len(ids), _IDS_AT_ONCE):
-        some = select(scans).where(scans.c.id.in_(ids[start : start + _IDS_AT_ONCE]))
-        own += connection.execute(some).mappings()
+    for some in batched(ids, KEYS_AT_ONCE):
+        own += connection.execute(select(scans).where(scans.c.id.in_(some))).mappings()
     if len(own) < len(ids):
         raise UnknownName(f"a scan that goes with {operation.step} is not registered in the ledger")
     inside = _inside(connection, own)

@@ -6,10 +6,11 @@ from sqlalchemy import update
 
 from orchestration.errors import InvalidInput
 from orchestration.ledger import audit
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.database import Database
 from orchestration.ledger.operation import Operation
-from orchestration.ledger.operations import Operations, expire
+from orchestration.ledger.operations import Operations
+from orchestration.ledger.plans import expire
 from orchestration.ledger.service import Request
 from orchestration.ledger.tables import copies
 

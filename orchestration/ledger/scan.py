@@ -11,13 +11,12 @@ from sqlalchemy import Connection, RowMapping, func, select, update
 from orchestration.errors import UnknownName
 from orchestration.ledger.database import Database
 from orchestration.ledger.service import Document
+from orchestration.ledger.slices import KEYS_AT_ONCE, batched
 from orchestration.ledger.tables import scans
 from orchestration.paths import RelativePath
 
 MIN_ID_CHARACTERS = 4
 """So much of an id must be given; less would find a scan that nobody meant."""
-
-_IDS_AT_ONCE = 500
 
 _NAMESPACE = uuid.UUID("6f1c8c1e-6d0b-5b8e-9a43-0d8f3d1b8320")
 
@@ -139,8 +138,8 @@ def read_scans(connection: Connection, ids: Collection[str]) -> Mapping[str, Sca
     """Within a transaction of the caller."""
     wanted = sorted(ids)
     found: dict[str, Scan] = {}
-    for start in range(0, len(wanted), _IDS_AT_ONCE):
-        query = select(scans).where(scans.c.id.in_(wanted[start : start + _IDS_AT_ONCE]))
+    for some in batched(wanted, KEYS_AT_ONCE):
+        query = select(scans).where(scans.c.id.in_(some))
         found |= {row["id"]: Scan.from_row(row) for row in connection.execute(query).mappings()}
     return found
 

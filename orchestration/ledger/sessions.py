@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from sqlalchemy import Connection, select
 
+from orchestration.ledger.claims import held
 from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.requests import records
 from orchestration.ledger.tables import events, operations
@@ -14,14 +13,14 @@ ADMITTED = "admitted"
 """The event that gives an operation its place, until it is submitted; it lapses with the claim of its run."""
 
 
-def busy(connection: Connection, service: str, *, besides: str, held: Callable[[OperationRecord], bool]) -> int:
+def busy(connection: Connection, service: str, *, besides: str, now: float) -> int:
     """Operations, besides one, that were submitted and have not ended, or that are about to be submitted."""
     states = [state for state in OperationState if state.open]
     query = select(operations).where(
         operations.c.service == service, operations.c.state.in_(states), operations.c.key != besides
     )
     rows = records(connection, connection.execute(query).mappings().all())
-    return sum(row.token is not None or (held(row) and _admitted(connection, row)) for row in rows)
+    return sum(row.token is not None or (held(row, now) and _admitted(connection, row)) for row in rows)
 
 
 def _admitted(connection: Connection, row: OperationRecord) -> bool:

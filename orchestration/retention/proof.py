@@ -14,7 +14,7 @@ from typing import Protocol
 
 from orchestration.config import Endpoint, RetentionRule, Settings
 from orchestration.errors import Cancelled, DeletionUnproven, OperationFailed
-from orchestration.ledger.copies import CopyRecord, CopyState, Proven, Role
+from orchestration.ledger.copy import CopyRecord, CopyState, Proven, Role
 from orchestration.ledger.holds import HoldRecord
 from orchestration.ledger.manifests import COMPARED, FileEvidence
 from orchestration.ledger.operation import OperationRecord

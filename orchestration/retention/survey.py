@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from orchestration.config import RetentionRule, Settings
-from orchestration.ledger.copies import RAW, CopyState, Role
+from orchestration.ledger.copy import RAW, CopyState, Role
 from orchestration.ledger.due import DueRow
 
 _DAY = 24 * 3600.0

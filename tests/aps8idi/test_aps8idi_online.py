@@ -11,7 +11,7 @@ import h5py
 import pytest
 from xpcs_room import LARGER, ONLINE, XpcsRoom
 
-from orchestration.ledger.copies import CopyState
+from orchestration.ledger.copy import CopyState
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.service import Json
 from orchestration.paths import RelativePath

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from orchestration.ledger.copies import CopyRecord, Role
+from orchestration.ledger.copy import CopyRecord, Role
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.scan import Scan
@@ -148,16 +148,3 @@ class Room:
         """One bit of what is stored of a file with this in it."""
         byte = (self.tape / name).read_bytes().index(part) + len(part) // 2
         self.world.facility.superfacility.flip(f"{self.world.settings().archive(ARCHIVE).root}/{name}", byte=byte)
-
-
-def tree(folder: Path) -> dict[bytes, tuple[str, int]]:
-    """Digest and time of every file below a folder, by its name in bytes."""
-    root = os.fsencode(folder)
-    found = {}
-    for base, _, names in os.walk(root):
-        for name in names:
-            path = os.path.join(base, name)
-            with open(path, "rb") as file:
-                digest = hashlib.sha256(file.read()).hexdigest()
-            found[os.path.relpath(path, root)] = (digest, os.stat(path).st_mtime_ns)
-    return found

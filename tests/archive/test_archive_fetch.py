@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from archive_room import SOURCE, Room, tree
+from archive_room import SOURCE, Room
 
 from orchestration.errors import InvalidInput, JobFailed, UnknownName
-from orchestration.ledger.copies import CopyState, Role
+from orchestration.ledger.copy import CopyState, Role
+from orchestration.sandbox.trials.trees import tree
 
 FETCH = "orchestration.flows.bl832.retrieve:hpss_to_cfs_flow"
 

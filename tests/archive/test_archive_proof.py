@@ -10,7 +10,7 @@ from orchestration.errors import DeletionUnproven
 from orchestration.flows.explaining import explain
 from orchestration.flows.services import Services
 from orchestration.ledger.audit import Verdict
-from orchestration.ledger.copies import CopyState
+from orchestration.ledger.copy import CopyState
 from orchestration.ledger.scan import Scan
 
 BYTES = b"bytes that nobody can take again " * 20

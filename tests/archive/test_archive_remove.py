@@ -10,7 +10,7 @@ from archive_room import ARCHIVE, SOURCE, Room
 
 from orchestration.errors import DeletionUnproven, InvalidInput
 from orchestration.flows.cataloguing import raw_identity
-from orchestration.ledger.copies import CopyState
+from orchestration.ledger.copy import CopyState
 from orchestration.ledger.service import Json
 from orchestration.sandbox.trials.kills import Ended, Kill
 from orchestration.scicat import dataset_pid

@@ -8,7 +8,7 @@ import pytest
 from archive_room import AUGUST_2026, SOURCE, Room
 
 from orchestration.errors import BatchIncomplete, ExportControlled, InvalidInput, JobFailed
-from orchestration.ledger.copies import Role
+from orchestration.ledger.copy import Role
 from orchestration.sandbox.trials.kills import Kill, kinds
 
 

@@ -17,7 +17,7 @@ from orchestration.flows.services import Services
 from orchestration.flows.suspending import Suspension
 from orchestration.flows.work import Work, _logger, register
 from orchestration.ledger import Ledger
-from orchestration.ledger.copies import RAW
+from orchestration.ledger.copy import RAW
 from orchestration.ledger.operation import Operation, OperationRecord
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.perform import Outcome, perform

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from trial_room import Room
 
-from orchestration.ledger.copies import CopyState, Role
+from orchestration.ledger.copy import CopyState, Role
 from orchestration.sandbox.trials.kills import Ended, Kill
 
 NEW_FILES = "orchestration.flows.arrivals:new_files_flow"

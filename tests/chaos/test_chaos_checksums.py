@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from trial_room import Room
 
-from orchestration.ledger.copies import RAW, CopyRecord, CopyState, Role
+from orchestration.ledger.copy import RAW, CopyRecord, CopyState, Role
 from orchestration.ledger.manifests import COMPARED, FileEvidence
 from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.paths import RelativePath

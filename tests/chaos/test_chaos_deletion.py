@@ -11,7 +11,7 @@ import pytest
 from trial_room import LOCAL, NEW_FILE, Room
 
 from orchestration.ledger.audit import AuditRecord, Verdict
-from orchestration.ledger.copies import CopyState
+from orchestration.ledger.copy import CopyState
 from orchestration.sandbox.trials.kills import Ended, Kill
 
 PRUNE = "orchestration.flows.bl832.prune:prune_"

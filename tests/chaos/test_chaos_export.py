@@ -6,7 +6,7 @@ import pytest
 from trial_room import LOCAL, NEW_FILE, Room
 
 from orchestration.errors import ExportControlled
-from orchestration.ledger.copies import CopyState
+from orchestration.ledger.copy import CopyState
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.perform import perform
 from orchestration.local.transfer import LocalTransfer

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from trial_room import LOCAL, NEW_FILE, Room
 
-from orchestration.ledger.copies import CopyState
+from orchestration.ledger.copy import CopyState
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ import pytest
 from trial_room import Room
 
 from orchestration.ledger.audit import Verdict
-from orchestration.ledger.copies import CopyState
+from orchestration.ledger.copy import CopyState
 from orchestration.sandbox.trials.kills import Ended, Kill
 
 SWEEP = "orchestration.flows.bl832.sweep:sweep_deletions"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from trial_room import Room
 
-from orchestration.ledger.copies import RAW, CopyState, Role
+from orchestration.ledger.copy import RAW, CopyState, Role
 from orchestration.paths import RelativePath
 from orchestration.sandbox.trials.kills import Ended, Kill
 

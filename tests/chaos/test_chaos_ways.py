@@ -14,7 +14,7 @@ from trial_room import ALCF, LOCAL, NERSC, NEW_FILE, Room
 
 from orchestration.config import Endpoint
 from orchestration.flows.pruning import deletion_at
-from orchestration.ledger.copies import CopyState
+from orchestration.ledger.copy import CopyState
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.service import Json
 from orchestration.sandbox.trials.kills import Kill

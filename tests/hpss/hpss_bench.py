@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -132,16 +131,3 @@ class Bench:
     def manifest(self, name: str) -> Manifest:
         path = self.stored(f"{name}.manifest.json")
         return Manifest.read(path, where=str(path))
-
-
-def tree(folder: Path) -> dict[bytes, tuple[str, int]]:
-    """Digest and time of every file below a folder, by its name in bytes."""
-    root = os.fsencode(folder)
-    found = {}
-    for base, _, names in os.walk(root):
-        for name in names:
-            path = os.path.join(base, name)
-            with open(path, "rb") as file:
-                digest = hashlib.sha256(file.read()).hexdigest()
-            found[os.path.relpath(path, root)] = (digest, os.stat(path).st_mtime_ns)
-    return found

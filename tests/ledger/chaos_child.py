@@ -17,7 +17,7 @@ from ledger_world import QUICK, Books, Errand, errand
 from orchestration.errors import DeadlinePassed
 from orchestration.ledger import Ledger
 from orchestration.ledger.boundary import Boundary, listening
-from orchestration.ledger.copies import Role
+from orchestration.ledger.copy import Role
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.owner import Owner

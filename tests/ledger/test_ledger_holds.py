@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from orchestration.errors import InvalidInput, JobFailed, UnknownName
 from orchestration.ledger import Ledger
 from orchestration.ledger.audit import Verdict
-from orchestration.ledger.copies import CopyRecord, CopyState, Proven, Role
+from orchestration.ledger.copy import CopyRecord, CopyState, Proven, Role
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.perform import perform

@@ -8,7 +8,7 @@ from ledger_world import QUICK, Books, errand
 from orchestration.errors import InvalidInput
 from orchestration.ledger import Ledger
 from orchestration.ledger.audit import Verdict
-from orchestration.ledger.copies import CopyRecord, CopyState, Proven, Role
+from orchestration.ledger.copy import CopyRecord, CopyState, Proven, Role
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.perform import perform

@@ -13,7 +13,7 @@ from ledger_world import QUICK, Books, errand, gone
 
 from orchestration.errors import JobFailed, LedgerError, UnknownName
 from orchestration.ledger import Ledger
-from orchestration.ledger.copies import CopyRecord, CopyState, Role
+from orchestration.ledger.copy import CopyRecord, CopyState, Role
 from orchestration.ledger.database import migrate
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import OperationState

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestration.ledger import Ledger
-from orchestration.ledger.copies import CopyRecord, CopyState, Role
+from orchestration.ledger.copy import CopyRecord, CopyState, Role
 from orchestration.ledger.inventory import UnknownFolder
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.notices import NoticeKind

@@ -16,7 +16,7 @@ from orchestration.errors import ExportControlled
 from orchestration.flows.aps8idi.catalogue import Described, ingest_raw, ingest_result
 from orchestration.flows.thumbnail import png
 from orchestration.ledger import Ledger
-from orchestration.ledger.copies import CopyRecord, Role
+from orchestration.ledger.copy import CopyRecord, Role
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.results import Receipt, ResultRecord
 from orchestration.ledger.scan import Scan

@@ -19,7 +19,7 @@ from orchestration.flows.checksumming import verified_again
 from orchestration.flows.nightly import decisions
 from orchestration.flows.pruning import proof_of, prune
 from orchestration.ledger.audit import Verdict
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.retention import Finding
 
 SCANS = 3

@@ -34,7 +34,7 @@ from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec
 from orchestration.ledger import Ledger
 from orchestration.ledger.boundary import Boundary, listening
-from orchestration.ledger.copies import RAW, CopyRecord, CopyState
+from orchestration.ledger.copy import RAW, CopyRecord, CopyState
 from orchestration.ledger.database import migrate
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.owner import Owner

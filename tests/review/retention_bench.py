@@ -11,7 +11,7 @@ from pathlib import Path
 from orchestration.config import Endpoint, RetentionRule, Settings
 from orchestration.errors import ChecksumMismatch
 from orchestration.ledger import Ledger
-from orchestration.ledger.copies import RAW, CopyRecord, Proven, Role
+from orchestration.ledger.copy import RAW, CopyRecord, Proven, Role
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.scan import Scan

@@ -10,7 +10,7 @@ import pytest
 from retention_bench import DAY, Bench
 
 from orchestration.errors import DeletionUnproven
-from orchestration.ledger.copies import RAW, CopyRecord, CopyState, Role
+from orchestration.ledger.copy import RAW, CopyRecord, CopyState, Role
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.results import Receipt
 from orchestration.paths import RelativePath

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from watch_room import Clock, Room
 
-from orchestration.ledger.copies import CopyState
+from orchestration.ledger.copy import CopyState
 from orchestration.ledger.operation import Operation
 from orchestration.transfers import DeleteRequest
 

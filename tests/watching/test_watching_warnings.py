@@ -19,7 +19,7 @@ from orchestration.flows.mailing import send_notices
 from orchestration.flows.nightly import known
 from orchestration.flows.pruning import demand_due, due_at
 from orchestration.flows.warning import Warnings, warn_owners
-from orchestration.ledger.copies import CopyRecord, Role
+from orchestration.ledger.copy import CopyRecord, Role
 from orchestration.mail import Letter, Mailer
 from orchestration.retention import Finding, survey
 

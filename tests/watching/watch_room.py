@@ -17,7 +17,7 @@ from orchestration.flows.inventory import Budget, Looks, look_through
 from orchestration.flows.services import Services
 from orchestration.flows.work import Work
 from orchestration.ledger import Ledger
-from orchestration.ledger.copies import RAW, CopyRecord, CopyState, Role
+from orchestration.ledger.copy import RAW, CopyRecord, CopyState, Role
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.paths import RelativePath
 

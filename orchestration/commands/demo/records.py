@@ -16,7 +16,7 @@ from orchestration.config.xpcs import XpcsDeployment
 from orchestration.flows.services import Services
 from orchestration.globus.publishing import RecordState
 from orchestration.globus.search import GlobusPublish
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.overview import Overview
 from orchestration.ledger.service import Document, Failed, Succeeded

@@ -21,7 +21,7 @@ from orchestration.flows.cataloguing import (
 )
 from orchestration.flows.thumbnail import picture_thumbnail
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.copy import CopyRecord
 from orchestration.ledger.results import ResultRecord
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json

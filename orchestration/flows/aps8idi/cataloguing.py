@@ -9,7 +9,7 @@ from orchestration.flows.aps8idi.catalogue import Described, ingest_raw, ingest_
 from orchestration.flows.aps8idi.checking import Checked
 from orchestration.flows.results import Made
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import RAW, CopyRecord, CopyState
+from orchestration.ledger.copy import RAW, CopyRecord, CopyState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Json
 

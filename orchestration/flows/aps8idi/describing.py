@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from orchestration.flows.aps8idi.payload import Payload
-from orchestration.ledger.copies import CopyRecord
+from orchestration.ledger.copy import CopyRecord
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.results import Receipt
 from orchestration.ledger.service import Document, Json

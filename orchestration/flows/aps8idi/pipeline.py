@@ -27,7 +27,7 @@ from orchestration.flows.copying import copy
 from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.results import Made, bring_back, content, made_before, make, source_of, stands
 from orchestration.flows.work import Work, register
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document
 

@@ -17,7 +17,7 @@ from orchestration.config import Endpoint
 from orchestration.flows.aps8idi.measurement import Measurement
 from orchestration.flows.aps8idi.options import Options
 from orchestration.flows.copying import Dataset
-from orchestration.ledger.copies import Role
+from orchestration.ledger.copy import Role
 from orchestration.ledger.operation import canonical
 from orchestration.paths import RelativePath
 from orchestration.transfers import FileFacts

@@ -10,7 +10,7 @@ from orchestration.flows.aps8idi.products import QMAP, Correlation
 from orchestration.flows.copying import Dataset, copy, look, record_source
 from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import RAW, CopyRecord
+from orchestration.ledger.copy import RAW, CopyRecord
 from orchestration.ledger.scan import Scan
 from orchestration.paths import RelativePath
 

@@ -17,7 +17,7 @@ from orchestration.flows.cataloguing import ingest, listed, making_of, raw_ident
 from orchestration.flows.thumbnail import picture_thumbnail, projection_thumbnail
 from orchestration.flows.tomography import Reconstruction
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import RAW, CopyRecord, CopyState
+from orchestration.ledger.copy import RAW, CopyRecord, CopyState
 from orchestration.ledger.results import ResultRecord
 from orchestration.ledger.scan import Scan
 from orchestration.paths import RelativePath

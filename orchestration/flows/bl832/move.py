@@ -20,7 +20,7 @@ from orchestration.flows.copying import Dataset, copy, fingerprint, look, record
 from orchestration.flows.main import command
 from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.work import Work, register, working
-from orchestration.ledger.copies import RAW, CopyRecord
+from orchestration.ledger.copy import RAW, CopyRecord
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document
 from orchestration.paths import RelativePath

@@ -9,7 +9,7 @@ from orchestration.errors import SourceChanged
 from orchestration.flows.bl832.move import BEAMLINE, demand_file
 from orchestration.flows.copying import Dataset, copy, look, record_source, whole
 from orchestration.flows.work import Work
-from orchestration.ledger.copies import RAW, CopyRecord, CopyState, Role
+from orchestration.ledger.copy import RAW, CopyRecord, CopyState, Role
 from orchestration.ledger.scan import Scan
 from orchestration.paths import RelativePath
 from orchestration.transfers import FileFacts, TransferRequest

@@ -17,7 +17,7 @@ from orchestration.errors import JobNotStarted, TransferWithdrawn
 from orchestration.flows.bl832.dispatcher import NEW_FILE
 from orchestration.flows.tomography import Reconstruction
 from orchestration.ledger import Ledger
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.scan import Scan

@@ -1,0 +1,115 @@
+"""What the ledger knows of operations."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, select
+
+from orchestration.errors import UnknownName
+from orchestration.ledger.database import Database
+from orchestration.ledger.history import RESERVED
+from orchestration.ledger.operation import Event, OperationRecord, OperationState
+from orchestration.ledger.permission import PERMITTED
+from orchestration.ledger.requests import records
+from orchestration.ledger.slices import KEYS_AT_ONCE, batched
+from orchestration.ledger.tables import events, operation_scans, operations
+
+
+class OperationQueries:
+    """Reads the rows that `Operations` writes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, key: str) -> OperationRecord:
+        with self._database.read() as connection:
+            return existing(connection, key)
+
+    def among(self, keys: Collection[str]) -> Sequence[OperationRecord]:
+        """Those of these keys that the ledger has."""
+        found: list[OperationRecord] = []
+        for some in batched(sorted(keys), KEYS_AT_ONCE):
+            found += self._select(select(operations).where(operations.c.key.in_(some)))
+        return found
+
+    def of_scan(self, scan_id: str) -> Sequence[OperationRecord]:
+        """In the order in which they were planned; also those of many scans, of which it is one."""
+        query = select(operations).where(_of_scan(scan_id)).order_by(operations.c.created_at)
+        return self._select(query)
+
+    def of_run(self, run_id: str) -> Sequence[OperationRecord]:
+        return self._select(select(operations).where(operations.c.run_id == run_id).order_by(operations.c.created_at))
+
+    def open(self) -> Sequence[OperationRecord]:
+        """All whose end is not known."""
+        states = [state for state in OperationState if state.open]
+        return self._select(select(operations).where(operations.c.state.in_(states)).order_by(operations.c.created_at))
+
+    def uncleared(self, service: str, *, before: float, limit: int) -> Sequence[OperationRecord]:
+        """Those of a service that ended before that time, and whose jobs may have left something; the oldest first."""
+        ended = [state for state in OperationState if not state.open]
+        return self._select(
+            select(operations)
+            .where(
+                operations.c.service == service,
+                operations.c.cleared_at.is_(None),
+                operations.c.finished_at < before,
+                operations.c.state.in_(ended),
+            )
+            .order_by(operations.c.finished_at)
+            .limit(limit)
+        )
+
+    def scans_of(self, key: str) -> Sequence[str]:
+        """The ids of all scans of which it carries something, that under which it is filed first."""
+        with self._database.read() as connection:
+            first = existing(connection, key).scan_id
+            query = select(operation_scans.c.scan_id).where(operation_scans.c.operation_key == key)
+            return [first, *(each for each in connection.execute(query).scalars() if each != first)]
+
+    def history(self, key: str) -> Sequence[Event]:
+        query = select(events).where(events.c.operation_key == key).order_by(events.c.id)
+        return self._events(query)
+
+    def tokens(self, key: str) -> Sequence[str]:
+        """Of all attempts, the oldest first."""
+        return [str((event.detail or {})["token"]) for event in self.history(key) if event.event == RESERVED]
+
+    def permissions(self, scan_id: str) -> Mapping[str, Event]:
+        """Of each operation of a scan that was ever submitted, by its key: the last decision by which it was."""
+        query = select(events).join(operations).where(_of_scan(scan_id), events.c.event == PERMITTED)
+        return {event.operation_key: event for event in self._events(query.order_by(events.c.id))}
+
+    def _select(self, query: Any) -> Sequence[OperationRecord]:
+        with self._database.read() as connection:
+            return records(connection, connection.execute(query).mappings().all())
+
+    def _events(self, query: Any) -> Sequence[Event]:
+        with self._database.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [Event(**{name: value for name, value in row.items() if name != "id"}) for row in rows]
+
+
+def known(connection: Connection, key: str) -> OperationRecord | None:
+    """Within a transaction of the caller; None if the ledger has no such operation."""
+    row = connection.execute(select(operations).where(operations.c.key == key)).mappings().one_or_none()
+    return None if row is None else records(connection, [row])[0]
+
+
+def existing(connection: Connection, key: str) -> OperationRecord:
+    """Within a transaction of the caller.
+
+    Raises:
+        UnknownName: if the ledger has no such operation.
+    """
+    row = known(connection, key)
+    if row is None:
+        raise UnknownName(f"no operation {key} in the ledger")
+    return row
+
+
+def _of_scan(scan_id: str) -> ColumnElement[bool]:
+    with_others = select(operation_scans.c.operation_key).where(operation_scans.c.scan_id == scan_id)
+    return (operations.c.scan_id == scan_id) | operations.c.key.in_(with_others)
