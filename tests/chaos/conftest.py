@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from trial_room import Room
 
 from orchestration.sandbox.trials.world import World
@@ -39,3 +41,14 @@ def room(one_room: Room) -> Iterator[Room]:
     one_room.calm()
     yield one_room
     one_room.calm()
+
+
+@pytest.fixture
+def here(room: Room, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process is at home in the world of the trials."""
+    for name in [name for name in os.environ if name.startswith(("PREFECT_API", "BEAMLINE_"))]:
+        monkeypatch.delenv(name)
+    for name, value in room.world.environment.items():
+        monkeypatch.setenv(name, value)
+    with temporary_settings({PREFECT_API_URL: room.world.prefect_url}):
+        yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from sandbox_hall import running, wait_for
 from trial_room import ALCF, LOCAL, NERSC, Room
 
@@ -58,17 +56,6 @@ class Work:
 
 
 TARGETS = {"nersc": NERSC, "alcf": ALCF, "local": LOCAL, "iri": ANY}
-
-
-@pytest.fixture
-def here(room: Room, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process is at home in the world of the trials."""
-    for name in [name for name in os.environ if name.startswith(("PREFECT_API", "BEAMLINE_"))]:
-        monkeypatch.delenv(name)
-    for name, value in room.world.environment.items():
-        monkeypatch.setenv(name, value)
-    with temporary_settings({PREFECT_API_URL: room.world.prefect_url}):
-        yield
 
 
 @pytest.fixture

@@ -10,8 +10,14 @@ import httpx
 import pytest
 from trial_room import Room
 
+from orchestration.errors import Cancelled
+from orchestration.flows import nightly
+from orchestration.flows.standing import hear_cancelled
+from orchestration.flows.suspending import SuspendedRuns
 from orchestration.ledger.audit import Verdict
+from orchestration.ledger.boundary import Boundary, listening
 from orchestration.ledger.copy import CopyState
+from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.sandbox.trials.kills import Ended, Kill
 
 SWEEP = "orchestration.flows.bl832.sweep:sweep_deletions"
@@ -33,6 +39,15 @@ def overdue(room: Room, *scans: str) -> None:
 
 def swept(room: Room, *, kill: Kill | None = None) -> Ended:
     return room.run(SWEEP, kill=kill, dry_run=False)
+
+
+def cancel_in_prefect(room: Room, run: RunRecord) -> None:
+    """As a person does, and as `reconcile` hears of it."""
+    with httpx.Client(base_url=room.world.prefect_url, trust_env=False, timeout=30.0) as client:
+        state = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+        client.post(f"/flow_runs/{run.id}/set_state", json=state).raise_for_status()
+    with room.world.ledger() as ledger:
+        hear_cancelled(ledger, SuspendedRuns(), [run])
 
 
 def there(room: Room, file_path: str) -> bool:
@@ -133,3 +148,27 @@ def test_what_a_person_cancelled_in_prefect_is_left(room: Room) -> None:
     assert swept(room).completed
     assert there(room, file_path)
     assert room.prune("spot832", file_path).completed
+
+
+@pytest.mark.usefixtures("here")
+def test_a_sweep_that_is_cancelled_begins_no_other_batch(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    scans = [room.moved_scan() for _ in range(2)]
+    overdue(room, *scans)
+    monkeypatch.setattr(nightly, "AT_ONCE", 1)
+    cancelled: list[RunRecord] = []
+
+    def cancel_once(boundary: Boundary, subject: str) -> None:
+        if boundary is Boundary.BEFORE_RESERVE and subject.startswith("delete ") and not cancelled:
+            with room.world.ledger() as ledger:
+                cancelled.extend(each for each in ledger.runs.in_state(RunState.RUNNING) if each.flow == nightly.NAME)
+            cancel_in_prefect(room, *cancelled)
+
+    with listening(cancel_once), pytest.raises(Cancelled):
+        nightly.sweep_deletions(dry_run=False)
+    assert [there(room, each) for each in scans] == [True, True]
+    with room.world.ledger() as ledger:
+        told = [ledger.audit.of_scan(room.overview(each).scan.id) for each in scans]
+        (run,) = (ledger.runs.get(each.id) for each in cancelled)
+    assert sum(any(line.verdict is Verdict.PROVED for line in lines) for lines in told) <= 1
+    assert run is not None
+    assert run.state is RunState.CANCELLED
