@@ -159,14 +159,15 @@ class Arrivals:
         free &= arrivals.c.settled_at.is_(None) & arrivals.c.run_id.not_in(cancelled)
         query = select(arrivals).join(scans, scans.c.id == arrivals.c.scan_id)
         query = query.where(free & scans.c.export_controlled.is_(False)).order_by(arrivals.c.id)
-        with self._database.write("arrivals") as connection:
+        with self._operations.together("arrivals", service=service, run_id=run_id) as planning:
+            connection = planning.connection
             found = connection.execute(query.limit(limits.files)).mappings()
             waiting = [Arrival.from_row(row) for row in found]
             chosen = _chosen(waiting, limits, now=self._database.now())
             if not chosen:
                 return None
             operation = make(chosen, read_scans(connection, {each.scan_id for each in chosen}))
-            self._operations.plan_again(connection, operation, service=service, run_id=run_id)
+            planning.plan_again(operation)
             for some in batched([each.id for each in chosen], KEYS_AT_ONCE):
                 connection.execute(update(arrivals).where(arrivals.c.id.in_(some)).values(operation_key=operation.key))
             return operation.key

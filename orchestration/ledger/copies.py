@@ -131,17 +131,19 @@ class Copies(CopyQueries):
 
         Returns why copies (by id) may not be deleted after all: they, or their witnesses, were deleted or made anew
         meanwhile, or a hold was placed on their scan. If there are any, nothing has begun.
+
+        Raises:
+            PolicyRefused: if the operation is not permitted; nothing has begun.
         """
         try:
-            with self._database.write("copies") as connection:
-                refused = {
-                    each.copy.id: why for each in proven if (why := self._begin(connection, each, operation.key, aside))
-                }
+            with self._operations.together("copies", service=service, run_id=run_id) as planning:
+                connection, key = planning.connection, operation.key
+                refused = {each.copy.id: why for each in proven if (why := self._begin(connection, each, key, aside))}
                 if refused:
                     raise _TakenBack
                 for each in proven:
                     self._note(connection, each.copy, audit.Verdict.PROVED, run_id=run_id, evidence=each.evidence)
-                self._operations.plan_again(connection, operation, service=service, run_id=run_id)
+                planning.plan_again(operation)
         except _TakenBack:
             return refused
         return {}

@@ -18,6 +18,7 @@ from orchestration.ledger.operation import Operation, OperationRecord, Operation
 from orchestration.ledger.operation_queries import OperationQueries, existing, known
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.permission import PERMITTED, Rules
+from orchestration.ledger.plans import Together
 from orchestration.ledger.runs import demand_wanted
 from orchestration.ledger.service import Document, Request
 from orchestration.ledger.sessions import ADMITTED, busy
@@ -55,10 +56,32 @@ class Operations(OperationQueries):
         ):
             return self._plan(connection, operation, service=service, site=site, run_id=run_id)
 
+    @contextmanager
+    def together(self, table: str, *, service: str, run_id: str | None = None) -> Iterator[Together]:
+        """A transaction of the caller, who plans an operation of a service together with what he writes.
+
+        A refusal undoes all of it, and is written down by itself.
+
+        Raises:
+            PolicyRefused: if the operation is not permitted.
+        """
+        asked: list[Operation[Request]] = []
+        try:
+            with self._database.write(table) as connection:
+
+                def plan_again(operation: Operation[Request]) -> None:
+                    asked.append(operation)
+                    self.plan_again(connection, operation, service=service, run_id=run_id)
+
+                yield Together(connection, plan_again)
+        except PolicyRefused as refusal:
+            self._deny(asked[-1], refusal, site=None, service=service, run_id=run_id)
+            raise
+
     def plan_again(
-        self, connection: Connection, operation: Operation[Request], *, service: str, run_id: str | None = None
+        self, connection: Connection, operation: Operation[Request], *, service: str, run_id: str | None
     ) -> None:
-        """`plan`, written together with what the caller writes; one that has ended badly is open again, too."""
+        """Within a transaction of `together`: `plan`, and one that has ended badly is open again, too."""
         row = self._plan(connection, operation, service=service, run_id=run_id)
         plans.reopen(connection, row, run_id=run_id, now=self._database.now())
 
@@ -238,16 +261,27 @@ class Operations(OperationQueries):
         try:
             yield
         except PolicyRefused as refusal:
-            with self._database.write("audit") as connection:
-                row = known(connection, operation.key)
-                asked = permission.Asked(
-                    operation=operation,
-                    service=service or (row.service if row else ""),
-                    run_id=run_id or (row.run_id if row else None),
-                    site=site,
-                )
-                permission.deny(connection, asked, refusal, at=self._database.now())
+            self._deny(operation, refusal, site=site, service=service, run_id=run_id)
             raise
+
+    def _deny(
+        self,
+        operation: Operation[Request],
+        refusal: PolicyRefused,
+        *,
+        site: Place | None,
+        service: str,
+        run_id: str | None,
+    ) -> None:
+        with self._database.write("audit") as connection:
+            row = known(connection, operation.key)
+            asked = permission.Asked(
+                operation=operation,
+                service=service or (row.service if row else ""),
+                run_id=run_id or (row.run_id if row else None),
+                site=site,
+            )
+            permission.deny(connection, asked, refusal, at=self._database.now())
 
     def _finish(
         self, key: str, owner: Owner, state: OperationState, *, evidence: Document, error: Document | None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, update
@@ -14,6 +16,15 @@ from orchestration.ledger.operation_queries import existing, known
 from orchestration.ledger.requests import shelve
 from orchestration.ledger.service import Request
 from orchestration.ledger.tables import operation_scans, operations
+
+
+@dataclass(frozen=True)
+class Together:
+    """What one transaction writes, or nothing of it."""
+
+    connection: Connection
+    plan_again: Callable[[Operation[Request]], None]
+    """An operation that ended badly is open again."""
 
 
 def plan(

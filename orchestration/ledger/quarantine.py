@@ -43,18 +43,19 @@ class Quarantine:
 
         Raises:
             InvalidInput: if it is not there any more, is being deleted, or is brought back by another operation.
+            PolicyRefused: if the operation is not permitted.
         """
         this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
         this &= copies.c.state == CopyState.QUARANTINED
         this &= copies.c.deletion.is_(None) | (copies.c.deletion == operation.key)
-        with self._database.write("copies") as connection:
-            if not connection.execute(update(copies).where(this).values(deletion=operation.key)).rowcount:
+        with self._operations.together("copies", service=service) as planning:
+            if not planning.connection.execute(update(copies).where(this).values(deletion=operation.key)).rowcount:
                 raise InvalidInput(
                     "it is being deleted, or was brought back, at this very moment",
                     where=f"{copy.endpoint}:{copy.lies_at}",
                     next_step="look at it with `beamline retention explain`",
                 )
-            self._operations.plan_again(connection, operation, service=service)
+            planning.plan_again(operation)
 
     def stays(self, copy: CopyRecord) -> None:
         """It was not brought back, and that is certain."""

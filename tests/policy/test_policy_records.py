@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from policy_ground import PATH, operation
+from policy_ground import HERE, PATH, operation
 
 from orchestration.cli import beamline
 from orchestration.config import Endpoint
 from orchestration.errors import ExportControlled, Unpermitted
 from orchestration.ledger import Ledger
+from orchestration.ledger.arrivals import Limits, Route, Waiting
 from orchestration.ledger.audit import Verdict
 from orchestration.ledger.boundary import Boundary, listening
-from orchestration.ledger.operation import OperationState
+from orchestration.ledger.copy import CopyRecord, Proven, Role
+from orchestration.ledger.manifests import FileEvidence
+from orchestration.ledger.operation import Operation, OperationState
+from orchestration.ledger.owner import Owner
 from orchestration.ledger.perform import perform
 from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import Request
 from orchestration.local.transfer import LocalTransfer
+from orchestration.paths import RelativePath
 from orchestration.policy import Permitted, Zone
-from orchestration.transfers import TransferRequest
+from orchestration.transfers import RenameRequest, TransferRequest
 
 
 @pytest.fixture
@@ -104,6 +111,60 @@ def test_what_is_refused_in_the_plan_is_remembered_without_an_operation(
     assert denial.evidence["operation"] == wanted.key
     assert denial.evidence["effect"] == "move"
     assert denial.evidence["places"] == [{"name": "away", "zone": "external"}]
+
+
+def planned_in_a_batch(ledger: Ledger, wanted: Operation[Request]) -> None:
+    route = Route(source="here", destination="away")
+    row = Waiting(scan_id=wanted.scan.id, dataset="raw", path=PATH, version="", size=1)
+    ledger.runs.begin(run_id="run", flow="batch", parameters={}, owner=Owner.here())
+    ledger.arrivals.enter(route, [row], run_id="run")
+    limits = Limits(files=1, bytes=1, seconds=0.0)
+    ledger.arrivals.gather(route, limits, lambda *_: wanted, service="books", run_id="run")
+
+
+def planned_with_a_deletion(ledger: Ledger, wanted: Operation[Request]) -> None:
+    proven = Proven(copy=copied(ledger, wanted.scan))
+    ledger.copies.begin_deletion([proven], wanted, service="books", run_id="run")
+
+
+def planned_with_a_return(ledger: Ledger, wanted: Operation[Request]) -> None:
+    copy = copied(ledger, wanted.scan)
+    aside = RelativePath(".quarantine/2026-11-29/1-1/scan.h5")
+    there = operation(wanted.scan, RenameRequest(endpoint=HERE, path=PATH, to=aside))
+    assert not ledger.copies.begin_deletion([Proven(copy=copy)], there, service="books", run_id="run", aside=aside)
+    ledger.quarantine.entered(copy, delete_after=4e9)
+    ledger.quarantine.begin_return(copy, wanted, service="books")
+
+
+def copied(ledger: Ledger, scan: Scan) -> CopyRecord:
+    return ledger.copies.record(
+        scan_id=scan.id,
+        dataset="raw",
+        endpoint="here",
+        path=scan.path,
+        role=Role.REPLICA,
+        manifest=[FileEvidence(path="", size=1, checksum="md5:0")],
+        method="test",
+        verified_by=None,
+    )
+
+
+@pytest.mark.parametrize("planned", [planned_in_a_batch, planned_with_a_deletion, planned_with_a_return])
+def test_what_is_refused_while_it_is_planned_with_something_else_is_remembered_as_well(
+    ledger: Ledger, here: Endpoint, away: Endpoint, planned: Callable[[Ledger, Operation[Request]], None]
+) -> None:
+    assert PATH.parent is not None
+    folder = ledger.scans.register(beamline="bl832", path=PATH.parent)
+    flag(ledger)  # a file of it, and so the folder
+    wanted = operation(folder, TransferRequest.of(PATH, source=here, destination=away), away.place)
+    with pytest.raises(ExportControlled) as refusal:
+        planned(ledger, wanted)
+    (denial,) = ledger.audit.denials(folder.id)
+    assert denial.reason == refusal.value.what
+    assert (denial.dataset, denial.evidence["operation"]) == (wanted.step, wanted.key)
+    assert denial.evidence["service"] == "books"
+    assert ledger.operations.among([wanted.key]) == []
+    assert not any(copy.deletion == wanted.key for copy in ledger.copies.of_scan(folder.id))
 
 
 def test_a_scan_that_is_flagged_between_the_claim_and_the_submission_goes_nowhere(
