@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ from types import FrameType
 
 import click
 
+from orchestration.science.commands import Deferred
 from orchestration.science.errors import Interrupted, OutputFailed, ParametersInvalid, ScienceError
 
 ERROR_FILE = "ORCHESTRATION_ERROR_FILE"
@@ -27,21 +27,11 @@ TECHNIQUES = ("checksums", "tomography", "xpcs")
 """Each has a package here, whose module `cli` has a command, or a group of commands, of the same name."""
 
 
-class _Techniques(click.Group):
-    """A technique is imported when it is asked for: some of what they need takes a second to import."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(TECHNIQUES)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in TECHNIQUES:
-            return None
-        module = importlib.import_module(f"orchestration.science.{cmd_name}.cli")
-        command: click.Command = getattr(module, cmd_name)
-        return command
-
-
-@click.group(cls=_Techniques, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(
+    cls=Deferred,
+    modules={name: f"orchestration.science.{name}.cli" for name in TECHNIQUES},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
 def science() -> None:
     """Computes results from scan files."""
 

@@ -26,7 +26,7 @@ def lose():
     threading.Event().wait(20.0)
     print("it went on")
 
-cli._Techniques.get_command = lambda self, context, name: lose
+cli.Deferred.get_command = lambda self, context, name: lose
 raise SystemExit(cli.main(["lose"]))
 """
 
