@@ -245,7 +245,7 @@ def _write_map(file: ResultFile, name: str, one: twotime.Bin, write: Behind) -> 
     def put(first: int, strip: twotime.Float32) -> None:
         if first == 0:
             file.empty(name, (frames, frames), np.float32, chunks=(height, frames))
-        file.rows(name, first, strip)
+        file.triangle(name, first, strip)
 
     for first, strip in twotime.strips(one, height):
         write(partial(put, first, strip))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.science.errors import MetadataMissing
+from orchestration.science.xpcs import lzf
 
 ROOT = "/xpcs"
 MULTITAU = f"{ROOT}/multitau"
@@ -53,6 +54,15 @@ class ResultFile:
         """Rows `first` and on of a dataset that is there."""
         self._file[name][first : first + len(values)] = values
 
+    def triangle(self, name: str, first: int, values: NDArray[np.float32]) -> None:
+        """The rows of the chunk that begins with row `first`, of a square that is zero below its diagonal."""
+        dataset = self._file[name]
+        if dataset.compression == "lzf" and lzf.suits(first, values):
+            stream = lzf.pack(first, values, height=dataset.chunks[0])
+            dataset.id.write_direct_chunk((first, 0), stream.tobytes())
+        else:
+            self.rows(name, first, values)
+
     def scalars(self, group: str, values: Mapping[str, Scalar | list[int]]) -> None:
         for name, value in values.items():
             self._file[f"{group}/{name}"] = value
@@ -67,6 +77,7 @@ def result_file(path: Path, *, metadata: Path, qmap: Path) -> Iterator[ResultFil
 
     Raises:
         MetadataMissing: if the metadata cannot be copied.
+        OSError: if the file cannot be completed.
     """
     shutil.copyfile(metadata, path)
     path.chmod(0o644)
@@ -74,9 +85,18 @@ def result_file(path: Path, *, metadata: Path, qmap: Path) -> Iterator[ResultFil
         file = h5py.File(path, "r+")
     except OSError as error:
         raise MetadataMissing(f"the metadata cannot be written to: {error}", where=str(metadata)) from error
-    with file:
+    try:
         if ROOT in file:
             del file[ROOT]
         with h5py.File(qmap, "r") as source:
             source.copy("/qmap", file.require_group(ROOT), name="qmap")
         yield ResultFile(file)
+    except BaseException:
+        # After what could not be written, nothing can be closed properly: the first error is the one to be told.
+        with suppress(RuntimeError):
+            file.close()
+        raise
+    try:
+        file.close()
+    except RuntimeError as error:  # as h5py has it when what is still in memory cannot be written
+        raise OSError(str(error)) from error

@@ -10,7 +10,7 @@ over the n pixels of the bin::
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -26,6 +26,9 @@ SEGMENTS = 5
 
 _PANEL = 512
 """Rows of a panel of products: what is below the diagonal is left out panel by panel."""
+
+_ROWS = 64
+"""Frames of which the values are read, multiplied and written at a time."""
 
 _COLUMN_BYTES = 2**28
 """Of the frames of a bin that are in memory at a time."""
@@ -43,15 +46,15 @@ class Bin(Protocol):
     @property
     def frames(self) -> int: ...
 
-    def add(self, first: int, out: Float32) -> None:
-        """Add rows `first` and on of C2 to `out`, (rows, frames); what is below the diagonal is left open."""
+    def fill(self, first: int, out: Float32) -> None:
+        """Put rows `first` and on of C2 into `out`, (rows, frames); what is below the diagonal is left open."""
 
 
 def strips(series: Bin, height: int) -> Iterator[tuple[int, Float32]]:
     """C2 in strips of rows: the first row of each, and the strip, (rows, frames)."""
     for first in range(0, series.frames, height):
-        out = np.zeros((min(height, series.frames - first), series.frames), dtype=np.float32)
-        series.add(first, out)
+        out = np.empty((min(height, series.frames - first), series.frames), dtype=np.float32)
+        series.fill(first, out)
         for row in range(len(out)):
             out[row, : first + row] = 0.0
         yield first, out
@@ -80,18 +83,30 @@ class WholeFrames:
         for some in columns(values):
             chosen = np.zeros((some.stop - some.start, len(size)))
             chosen[np.arange(len(chosen)), part[some]] = 1.0
-            sums += values[:, some].astype(np.float64) @ chosen
+            _by_rows(len(values), partial(_add_sums, values[:, some], chosen, sums))
         return cls(values, part, _factors(sums, size))
 
     @property
     def frames(self) -> int:
         return len(self.values)
 
-    def add(self, first: int, out: Float32) -> None:
+    def fill(self, first: int, out: Float32) -> None:
+        put = _put_panels
         for some in columns(self.values):
-            whole = self.values[first:, some].astype(np.float32)
-            whole *= self.factor[first:, self.part[some]]
-            in_threads(-(-len(out) // _PANEL), partial(_add_panels, whole, out[:, first:]))
+            whole = self._scaled(first, some)
+            in_threads(-(-len(out) // _PANEL), partial(put, whole, out[:, first:]))
+            put = _add_panels
+
+    def _scaled(self, first: int, some: slice) -> Float32:
+        """Some columns of the normalised frames from `first` on."""
+        values, factor, part = self.values[first:, some], self.factor[first:], self.part[some]
+        scaled = np.empty(values.shape, dtype=np.float32)
+
+        def multiply(rows: slice) -> None:
+            np.multiply(values[rows], factor[rows][:, part], out=scaled[rows], dtype=np.float32, casting="same_kind")
+
+        _by_rows(len(values), multiply)
+        return scaled
 
 
 @dataclass(frozen=True)
@@ -132,10 +147,11 @@ class PhotonEvents:
             place=place,
         )
 
-    def add(self, first: int, out: Float32) -> None:
+    def fill(self, first: int, out: Float32) -> None:
         times, values = self.time[self.order], self.value[self.order]
 
         def work(low: int, high: int) -> None:
+            out[low:high] = 0.0
             frames = self.of_frame[first + low : first + high + 1]
             _add_pairs(frames, self.pixel, self.value, self.of_pixel, times, values, self.place, out[low:high])
 
@@ -165,12 +181,35 @@ def columns(values: NDArray[np.generic]) -> list[slice]:
     return [slice(low, min(low + width, values.shape[1])) for low in range(0, values.shape[1], width)]
 
 
-def _add_panels(whole: Float32, out: Float32, low: int, high: int) -> None:
+def _by_rows(count: int, work: Callable[[slice], None]) -> None:
+    """Rows, as many at a time as stay in a cache; numpy lets other threads go on."""
+
+    def some(low: int, high: int) -> None:
+        for first in range(low * _ROWS, min(high * _ROWS, count), _ROWS):
+            work(slice(first, min(first + _ROWS, high * _ROWS, count)))
+
+    in_threads(-(-count // _ROWS), some)
+
+
+def _add_sums(values: NDArray[np.generic], chosen: NDArray[np.float64], sums: NDArray[np.float64], rows: slice) -> None:
+    sums[rows] += values[rows].astype(np.float64) @ chosen
+
+
+def _put_panels(whole: Float32, out: Float32, low: int, high: int) -> None:
     """Products of the frames of some panels with those and all later ones; the library lets other threads go on."""
     for top in range(low * _PANEL, min(high * _PANEL, len(out)), _PANEL):
         panel = whole[top : min(top + _PANEL, len(out))]
         line, left = out[top : top + len(panel)], top + len(panel)
-        line[:, top:left] += panel @ panel.T  # which the library makes with half of the work
+        np.matmul(panel, panel.T, out=line[:, top:left])  # which the library makes with half of the work
+        np.matmul(panel, whole[left:].T, out=line[:, left:])
+
+
+def _add_panels(whole: Float32, out: Float32, low: int, high: int) -> None:
+    """The same, added to what is there."""
+    for top in range(low * _PANEL, min(high * _PANEL, len(out)), _PANEL):
+        panel = whole[top : min(top + _PANEL, len(out))]
+        line, left = out[top : top + len(panel)], top + len(panel)
+        line[:, top:left] += panel @ panel.T
         line[:, left:] += panel @ whole[left:].T
 
 

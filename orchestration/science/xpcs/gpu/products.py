@@ -22,7 +22,7 @@ class GpuWholeFrames(WholeFrames):
         plain = WholeFrames.of(values, part)
         return cls(plain.values, plain.part, plain.factor, gpu)
 
-    def add(self, first: int, out: Float32) -> None:
+    def fill(self, first: int, out: Float32) -> None:
         cupy, rows = self.gpu.cupy, len(out)
         products = cupy.zeros((rows, self.frames - first), dtype=np.float32)
         factor, part = cupy.asarray(self.factor[first:]), cupy.asarray(self.part)
@@ -30,4 +30,4 @@ class GpuWholeFrames(WholeFrames):
             whole = cupy.asarray(self.values[first:, some]).astype(np.float32)
             whole *= factor[:, part[some]]
             products += whole[:rows] @ whole.T
-        out[:, first:] += self.gpu.to_host(products)
+        out[:, first:] = self.gpu.to_host(products)
