@@ -1,10 +1,13 @@
-"""One thing after another in a thread of its own, while its caller goes on: compressing and writing take their time."""
+"""One thing after another in a thread of its own, while its caller goes on: to read and to write take their time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Behind:
@@ -31,3 +34,12 @@ def behind() -> Iterator[Behind]:
         one = Behind(pool)
         yield one
         one.wait()
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, none of which is None; the next one is made while one is looked at."""
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item

@@ -22,7 +22,7 @@ BLOCK_BYTES = 2**26
 LONGEST = 256
 """Frames of a block: with more, what is computed from one of them does not fit the caches."""
 
-EVENTS_AT_ONCE = 2**19
+EVENTS_AT_ONCE = 2**21
 
 _KEPT_EVENTS = 2**24
 """So many events at the most are kept for a second look, where they had to be found in whole frames."""
@@ -111,10 +111,21 @@ def _sums(raw: DenseRaw, chosen: FrameRange, empty: Empty) -> Iterator[Block]:
 
 def times(events: Events, chosen: FrameRange) -> NDArray[np.int64]:
     """The (averaged) frame of each event; -1 if it is none of those chosen."""
-    since = events.frame.astype(np.int64) - chosen.first
-    out = since // (chosen.stride * chosen.average)
-    out[(since < 0) | (events.frame >= chosen.stop) | (since % chosen.stride != 0)] = -1
+    out = np.empty(len(events.frame), dtype=np.int64)
+    _find_times(events.frame, chosen.first, chosen.stop, chosen.stride, chosen.average, out)
     return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _find_times(frames, first, stop, stride, average, out):  # type: ignore[no-untyped-def]
+    before, time = np.int64(-1), np.int64(-1)
+    for i in range(len(frames)):
+        frame = np.int64(frames[i])
+        if frame != before:  # they are in order, and a division takes longer than all else
+            before, since = frame, frame - first
+            inside = since >= 0 and frame < stop and since % stride == 0
+            time = since // (stride * average) if inside else np.int64(-1)
+        out[i] = time
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from orchestration.science.errors import EventsInvalid, FormatUnknown, ScanTrunc
 from orchestration.science.xpcs import words as packed
 from orchestration.science.xpcs.binary import BinaryFile, Witness, open_binary
 from orchestration.science.xpcs.frames import Counts, Events
-from orchestration.science.xpcs.words import FRAME_SHIFT, PIXEL_SHIFT
 
 HEADER = 1024
 SPARSE = 6
@@ -190,15 +189,19 @@ class ImmSparse(_Imm):
 
     def _batch(self, first: int, stop: int) -> Events:
         starts, values = self._index.start[first : stop + 1], self._index.values[first:stop]
-        raw = np.empty(starts[-1] - HEADER - starts[0], dtype=np.uint8)
+        raw = np.empty((starts[-1] - HEADER - starts[0]) // 2, dtype="<u2")  # headers and events are of even sizes
         self._file.read(int(starts[0]), raw)
-        words = np.empty(values.sum(), dtype=np.uint64)
-        kept, bad, ordered = _gather(raw, starts[:-1] - starts[0], values, self.rows * self.columns, words)
+        size = values.sum()
+        frame, pixel, count = np.empty(size, np.uint32), np.empty(size, np.uint32), np.empty(size, np.uint16)
+        places = (starts[:-1] - starts[0]) // 2
+        kept, bad, ordered = _gather(raw, places, values, first, self.rows * self.columns, frame, pixel, count)
         if bad >= 0:
             self._refuse(first + bad)
-        if not ordered:
-            packed.sort_frames(words[:kept], np.empty_like(words))
-        return packed.unpack(words[:kept], base=first)
+        if ordered:
+            return Events(frame=frame[:kept], pixel=pixel[:kept], count=count[:kept])
+        words = packed.pack(frame[:kept], pixel[:kept], count[:kept], base=first)
+        packed.sort_frames(words, np.empty_like(words))
+        return packed.unpack(words, base=first)
 
     def _refuse(self, frame: int) -> None:
         start, values = int(self._index.start[frame]), int(self._index.values[frame])
@@ -210,26 +213,28 @@ class ImmSparse(_Imm):
 
 
 @numba.njit(cache=True, nogil=True)
-def _gather(raw, starts, values, pixels, words):  # type: ignore[no-untyped-def]
-    """The words of all events: how many, which frame has a pixel outside (or -1), and whether they are sorted."""
+def _gather(raw, starts, values, first, pixels, frame, pixel, count):  # type: ignore[no-untyped-def]
+    """How many events there are, which frame has a pixel outside (or -1), and whether they are sorted.
+
+    Of those of one pixel that follow each other in a frame the last one counts.
+    """
     kept, ordered = 0, True
-    for frame in range(len(values)):
-        place, before = starts[frame], np.uint64(0)
-        counts = place + 4 * values[frame]
-        for i in range(values[frame]):
-            # Frames start at any byte: nothing is aligned.
-            at = place + 4 * i
-            pixel = np.uint64(0)
-            for k in range(4):
-                pixel |= np.uint64(raw[at + k]) << np.uint64(8 * k)
-            count = np.uint64(raw[counts + 2 * i]) | (np.uint64(raw[counts + 2 * i + 1]) << np.uint64(8))
-            if pixel >= np.uint64(pixels):
-                return kept, frame, ordered
-            if count == 0:
+    for t in range(len(values)):
+        place, before = starts[t], np.int64(-1)
+        counts = place + 2 * values[t]
+        for i in range(values[t]):
+            # Frames start at any even byte.
+            at = place + 2 * i
+            here, photons = np.int64(raw[at]) | (np.int64(raw[at + 1]) << 16), raw[counts + i]
+            if here >= pixels:
+                return kept, t, ordered
+            if photons == 0:
                 continue
-            if pixel < before:
+            if here < before:
                 ordered = False
-            before = pixel
-            words[kept] = (np.uint64(frame) << FRAME_SHIFT) | (pixel << PIXEL_SHIFT) | count
+            elif here == before:
+                kept -= 1
+            before = here
+            frame[kept], pixel[kept], count[kept] = first + t, here, photons
             kept += 1
     return kept, -1, ordered

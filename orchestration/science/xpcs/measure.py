@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from orchestration.science.timing import Stopwatch
 from orchestration.science.xpcs import sparse, twotime
 from orchestration.science.xpcs.ages import Ages
+from orchestration.science.xpcs.behind import ahead
 from orchestration.science.xpcs.blocks import EVENTS_AT_ONCE, Block, blocks, times
 from orchestration.science.xpcs.engines import Engine, Series
-from orchestration.science.xpcs.frames import Array, DenseRaw, SparseRaw
+from orchestration.science.xpcs.frames import Array, DenseRaw, Events, SparseRaw
 from orchestration.science.xpcs.plan import Plan
 from orchestration.science.xpcs.survey import Survey, scales
+from orchestration.science.xpcs.threads import in_threads
 
 _UNIT = 256
 """Pixels of a unit of those that are in no bin."""
@@ -147,7 +149,7 @@ class _Frames:
                 self._survey_age(first, some, block.group)
         if self._spool is not None:
             with self._watch.stage("spool"):
-                values = block.frames[:, self._columns]
+                values = _taken(block.frames, self._columns)
                 if (average := self._plan.chosen.average) > 1:
                     values = values.reshape(-1, block.group, len(self._columns)).sum(axis=1, dtype=np.float64) / average
                 self._spool[block.first : block.first + len(values)] = values
@@ -210,11 +212,10 @@ class _Events:
         for _, pixel in plan.selected if plan.parameters.twotime else ():
             selected[pixel] = True
         done = 0
-        for events in _timed(self._raw.events(chosen.first, chosen.stop, size=EVENTS_AT_ONCE), self._watch, "read"):
+        for events in self._batches():
             with self._watch.stage("survey"):
                 time = times(events, chosen)
-                self._survey.count(events, time, average=chosen.average)
-                self._held += np.bincount(events.pixel[time >= 0], minlength=plan.pixels)
+                self._survey.count(events, time, self._held, average=chosen.average)
                 if self._ages is not None:
                     self._ages.count(events.pixel, events.count, time)
             if plan.parameters.twotime:
@@ -225,6 +226,10 @@ class _Events:
                 self._advance(seen - done)
                 done = seen
         self._advance(chosen.count - done)
+
+    def _batches(self) -> Iterator[Events]:
+        chosen = self._plan.chosen
+        return _timed(ahead(self._raw.events(chosen.first, chosen.stop, size=EVENTS_AT_ONCE)), self._watch, "read")
 
     def _correlate(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Band by band of pixels, so many at a time that their events fit the memory."""
@@ -269,7 +274,7 @@ class _Events:
         rank = np.full(self._plan.pixels, -1, dtype=np.int32)
         rank[pixel] = np.arange(len(pixel), dtype=np.int32)
         train = sparse.Train.of(self._held[pixel])
-        for events in _timed(self._raw.events(chosen.first, chosen.stop, size=EVENTS_AT_ONCE), self._watch, "read"):
+        for events in self._batches():
             with self._watch.stage("sort"):
                 train.add(events.pixel, events.count, times(events, chosen), rank)
         return train
@@ -301,6 +306,18 @@ def _joined(cells: Index, counts: NDArray[np.float64]) -> tuple[Index, NDArray[n
     """Cells in order, each once, with the sum of its counts: averaged frames may hold a pixel several times."""
     found, place = np.unique(cells, return_inverse=True)
     return found, np.bincount(place, weights=counts, minlength=len(found)).astype(np.float32)
+
+
+def _taken(frames: NDArray[np.generic], columns: Index) -> NDArray[np.generic]:
+    """Some pixels of frames."""
+    out = np.empty((len(frames), len(columns)), dtype=frames.dtype)
+
+    def take(low: int, high: int) -> None:
+        # With numbers that are known to be right, numpy writes straight to where it is told to.
+        np.take(frames[low:high], columns, axis=1, out=out[low:high], mode="clip")
+
+    in_threads(len(frames), take)
+    return out
 
 
 def _spool(path: Path, shape: tuple[int, ...], kind: np.dtype[np.generic], *, limit: int) -> NDArray[np.generic]:

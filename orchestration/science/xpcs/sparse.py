@@ -18,18 +18,21 @@ from numpy.typing import NDArray
 from orchestration.science.errors import ScanStillOpen
 from orchestration.science.xpcs.dense import HISTORY
 from orchestration.science.xpcs.lags import Lags
-from orchestration.science.xpcs.threads import in_threads
+from orchestration.science.xpcs.threads import in_threads, processors
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 
-_DENSE = 0.2
+_DENSE = 0.05
 """Events to a frame from which the list is written out."""
 
 _BUCKET = 10
 """The logarithm, to the base of 2, of the pixels of a bucket."""
 
-_SHORT = 64
+_SHORT = 8
 """Frames of a level up to which the list is always walked."""
+
+_SUMMED = 256
+"""Products that are summed in single precision, in eight parts, before the sum goes to one in double precision."""
 
 Index = NDArray[np.int64]
 
@@ -59,16 +62,19 @@ class Train:
         Raises:
             ScanStillOpen: if a pixel has more events than were counted.
         """
-        buckets = (len(self.filled) >> _BUCKET) + 1
-        ends = np.zeros(buckets + 1, dtype=np.int64)
-        _fill_buckets(pixel, time, rank, ends)
-        np.cumsum(ends, out=ends)
+        pieces, buckets = processors(), (len(self.filled) >> _BUCKET) + 1
+        edges = np.linspace(0, len(pixel), pieces + 1).astype(np.int64)
+        sizes = np.zeros((pieces, buckets), dtype=np.int64)
+        in_threads(pieces, lambda low, high: _fill_buckets(low, high, edges, pixel, time, rank, sizes))
+        # In a bucket, the events of a piece come behind those of the pieces before it.
+        ends = np.cumsum(sizes.T.ravel()).reshape(buckets, pieces)
+        starts, ends = ends.T - sizes, np.concatenate(([0], ends[:, -1]))
         sorted_events = (
             np.empty(ends[-1], dtype=np.int32),
             np.empty(ends[-1], dtype=np.uint32),
             np.empty(ends[-1], dtype=np.uint16),
         )
-        _sort(pixel, count, time, rank, ends[:-1].copy(), sorted_events)
+        in_threads(pieces, lambda low, high: _sort(low, high, edges, pixel, count, time, rank, starts, sorted_events))
         own = (self.time, self.count, self.filled, self.start)
         lost: list[int] = []
         in_threads(buckets, lambda low, high: lost.append(_append(ends[low], ends[high], sorted_events, own)))
@@ -110,22 +116,24 @@ def correlate(
 
 
 @numba.njit(cache=True, nogil=True)
-def _fill_buckets(pixel, time, rank, sizes):  # type: ignore[no-untyped-def]
-    for i in range(len(pixel)):
-        place = rank[pixel[i]]
-        if place >= 0 and time[i] >= 0:
-            sizes[(place >> _BUCKET) + 1] += 1
+def _fill_buckets(low, high, edges, pixel, time, rank, sizes):  # type: ignore[no-untyped-def]
+    for piece in range(low, high):
+        for i in range(edges[piece], edges[piece + 1]):
+            place = rank[pixel[i]]
+            if place >= 0 and time[i] >= 0:
+                sizes[piece, place >> _BUCKET] += 1
 
 
 @numba.njit(cache=True, nogil=True)
-def _sort(pixel, count, time, rank, next_one, found):  # type: ignore[no-untyped-def]
+def _sort(low, high, edges, pixel, count, time, rank, next_one, found):  # type: ignore[no-untyped-def]
     places, times, counts = found
-    for i in range(len(pixel)):
-        place = rank[pixel[i]]
-        if place >= 0 and time[i] >= 0:
-            at = next_one[place >> _BUCKET]
-            places[at], times[at], counts[at] = place, time[i], count[i]
-            next_one[place >> _BUCKET] = at + 1
+    for piece in range(low, high):
+        for i in range(edges[piece], edges[piece + 1]):
+            place = rank[pixel[i]]
+            if place >= 0 and time[i] >= 0:
+                at = next_one[piece, place >> _BUCKET]
+                places[at], times[at], counts[at] = place, time[i], count[i]
+                next_one[piece, place >> _BUCKET] = at + 1
 
 
 @numba.njit(cache=True, nogil=True)
@@ -158,7 +166,7 @@ def _correlate_unit(low, high, train, scale, lags, segment_level, sums, segments
     for p in range(low, high):
         longest = max(longest, first[p + 1] - first[p])
     time, value = np.empty(longest, np.int64), np.empty(longest, np.float32)
-    series = np.empty(lags[0] + HISTORY if longest > 0 else 0, np.float32)
+    series = np.zeros((2, lags[0] + HISTORY if longest > 0 else 0), np.float32)
     for p in range(low, high):
         left = _load(train, p, scale, time, value)
         _pixel(p, time, value, left, series, lags, segment_level, sums, segments, pixels)
@@ -187,21 +195,36 @@ def _load(train, p, scale, time, value):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _pixel(p, time, value, left, series, lags, segment_level, sums, segments, pixels):  # type: ignore[no-untyped-def]
+    """Level after level: as a list of events, and from where it gets dense, as a series of all frames."""
     frames, levels, distances = lags
     both, head, tail = np.empty(HISTORY + 1), np.empty(HISTORY + 1), np.empty(HISTORY + 1)
-    lag, level = 0, 0
-    while left > 0 and (lag < len(levels) or level <= segment_level):
-        size = frames >> level
-        while left > 0 and time[left - 1] >= size:  # it found no pair
-            left -= 1
-        if level == segment_level:
-            for i in range(left):
-                segments[time[i]] += value[i]
-        whole = _ends(time, value, left, size, head, tail)
-        if size > _SHORT and left > _DENSE * size:
-            _products(time, value, left, size, series, 1 if level == 0 else 5, both)
+    whole = 0.0
+    for i in range(left):
+        whole += value[i]
+    lag, level, dense = 0, 0, False
+    while lag < len(levels) or level <= segment_level:
+        size, row = frames >> level, series[level & 1]
+        if not dense:
+            while left > 0 and time[left - 1] >= size:  # it found no pair
+                left -= 1
+                whole -= value[left]
+            if left == 0:
+                return
+            if size > _SHORT and left > _DENSE * size:
+                dense = True
+                _write_out(time, value, left, size, row)
+        if dense:
+            _series_ends(row, size, head, tail)
+            _products(row, size, 1 if level == 0 else 5, both)
         else:
+            _ends(time, value, left, size, head, tail)
             _walk(time, value, left, both)
+        if level == segment_level:
+            if dense:
+                segments += row[HISTORY : HISTORY + size]
+            else:
+                for i in range(left):
+                    segments[time[i]] += value[i]
         while lag < len(levels) and levels[lag] == level:
             far, width = distances[lag], float(1 << level)
             terms = size - far
@@ -218,16 +241,17 @@ def _pixel(p, time, value, left, series, lags, segment_level, sums, segments, pi
             if pixels.shape[2] > 0:
                 pixels[lag, 0, p], pixels[lag, 1, p], pixels[lag, 2, p] = product, earlier, later
             lag += 1
-        left = _halve(time, value, left)
+        if dense:
+            whole -= row[HISTORY + size - 1] if size % 2 else 0.0  # it found no pair
+            _halve_series(row[HISTORY:], size // 2, series[1 - level & 1][HISTORY:])
+        else:
+            left = _halve(time, value, left)
         level += 1
 
 
 @numba.njit(cache=True, nogil=True)
 def _ends(time, value, left, size, head, tail):  # type: ignore[no-untyped-def]
-    """The sum of a level; `head` and `tail` are filled with those of its first and last 1 to 8 frames."""
-    whole = 0.0
-    for i in range(left):
-        whole += value[i]
+    """The sums of the first and of the last 1 to 8 frames of a level."""
     for far in range(HISTORY + 1):
         head[far] = tail[far] = 0.0
     i = 0
@@ -240,7 +264,6 @@ def _ends(time, value, left, size, head, tail):  # type: ignore[no-untyped-def]
         for far in range(size - time[i], HISTORY + 1):
             tail[far] += value[i]
         i -= 1
-    return whole
 
 
 @numba.njit(cache=True, nogil=True)
@@ -256,32 +279,60 @@ def _walk(time, value, left, both):  # type: ignore[no-untyped-def]
             j += 1
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST)
-def _products(time, value, left, size, series, nearest, both):  # type: ignore[no-untyped-def]
-    """The same, of a list that is written out as a series."""
+@numba.njit(cache=True, nogil=True)
+def _halve(time, value, left):  # type: ignore[no-untyped-def]
+    """Join pairs of frames; how many events there are then."""
+    # What no processor can foresee is no branch here, but a choice of what is added.
+    made, before, joined = -1, np.int64(-1), np.float32(0.0)
+    for i in range(left):
+        t = time[i] >> 1
+        same = t == before
+        made += 1 - same
+        joined = value[i] + (joined if same else np.float32(0.0))
+        time[made], value[made], before = t, joined, t
+    return made + 1
+
+
+# A series has as many zeros before its first frame as distances reach.
+
+
+@numba.njit(cache=True, nogil=True)
+def _write_out(time, value, left, size, series):  # type: ignore[no-untyped-def]
     for t in range(size + HISTORY):
         series[t] = 0.0
     for i in range(left):
         series[HISTORY + time[i]] = value[i]
-    later = series[HISTORY : HISTORY + size]
-    for far in range(nearest, HISTORY + 1):
-        earlier = series[HISTORY - far : HISTORY - far + size]
-        part = 0.0
-        for t in range(size):
-            part += np.float64(later[t] * earlier[t])
-        both[far] = part
 
 
 @numba.njit(cache=True, nogil=True)
-def _halve(time, value, left):  # type: ignore[no-untyped-def]
-    """Join pairs of frames; how many events there are then."""
-    made = 0
-    for i in range(left):
-        t = time[i] >> 1
-        if made > 0 and time[made - 1] == t:
-            value[made - 1] += value[i]
-        else:
-            time[made] = t
-            value[made] = value[i]
-            made += 1
-    return made
+def _series_ends(series, size, head, tail):  # type: ignore[no-untyped-def]
+    head[0] = tail[0] = 0.0
+    for far in range(1, HISTORY + 1):
+        inside = far <= size
+        head[far] = head[far - 1] + (series[HISTORY + far - 1] if inside else 0.0)
+        tail[far] = tail[far - 1] + (series[HISTORY + size - far] if inside else 0.0)
+
+
+@numba.njit(cache=True, nogil=True)
+def _products(series, size, nearest, both):  # type: ignore[no-untyped-def]
+    later = series[HISTORY : HISTORY + size]
+    for far in range(nearest, HISTORY + 1):
+        earlier = series[HISTORY - far : HISTORY - far + size]
+        whole = 0.0
+        for first in range(0, size, _SUMMED):
+            whole += _sum(later[first : first + _SUMMED], earlier[first : first + _SUMMED])
+        both[far] = whole
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+def _sum(later, earlier):  # type: ignore[no-untyped-def]
+    part = np.float32(0.0)
+    for t in range(len(later)):
+        part += later[t] * earlier[t]
+    return np.float64(part)
+
+
+@numba.njit(cache=True, nogil=True)
+def _halve_series(series, size, joined):  # type: ignore[no-untyped-def]
+    for t in range(size):
+        joined[t] = series[2 * t] + series[2 * t + 1]

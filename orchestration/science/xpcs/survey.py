@@ -63,10 +63,14 @@ class Survey:
         sums: NDArray[np.float64] = parts.sum(axis=0)
         return sums
 
-    def count(self, events: Events, time: NDArray[np.int64], *, average: int) -> None:
-        """Take events; `time` is the (averaged) frame of each, or -1 if that is not selected."""
+    def count(self, events: Events, time: NDArray[np.int64], held: NDArray[np.int64], *, average: int) -> None:
+        """Take events; `time` is the (averaged) frame of each, or -1 if that is not selected.
+
+        How many of those selected are at each pixel is added to `held`.
+        """
         size = average * np.count_nonzero(self.wanted)
-        _count(events.pixel, events.count, time, self.wanted, self.total, self.means, 1.0 / size)
+        sums = self.wanted, self.total, held, self.means
+        _count(events.pixel, events.count, time, sums, 1.0 / size)
 
 
 def scales(means: NDArray[np.float64], *, average: int, normalise: bool) -> NDArray[np.float32]:
@@ -105,9 +109,12 @@ def _sum_block(low, frames, wanted, total, kind, parts):  # type: ignore[no-unty
 
 
 @numba.njit(cache=True, nogil=True)
-def _count(pixel, count, time, wanted, total, means, factor):  # type: ignore[no-untyped-def]
+def _count(pixel, count, time, sums, factor):  # type: ignore[no-untyped-def]
+    wanted, total, held, means = sums
     for i in range(len(pixel)):
         if time[i] >= 0:
-            total[pixel[i]] += count[i]
-            if wanted[pixel[i]]:
+            place = pixel[i]
+            total[place] += count[i]
+            held[place] += 1
+            if wanted[place]:
                 means[time[i]] += count[i] * factor

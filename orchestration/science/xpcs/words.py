@@ -28,6 +28,14 @@ _BYTE = np.uint64(0xFF)
 _RUN_OUT = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
+def pack(frame: NDArray[np.uint32], pixel: NDArray[np.uint32], count: NDArray[np.uint16], *, base: int = 0) -> Words:
+    """The words of events; `base` is taken from each frame."""
+    words: Words = (frame.astype(np.uint64) - np.uint64(base)) << FRAME_SHIFT
+    words |= pixel.astype(np.uint64) << PIXEL_SHIFT
+    words |= count
+    return words
+
+
 def unpack(words: Words, *, base: int = 0) -> Events:
     """The events of words that are sorted by frame and pixel; of those of one pixel in a frame the last one counts.
 
