@@ -6,7 +6,8 @@ Each program runs as people run it, from raw file to result file, in a process o
 run of each is not counted, for what it compiles or loads. The peer is boost_corr in its own interpreter, without which
 its columns are null. Errors of g2 are those of one dynamic bin against the definition in double precision.
 
-boost_corr keeps as many frames as fit 36 GB, whatever the machine has: with less memory, take fewer (`--frames-scale`).
+boost_corr fills up to 36 GB, whatever the machine has, as soon as it is given 2048 frames of 512 x 512. Where it cannot
+have them, both programs are given one frame less, with which 18 GB do.
 
 The floor is what no program can do without: dense frames have to be read and multiplied twelve times (eight lags of
 level 0, four of each level above, each of which has half the frames), events have to be read, and the products of
@@ -42,6 +43,9 @@ STAGES = ("read", "take", "survey", "sort", "spool", "multitau", "twotime", "g2"
 IMM_HEADER = 1024
 IMM_EVENTS = struct.calcsize("ii32s16si16siiiiiiiiiiiiiddii")
 """Where the header of a frame has their number."""
+PEER_BYTES = 36e9
+FEW = 2047
+"""Frames with which boost_corr takes half of that."""
 BYTES_PER_EVENT = 6
 OPERATIONS_PER_COUNT = 24
 """Twelve products and as many sums."""
@@ -273,6 +277,8 @@ def _timed(work: Any) -> float:
 
 def measure(case: Case, machine: Machine, options: argparse.Namespace) -> dict[str, Any]:
     frames = max(64, int(case.frames * options.frames_scale))
+    if options.peer_python and case.kind == "Multitau" and _available() < PEER_BYTES:
+        frames = min(frames, FEW)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         files = make(case, folder, frames)
@@ -304,6 +310,12 @@ def measure(case: Case, machine: Machine, options: argparse.Namespace) -> dict[s
                 "boost_corr_max_abs_g2_error": error(peer.result, files, frames) if case.kind == "Multitau" else None,
             }
     return found
+
+
+def _available() -> float:
+    """Bytes of memory that a program can have."""
+    found = re.search(r"MemAvailable: +([0-9]+) kB", Path("/proc/meminfo").read_text())
+    return 1024.0 * int(found[1]) if found else float("inf")
 
 
 def show(name: str, row: dict[str, Any]) -> None:
