@@ -18,7 +18,7 @@ from orchestration.config import (
     state_directory,
 )
 from orchestration.errors import ChecksumMismatch, ConfigError, DeletionUnproven
-from orchestration.flows.computing import compute
+from orchestration.flows.computing import asked_at, compute
 from orchestration.flows.jobs import LOCAL_QUEUE_SECONDS, job_seconds, operation_at, remote_job
 from orchestration.flows.results import content
 from orchestration.flows.work import Work
@@ -145,7 +145,7 @@ def _changed(work: Work, copy: CopyRecord, found: _Digest, what: str) -> Checksu
 
 @dataclass(frozen=True, kw_only=True)
 class _Digest:
-    """`value` was computed until `at` (seconds since the epoch)."""
+    """`value` is of bytes that were read after `at` (seconds since the epoch): what was written since was not seen."""
 
     value: str
     at: float
@@ -175,8 +175,7 @@ def _digest(work: Work, copy: CopyRecord, algorithm: str) -> _Digest:
         _forget_old(work, operation.key)
         outcome = compute(work, operation, reader)
     report = content(outcome, operation.request.outputs[0].path)
-    finished_at = outcome.record.finished_at or work.ledger.now()
-    return _Digest(value=_value(report, copy), at=finished_at, key=operation.key)
+    return _Digest(value=_value(report, copy), at=asked_at(work, outcome), key=operation.key)
 
 
 def _forget_old(work: Work, key: str) -> None:

@@ -9,6 +9,7 @@ from orchestration.errors import JobFailed, JobLost, JobPreempted, NodeFailed
 from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec
 from orchestration.ledger.operation import Operation, OperationState
+from orchestration.ledger.operations import RESERVED
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.service import PollSchedule
 
@@ -43,6 +44,14 @@ def compute(work: Work, operation: Operation[JobSpec], site: ComputeSite, *, cei
             if used > allowed:
                 raise
             work.logger.warning("%s: %s; submitted again (%d of %d)", operation.step, error.what, used, allowed)
+
+
+def asked_at(work: Work, outcome: Outcome) -> float:
+    """When its job was asked for (seconds since the epoch): all that it has read, it read after that."""
+    record = outcome.record
+    history = work.ledger.operations.history(record.key)
+    reserved = [each.at for each in history if (each.attempt, each.event) == (record.attempt, RESERVED)]
+    return min([record.began_at, *reserved])  # a run that took it over began later
 
 
 def _allowed(site: ComputeSite, error: JobFailed) -> int:

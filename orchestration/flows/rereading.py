@@ -9,7 +9,7 @@ from orchestration.config import NerscSite
 from orchestration.errors import ConfigError, JobFailed
 from orchestration.flows.archived import METHOD
 from orchestration.flows.archiving import Project, operation
-from orchestration.flows.computing import compute
+from orchestration.flows.computing import asked_at, compute
 from orchestration.flows.work import Work
 from orchestration.hpss.bundles import located
 from orchestration.ledger.copy import CopyRecord, CopyState
@@ -44,7 +44,7 @@ def verify_archived(work: Work, copy: CopyRecord) -> CopyRecord:
             raise
         _changed(work, copy, mismatch.what)
         raise mismatch from error
-    return work.ledger.copies.verified(copy, method=METHOD, at=outcome.record.finished_at)
+    return work.ledger.copies.verified(copy, method=METHOD, at=asked_at(work, outcome))
 
 
 def _members(copy: CopyRecord) -> Sequence[str]:

@@ -210,7 +210,7 @@ class Copies(CopyQueries):
                 expire(connection, row.verified_by)
 
     def verified(self, copy: CopyRecord, *, method: str, at: float | None = None) -> CopyRecord:
-        """By checksums computed `at` that time it is what it was; one that was changed or missing is there again."""
+        """By checksums of what was read after `at` it is what it was; what was changed or missing is there again."""
         this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
         lost = this & copies.c.state.in_([CopyState.CHANGED, CopyState.MISSING])
         values = {"checked_at": self._database.now() if at is None else at, "method": method}
