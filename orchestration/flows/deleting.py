@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from orchestration.config import Endpoint
 from orchestration.errors import DeletionUnproven, InvalidInput, OperationFailed, PolicyRefused, SourceMissing
-from orchestration.flows.quarantining import Performer, again, carry_aside, carry_back, goes_on
+from orchestration.flows.quarantining import Performer, again, carry_aside, carry_back, goes_on, gone
 from orchestration.flows.work import Work
 from orchestration.ledger.audit import Verdict
 from orchestration.ledger.claims import held
@@ -164,7 +164,7 @@ def _carry_out(
 
 def _failed(work: Work, endpoint: Endpoint, copy: CopyRecord, why: str, *, certain: bool) -> None:
     """A task that failed may have deleted some of what it was given."""
-    if certain and work.services.look(endpoint, copy.goes_with) is None:
+    if certain and gone(work, endpoint, copy.goes_with):
         work.ledger.copies.deleted(copy, run_id=work.run_id)
         return
     work.ledger.audit.write(copy, Verdict.FAILED, run_id=work.run_id, reason=why)

@@ -26,6 +26,10 @@ class Inspection:
     def look(self, endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
         return self.work.services.look(endpoint, path, patience=self.patience)
 
+    def is_empty(self, endpoint: Endpoint) -> bool:
+        patience = self.work.settings.transfer.min_seconds if self.patience is None else self.patience
+        return self.work.services.is_empty(endpoint, patience=patience)
+
     def checked(self, copy: CopyRecord) -> CopyRecord:
         if not self.computes:
             raise DeletionUnproven("they are computed again when it is to be deleted", where=copy.endpoint)

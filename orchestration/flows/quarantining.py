@@ -48,6 +48,13 @@ def goes_on(work: Work, key: str) -> bool:
     return any(record.state.open for record in work.ledger.operations.among([key]))
 
 
+def gone(work: Work, endpoint: Endpoint, path: RelativePath) -> bool:
+    """Whether nothing stands there any more, where other things do: on a disk that is not mounted nothing does."""
+    if work.services.look(endpoint, path) is not None:
+        return False
+    return not work.services.is_empty(endpoint, patience=work.settings.transfer.min_seconds)
+
+
 def grace_days(work: Work, copy: CopyRecord) -> float:
     """How long a copy lies in quarantine before it is deleted; 0 if it is deleted at once."""
     rule = work.settings.retention_rule(copy.endpoint, copy.dataset)
@@ -98,7 +105,7 @@ def carry_aside(
 
 def _failed(work: Work, endpoint: Endpoint, operation: Operation[RenameRequest], copy: CopyRecord, why: str) -> None:
     certain = not goes_on(work, operation.key)
-    if certain and work.services.look(endpoint, copy.path) is None:
+    if certain and gone(work, endpoint, copy.path):
         work.ledger.copies.deleted(copy, run_id=work.run_id)
         return
     work.ledger.audit.write(copy, Verdict.FAILED, run_id=work.run_id, reason=why)

@@ -12,7 +12,7 @@ from orchestration.ledger.service import CancelAnswer, Document, Json, Status
 from orchestration.local import work
 from orchestration.local.copying import remove
 from orchestration.local.errors import writing
-from orchestration.local.files import inspect, own_path
+from orchestration.local.files import demand_mounted, inspect, own_path
 from orchestration.local.jobfolder import JobFolder, fsync_directory
 from orchestration.local.work import Meter
 from orchestration.paths import RelativePath
@@ -96,6 +96,7 @@ class _Deletion:
     def _facts(self, path: RelativePath) -> dict[str, Any]:
         own = own_path(self.request.endpoint, path)
         if not os.path.lexists(own):
+            demand_mounted(self.request.endpoint)
             if self.request.ignore_missing:
                 return {"exists": False, "gone": True, "size": 0, "files": 0}
             raise SourceMissing(f"there is nothing to delete at {own}", where="this machine")
@@ -110,13 +111,16 @@ class _Deletion:
         with writing(own):
             # Set aside or noted: then what stands there now, if anything does, is not what was to be deleted.
             if not noted[path.text]["gone"]:
-                if os.path.lexists(own) and not os.path.lexists(aside):
+                if not os.path.lexists(aside):
                     self._set_aside(own, aside, noted[path.text]["identity"])
                 noted[path.text]["gone"] = True
                 self.notes.write(self._note, noted)
             remove(aside)
 
     def _set_aside(self, own: Path, aside: Path, identity: list[int]) -> None:
+        if not os.path.lexists(own):
+            demand_mounted(self.request.endpoint)  # somebody else has deleted it meanwhile
+            return
         if _identity(own) != identity:
             raise SourceChanged(
                 f"{own} is not what it was when its deletion began; it was not deleted",

@@ -87,6 +87,20 @@ def is_empty(endpoint: Endpoint) -> bool:
         return next(root.iterdir(), None) is None
 
 
+def demand_mounted(endpoint: Endpoint) -> None:
+    """Nothing is gone from a disk that is not there: where one is not mounted, there is an empty folder.
+
+    Raises:
+        EndpointRefused: if nothing at all lies at the root of the endpoint.
+    """
+    if is_empty(endpoint):
+        raise EndpointRefused(
+            f"{endpoint.mount} is empty: its disk is not mounted, or all of it is lost",
+            where="this machine",
+            next_step="mount it, then start the flow again",
+        )
+
+
 def listing(endpoint: Endpoint, path: RelativePath | None) -> tuple[Listed, ...] | None:
     """What lies directly in a folder (None: the root); None if there is no such folder.
 

@@ -44,6 +44,10 @@ class Inspector(Protocol):
         """What stands at a path of an endpoint; None if nothing does."""
         ...
 
+    def is_empty(self, endpoint: Endpoint) -> bool:
+        """Whether nothing at all stands at its root, as where a disk is not mounted."""
+        ...
+
     def checked(self, copy: CopyRecord) -> CopyRecord:
         """The copy with new evidence, once the checksums of all its files were computed again.
 
@@ -147,7 +151,15 @@ def prove(case: Case, *, settings: Settings, inspector: Inspector) -> Proof:
             where=case.where,
             next_step="find out what happened to it; `beamline retention explain` shows the other copies",
         )
-    if change := _change(copy, inspector.look(settings.endpoint(copy.endpoint), copy.goes_with)):
+    endpoint = settings.endpoint(copy.endpoint)
+    facts = inspector.look(endpoint, copy.goes_with)
+    if facts is None and inspector.is_empty(endpoint):
+        raise DeletionUnproven(
+            f"neither it nor anything else is at {copy.endpoint}: is its disk mounted?",
+            where=case.where,
+            next_step="mount it; the next night tries again",
+        )
+    if change := _change(copy, facts):
         raise DeletionUnproven(
             change,
             where=case.where,

@@ -15,7 +15,7 @@ from orchestration.ledger.copy import RAW, CopyRecord, Proven, Role
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.scan import Scan
-from orchestration.local.files import inspect
+from orchestration.local.files import inspect, is_empty
 from orchestration.paths import QUARANTINE, RelativePath
 from orchestration.retention import Case, Proof, prove
 from orchestration.transfers import DeleteRequest, FileFacts
@@ -35,6 +35,9 @@ class Eyes:
 
     def look(self, endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
         return inspect(endpoint, path)
+
+    def is_empty(self, endpoint: Endpoint) -> bool:
+        return is_empty(endpoint)
 
     def checked(self, copy: CopyRecord) -> CopyRecord:
         self.computed.append(copy.endpoint)
