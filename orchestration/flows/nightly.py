@@ -16,6 +16,7 @@ from prefect import flow
 from orchestration.config import RetentionRule
 from orchestration.errors import Cancelled, OrchestrationError
 from orchestration.flows.cancelling import say_cancelled
+from orchestration.flows.emptying import remove_empty_folders
 from orchestration.flows.overdue import cancelled_by_hand, timers
 from orchestration.flows.pruning import HARMLESS, prune_copies
 from orchestration.flows.variables import retention_days
@@ -73,6 +74,8 @@ def sweep_deletions(hours: float = 6.0, dry_run: bool = True) -> Document:
     with working(NAME, {"hours": hours, "dry_run": dry_run}) as work:
         night = Night()
         until = time.monotonic() + hours * 3600.0
+        if not dry_run:
+            remove_empty_folders(work)
         _carry_out(work, night, due_by_endpoint(work, night), until, dry_run=dry_run)
         return night.document()
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from sqlalchemy import update
+from collections.abc import Sequence
+
+from sqlalchemy import select, update
 
 from orchestration.errors import InvalidInput
 from orchestration.ledger import audit
 from orchestration.ledger.copy import CopyRecord, CopyState
+from orchestration.ledger.copy_queries import LEAVING
 from orchestration.ledger.database import Database
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.operations import Operations
 from orchestration.ledger.plans import expire
 from orchestration.ledger.service import Request
+from orchestration.ledger.tables import audit as lines
 from orchestration.ledger.tables import copies
+from orchestration.paths import RelativePath
+
+_ENTERED = lines.c.verdict == audit.Verdict.QUARANTINED
 
 
 class Quarantine:
@@ -21,6 +28,26 @@ class Quarantine:
     def __init__(self, database: Database, operations: Operations) -> None:
         self._database = database
         self._operations = operations
+
+    def endpoints(self) -> Sequence[str]:
+        """Where copies were ever set aside, by name."""
+        query = select(lines.c.endpoint).where(_ENTERED).distinct().order_by(lines.c.endpoint)
+        with self._database.read() as connection:
+            return connection.execute(query).scalars().all()
+
+    def used(self, endpoint: str, folder: RelativePath) -> bool:
+        """Whether a copy lies there in a folder of the quarantine, or is on its way into it or out of it."""
+        there = copies.c.quarantine_path.startswith(f"{folder}/", autoescape=True)
+        there &= (copies.c.endpoint == endpoint) & copies.c.state.in_(LEAVING)
+        with self._database.read() as connection:
+            return connection.execute(select(copies.c.id).where(there).limit(1)).first() is not None
+
+    def scan_of(self, endpoint: str, folder: RelativePath) -> str | None:
+        """The id of a scan of which a copy ever lay in that folder of the quarantine."""
+        lay = lines.c.evidence["path"].as_string().startswith(f"{folder}/", autoescape=True)
+        query = select(lines.c.scan_id).where(_ENTERED & lay & (lines.c.endpoint == endpoint)).limit(1)
+        with self._database.read() as connection:
+            return connection.execute(query).scalar_one_or_none()
 
     def entered(self, copy: CopyRecord, *, delete_after: float, run_id: str | None = None) -> None:
         """It lies there, until `delete_after` at least: what made it may be asked for again."""

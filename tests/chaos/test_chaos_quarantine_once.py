@@ -18,7 +18,9 @@ from quarantine_room import (
     grace_is_over,
     overdue,
     renewed,
+    restore,
     second_step,
+    set_aside,
     the_copy,
     timers,
     verdicts,
@@ -164,3 +166,29 @@ def test_a_scan_that_is_taken_again_while_the_first_was_being_set_aside_is_anoth
     assert (first.state, second.state) == (CopyState.QUARANTINED, CopyState.PRESENT)
     assert (aside(room, first).exists(), home.exists()) == (True, True)
     assert room.effects(file_path).count("renamed") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("where", "day"), [("before-submit", "2026-01-02"), ("after-submit", "2026-01-05")])
+def test_what_is_left_of_a_day_in_quarantine_goes_at_night_whoever_is_killed(room: Room, where: str, day: str) -> None:
+    file_path = room.moved_scan()
+    copy = set_aside(room, "spot832", file_path)
+    quarantine = aside(room, copy).parents[2]
+    assert restore(room, file_path).completed
+    left = quarantine / day / f"{copy.id}-1"
+    foreign = quarantine / f"2025{day[4:]}" / f"{copy.id}-1" / "notes.txt"
+    for folder in (left, foreign.parent):
+        folder.mkdir(parents=True)
+    foreign.write_text("precious")
+    assert room.run(SWEEP).completed
+    assert left.exists(), "a person who is only told what the night would do"
+    step = f"remove the empty quarantine of {day} at spot832"
+    assert room.run(SWEEP, dry_run=False, kill=Kill(at=f"{where} of {step}")).killed
+    room.run(SWEEP, dry_run=False)
+    assert room.run(RECONCILE).completed
+    assert not left.parent.exists()
+    assert foreign.exists()
+    assert aside(room, copy).parents[1].exists(), "that day is not over"
+    assert room.file("spot832", file_path).exists()
+    removals = [each for each in room.world.facility.effects("delete") if any(day in path for path in each.paths)]
+    assert len(removals) == 1
