@@ -219,7 +219,8 @@ def test_what_was_deleted_is_carried_again_when_the_scan_comes_again(room: Room)
     again = room.run(NEW_FILE, file_path=file_path)
     assert again.completed, again
     assert room.file("data832", file_path).read_bytes() == room.file("spot832", file_path).read_bytes()
-    copy = next(copy for copy in room.overview(file_path).copies if copy.endpoint == "data832")
+    aside, copy = (copy for copy in room.overview(file_path).copies if copy.endpoint == "data832")
+    assert (aside.state, aside.generation) == (CopyState.QUARANTINED, 1)
     assert (copy.state, copy.generation) == (CopyState.PRESENT, 2)
     assert copy.delete_after is not None
     assert copy.delete_after > time.time()
