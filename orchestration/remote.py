@@ -43,6 +43,9 @@ _BATCH_JOB = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT")
 _DATE = re.compile(r"-t([0-9a-f]+)$")
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
+_DEEP = 3
+"""Fewer folders than these above a path are those of a file system, and not of a service."""
+
 
 def dated(key: str) -> str:
     """A token for the key, unlike every other: it ends with the time at which it was made.
@@ -72,6 +75,17 @@ def folder_name(token: str) -> str:
     if _TOKEN.fullmatch(token) is None:
         raise InvalidInput(f"{token!r} is no token of a job")
     return token
+
+
+def own_path(path: str) -> str:
+    """What a job made outside its folder: what is removed by this path is no root and nowhere else.
+
+    Raises:
+        InvalidInput: if that is not certain.
+    """
+    if not path.startswith("/") or posixpath.normpath(path) != path or path.count("/") < _DEEP:
+        raise InvalidInput(f"{path!r} is no path below a folder of this service")
+    return path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,12 +21,15 @@ from orchestration.hpss.bundles import Cycle
 from orchestration.hpss.manifest import Manifest
 from orchestration.jobs import JobSpec
 from orchestration.ledger.copy import CopyRecord
-from orchestration.ledger.operation import Operation, OperationState
+from orchestration.ledger.operation import Operation, OperationRecord, OperationState
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json
-from orchestration.nersc.archive import LIST, OUTCOME, Errand, HpssArchive
+from orchestration.nersc.archive import HpssArchive
+from orchestration.nersc.errands import LIST, OUTCOME, Errand
 from orchestration.paths import RelativePath
+
+DAY = 24 * 3600.0
 
 WAIT_SECONDS = 14 * 24 * 3600.0
 """For a place among the sessions of the archive, on top of the time in the queue and of the job itself."""
@@ -123,8 +126,8 @@ def source_folder(work: Work, asked: Project) -> str:
 
 def _survey(work: Work, asked: Project, cycle: Cycle | None) -> dict[str, Any]:
     """What was planned and is not all stored is carried on with; otherwise it is looked anew what there is."""
-    number, found = _latest(work, asked, cycle)
-    if found is not None and _carries_on(work, asked, found):
+    number, found, ended_at = _latest(work, asked, cycle)
+    if found is not None and _carries_on(work, asked, found, fresh=ended_at > _planned_since(work, asked)):
         return found
     number += 0 if found is None else 1
     errand = _survey_errand(work, asked, number, cycle)
@@ -132,8 +135,14 @@ def _survey(work: Work, asked: Project, cycle: Cycle | None) -> dict[str, Any]:
     return {**content(outcome, errand.outcome)}
 
 
-def _latest(work: Work, asked: Project, cycle: Cycle | None) -> tuple[int, dict[str, Any] | None]:
-    """The number of the last survey, and what it found; nothing while it has not ended well."""
+def _planned_since(work: Work, asked: Project) -> float:
+    """Plans that are older may have been removed, or will be while jobs store by them."""
+    days = asked.site.job_folder_days
+    return work.ledger.now() - (days - 1.0) * DAY if days else 0.0
+
+
+def _latest(work: Work, asked: Project, cycle: Cycle | None) -> tuple[int, dict[str, Any] | None, float]:
+    """The number of the last survey, what it found, and when; nothing while it has not ended well."""
     begins = _survey_step(asked, cycle)
     numbers = {
         int(record.step.removeprefix(begins)): record
@@ -141,23 +150,23 @@ def _latest(work: Work, asked: Project, cycle: Cycle | None) -> tuple[int, dict[
         if record.step.startswith(begins)
     }
     if not numbers:
-        return 1, None
+        return 1, None, 0.0
     number = max(numbers)
     record = numbers[number]
     if record.state is not OperationState.SUCCEEDED:
-        return number, None
-    outcome = Outcome(record=record, evidence=record.evidence or {}, already_done=True)
-    return number, {**content(outcome, f"{record.request['directory']}/{OUTCOME}")}
+        return number, None, 0.0
+    found = content(_outcome(record), f"{record.request['directory']}/{OUTCOME}")
+    return number, {**found}, record.finished_at or 0.0
 
 
-def _carries_on(work: Work, asked: Project, found: dict[str, Any]) -> bool:
-    """Whether something of it goes on, or was never asked for, and nothing of it has failed for good."""
+def _carries_on(work: Work, asked: Project, found: dict[str, Any], *, fresh: bool) -> bool:
+    """Whether something of it goes on; or was never asked for while it is `fresh`, and nothing has failed for good."""
     operations = [_storing(work, asked, str(each["plan"]), str(each["object"])) for each in found["objects"]]
     known = {record.key: record.state for record in work.ledger.operations.among([each.key for each in operations])}
     states = [known.get(each.key) for each in operations]
     if any(state is not None and state.open for state in states):
         return True
-    return None in states and all(state in (None, OperationState.SUCCEEDED) for state in states)
+    return fresh and None in states and all(state in (None, OperationState.SUCCEEDED) for state in states)
 
 
 def _survey_step(asked: Project, cycle: Cycle | None) -> str:
@@ -181,20 +190,46 @@ def _store(work: Work, asked: Project, plan: str, name: str) -> Sequence[CopyRec
         work.logger.warning("%s was done, but it is not there any more: done again", job.step)
         work.ledger.operations.expire(job.key)
         outcome = compute(work, job, asked.site)
+    if outcome.already_done and not awaits_record(work, asked.archive, outcome.record):
+        there = work.ledger.copies.below(asked.archive.name, name)
+        return [copy for copy in there if copy.verified_by == job.key]
     return _record(work, asked, outcome)
 
 
 def _stored(work: Work, asked: Project) -> Sequence[Outcome]:
     """What was stored of it, as far as it is not written down."""
-    step = re.compile(rf"store (?P<object>.*) at {re.escape(asked.archive.name)}")
-    found = []
-    for each in work.ledger.operations.of_scan(asked.scan.id):
-        matched = step.fullmatch(each.step)
-        if matched and each.state is OperationState.SUCCEEDED:
-            known = work.ledger.copies.at(asked.archive.name, RelativePath(matched["object"]))
-            if not any(copy.verified_by == each.key for copy in known):
-                found.append(Outcome(record=each, evidence=each.evidence or {}, already_done=True))
-    return found
+    return [
+        _outcome(each)
+        for each in work.ledger.operations.of_scan(asked.scan.id)
+        if awaits_record(work, asked.archive, each)
+    ]
+
+
+def awaits_record(work: Work, archive: ArchiveEndpoint, record: OperationRecord) -> bool:
+    """Whether it has stored something that is not written down: the list that its job left is still to be read."""
+    matched = re.fullmatch(rf"store (?P<object>.*) at {re.escape(archive.name)}", record.step)
+    if matched is None or record.state is not OperationState.SUCCEEDED:
+        return False
+    known = work.ledger.copies.at(archive.name, RelativePath(matched["object"]))
+    return not any(copy.verified_by == record.key for copy in known)
+
+
+def plans(record: OperationRecord, archive: ArchiveEndpoint) -> Sequence[str]:
+    """The digests of the plans that a survey for that archive has left, or by which a job stores."""
+    stores_by = [str(word).removeprefix("--plan=") for word in _words(record) if str(word).startswith("--plan=")]
+    found = written(_outcome(record), f"{record.request['directory']}/{OUTCOME}").get("content")
+    if stores_by or not record.step.startswith(f"survey for {archive.name}") or not isinstance(found, dict):
+        return stores_by
+    return [str(each["plan"]) for each in found["objects"]]
+
+
+def _words(record: OperationRecord) -> Sequence[object]:
+    words = record.request.get("arguments")
+    return words if isinstance(words, list) else ()
+
+
+def _outcome(record: OperationRecord) -> Outcome:
+    return Outcome(record=record, evidence=record.evidence or {}, already_done=True)
 
 
 def _record(work: Work, asked: Project, outcome: Outcome) -> Sequence[CopyRecord]:

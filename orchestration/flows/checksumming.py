@@ -41,8 +41,11 @@ SOON_SECONDS = 6 * 3600.0
 
 _SEEN = "last seen"
 
-_FOLDER = RelativePath(".checksums")
+ANSWERS = RelativePath(".checksums")
 """On the scratch endpoint of a site: where its jobs leave their answers."""
+
+LOCAL_ANSWERS = "checksums"
+"""The same in the state of this machine."""
 
 
 def verified_again(work: Work, copy: CopyRecord) -> CopyRecord:
@@ -207,7 +210,7 @@ def _reader(settings: Settings, endpoint: Endpoint) -> Endpoint | _Site | None:
 def _here(
     work: Work, scan: Scan, endpoint: Endpoint, copy: CopyRecord, algorithm: str, step: str
 ) -> Operation[JobSpec]:
-    answer = state_directory() / "checksums" / f"{copy.id}-{copy.generation}.json"
+    answer = state_directory() / LOCAL_ANSWERS / _answer(copy, step)
     answer.parent.mkdir(parents=True, exist_ok=True)
     seconds = max(MIN_SECONDS, copy.size / BYTES_PER_SECOND)
     spec = JobSpec(
@@ -225,7 +228,7 @@ def _here(
 
 def _there(work: Work, scan: Scan, site: _Site, copy: CopyRecord, algorithm: str, step: str) -> Operation[JobSpec]:
     scratch = work.settings.endpoint(site.scratch_endpoint)
-    answer = site.path(scratch, _FOLDER / f"{copy.id}-{copy.generation}.json")
+    answer = site.path(scratch, ANSWERS / _answer(copy, step))
     read = site.path(work.settings.endpoint(copy.endpoint), copy.path)
     spec = remote_job(
         site,
@@ -236,6 +239,11 @@ def _there(work: Work, scan: Scan, site: _Site, copy: CopyRecord, algorithm: str
         name=f"checksums of {copy.path.name}",
     )
     return operation_at(work.settings, scan, site, spec, step=step)
+
+
+def _answer(copy: CopyRecord, step: str) -> str:
+    """Each step has its own, which nobody else reads or removes."""
+    return f"{copy.id}-{copy.generation}-{hashlib.sha256(step.encode()).hexdigest()[:12]}.json"
 
 
 def _arguments(path: str, algorithm: str, answer: str, *, links: bool) -> tuple[str, ...]:

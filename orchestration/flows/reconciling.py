@@ -8,6 +8,7 @@ process stood behind each run. What a dead run had done is not done twice by the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from prefect.states import Crashed
 from orchestration.errors import OrchestrationError, RunFailed
 from orchestration.flows.agreeing import hear_unheard, tell_ends
 from orchestration.flows.cancelling import bury
+from orchestration.flows.leftovers import clear_answers
 from orchestration.flows.orphans import look_after_orphans
 from orchestration.flows.overdue import renew_deletions
 from orchestration.flows.promises import take_back_promises
@@ -109,9 +111,10 @@ def _asked(work: Work, what: str, ask: Callable[[Work], T], otherwise: T) -> T:
 
 
 def _clean(work: Work) -> None:
-    """This machine of the folders of jobs that are long over."""
+    """This machine of what jobs have left that are long over."""
     asked_about = [each.token for each in work.ledger.operations.open() if each.token is not None]
     work.services.local_jobs.clean(older_than=JOB_FOLDERS_KEPT_SECONDS, keep=asked_about)
+    clear_answers(work, before=time.time() - JOB_FOLDERS_KEPT_SECONDS)
 
 
 def _watch_once(work: Work) -> list[Json]:

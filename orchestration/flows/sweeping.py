@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from orchestration.config import NerscSite, RemoteSite
 from orchestration.errors import ConfigError, OrchestrationError
+from orchestration.flows.leftovers import leftovers, over
 from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec
 from orchestration.ledger.history import RESERVED
@@ -15,7 +16,10 @@ from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.service import Clears, Document, Json, Service, Sweeping
 
 AT_ONCE = 50
-"""The folders of so many jobs of a site are removed by one round of `reconcile`."""
+"""What so many operations at a site have left is removed by one round of `reconcile`."""
+
+LOOKED_AT = 10 * AT_ONCE
+"""So many are looked at for that: of some there may still be something to read."""
 
 GRACE_SECONDS = 300.0
 """For so long after its end is known here a job may still be ending there."""
@@ -60,7 +64,7 @@ def clear_folders(work: Work) -> dict[str, Json]:
             if number := _clear(work, work.services.jobs(site), site):
                 cleared[site.name] = number
         except OrchestrationError as error:
-            work.logger.warning("the folders of old jobs at %s are not removed: %s", site.name, error)
+            work.logger.warning("what old jobs left at %s is not removed: %s", site.name, error)
     return cleared
 
 
@@ -68,8 +72,11 @@ def _clear(work: Work, service: Service[JobSpec], site: RemoteSite) -> int:
     if not isinstance(service, Clears):
         return 0
     before = work.ledger.now() - site.job_folder_days * 24 * 3600.0
-    records = work.ledger.operations.uncleared(service.name, before=before, limit=AT_ONCE)
-    service.clear([token for record in records for token in work.ledger.operations.tokens(record.key)])
+    found = work.ledger.operations.uncleared(service.name, before=before, limit=LOOKED_AT)
+    records = [record for record in found if over(work, site, record)][:AT_ONCE]
+    left = leftovers(work, site, records)
+    tokens = [token for record in records for token in work.ledger.operations.tokens(record.key)]
+    service.clear(tokens, folders=sorted(left.folders), files=sorted(left.files))
     work.ledger.operations.cleared(records)
     return len(records)
 

@@ -21,7 +21,7 @@ from orchestration.globus.compute_tasks import ComputeTasks, Stand, Task
 from orchestration.jobs import JobSpec
 from orchestration.ledger.service import CancelAnswer, Progress, Running, Status
 from orchestration.policy import Permitted, Place, opened
-from orchestration.remote import Launch, folder_name
+from orchestration.remote import Launch, folder_name, own_path
 
 _CLEAR_SECONDS = 30.0
 
@@ -105,11 +105,12 @@ class GlobusCompute:
             time.sleep(0.2)
         return CancelAnswer.UNKNOWN
 
-    def clear(self, tokens: Sequence[str]) -> None:
+    def clear(self, tokens: Sequence[str], *, folders: Sequence[str] = (), files: Sequence[str] = ()) -> None:
         """Remove the folders of jobs that are over, by one task."""
-        folders = [posixpath.join(self.site.job_folder, folder_name(token)) for token in tokens]
-        if folders:
-            self._errands.clear(folders, patience=_CLEAR_SECONDS)
+        own = [posixpath.join(self.site.job_folder, folder_name(token)) for token in tokens]
+        others, files = [own_path(path) for path in folders], [own_path(path) for path in files]
+        if own or others or files:
+            self._errands.clear([*own, *others], files, patience=_CLEAR_SECONDS)
 
     def condition(self) -> SiteCondition:
         """Whether its endpoints are there. Globus Compute knows nothing of allocations and maintenance."""

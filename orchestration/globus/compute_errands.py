@@ -101,17 +101,17 @@ class Errands:
         self._open.pop((folder, stop), None)
         return Sighting.parse(self.value(task, where=folder))
 
-    def clear(self, folders: Sequence[str], *, patience: float) -> None:
-        """Remove the folders of jobs that are over.
+    def clear(self, folders: Sequence[str], files: Sequence[str], *, patience: float) -> None:
+        """Remove what jobs left that are over.
 
         Raises:
             ServiceUnavailable: if that is not certain.
             ConfigError: as `begin`.
         """
-        task = self._ended(self.begin("clear", [*folders]), patience)
-        there = ["no word of it yet"] if task is None else self.value(task, where=folders[0]).get("there")
+        task = self._ended(self.begin("clear", [*folders], [*files]), patience)
+        there = ["no word of it yet"] if task is None else self.value(task, where=[*folders, *files][0]).get("there")
         if not isinstance(there, list) or there:
-            raise ServiceUnavailable(f"the folders of jobs were not all removed: {there}", where=self.name)
+            raise ServiceUnavailable(f"what jobs left was not all removed: {there}", where=self.name)
 
     def _ended(self, errand: str, patience: float) -> Task | None:
         """None if it is not over within that time."""

@@ -88,16 +88,16 @@ def survey(folders: list[str]) -> dict[str, Any]:
     return {"found": [[_started(folder), os.path.exists(os.path.join(folder, "report.json"))] for folder in folders]}
 
 
-def clear(folders: list[str]) -> dict[str, Any]:
-    """Remove the folders of jobs that are over; why any is still there is told."""
+def clear(folders: list[str], files: list[str]) -> dict[str, Any]:
+    """Remove what jobs left that are over; why any of it is still there is told."""
     there = []
-    for folder in folders:
+    for path in [*folders, *files]:
         try:
-            shutil.rmtree(folder)
+            shutil.rmtree(path) if path in folders else os.remove(path)
         except FileNotFoundError:
             pass
         except OSError as error:
-            there.append(f"{folder}: {error}")
+            there.append(f"{path}: {error}")
     return {"there": there}
 
 

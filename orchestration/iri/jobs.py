@@ -35,7 +35,7 @@ from orchestration.iri.submission import DUPLICATE, Submission
 from orchestration.jobs import JobSpec
 from orchestration.ledger.service import CancelAnswer, Failed, Progress, Running, Status, Succeeded
 from orchestration.policy import Permitted, Place, opened
-from orchestration.remote import folder_name
+from orchestration.remote import folder_name, own_path
 
 _NOTES = {
     JobState.NEW: "accepted",
@@ -244,8 +244,10 @@ class IriJobs:
         self._memory.settled(job.token, str(job))
         return status
 
-    def clear(self, tokens: Sequence[str]) -> None:
+    def clear(self, tokens: Sequence[str], *, folders: Sequence[str] = (), files: Sequence[str] = ()) -> None:
         """Remove the folders of jobs that are over, and what their scheduler wrote beside them."""
+        for path in [own_path(each) for each in (*folders, *files)]:
+            self._remove(path)
         for token in tokens:
             for ending in ("", ".out", ".err"):
                 self._remove(posixpath.join(self.site.job_folder, f"{folder_name(token)}{ending}"))

@@ -185,8 +185,10 @@ class Sweeping(Protocol):
 class Clears(Protocol):
     """A service that can remove what its jobs leave: their folders, and what their schedulers wrote."""
 
-    def clear(self, tokens: Sequence[str]) -> None:
+    def clear(self, tokens: Sequence[str], *, folders: Sequence[str] = (), files: Sequence[str] = ()) -> None:
         """Remove all that is left of jobs that are over; what is not there is no error.
+
+        `folders` and `files` are what they made besides their own folders, by full paths as jobs call them.
 
         Raises:
             ServiceUnavailable: if it is not certain that it is gone; it may be asked again.

@@ -15,7 +15,7 @@ from orchestration.nersc.errors import Unsent
 from orchestration.nersc.handle import UNKNOWN_JOB
 from orchestration.nersc.memory import Memory, Patience
 from orchestration.nersc.script import log_path, outside
-from orchestration.remote import CANCEL_MARKER, REPORT, STARTED, folder_name
+from orchestration.remote import CANCEL_MARKER, REPORT, STARTED, folder_name, own_path
 
 _GIVEN_UP = "given-up"
 """Stands beside the cancel marker in the folder of a job that nobody cancelled: it was thought lost."""
@@ -78,16 +78,17 @@ class Folders:
         except ServiceUnavailable as error:
             return {"log": f"the log cannot be read: {error.what}"}
 
-    def clear(self, tokens: Sequence[str]) -> None:
+    def clear(self, tokens: Sequence[str], others: Sequence[str]) -> None:
         """Raises ServiceUnavailable also if they are not known to be gone."""
-        if not tokens:
+        if not tokens and not others:
             return
         names = [folder_name(token) for token in tokens]
         paths = [path for name in names for path in (self._path(name), log_path(self.site, name))]
+        paths += [outside(self.site, own_path(path)) for path in others]
         task = self._finished(self.calls.run(["rm", "-rf", "--", *paths]))
         if task is None or not task.completed or task.result.get("error"):
             said = "no word of it yet" if task is None else " ".join(str(task.result.get("error")).split())
-            raise ServiceUnavailable(f"the folders of jobs were not removed: {said}", where=paths[0])
+            raise ServiceUnavailable(f"what jobs left was not removed: {said}", where=paths[0])
 
     def demand(self) -> None:
         """A job whose log cannot be written fails without a word.

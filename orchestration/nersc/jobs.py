@@ -114,10 +114,10 @@ class NerscJobs:
         job = Handle.parse(handle)
         return self._stop(job, lambda: self._submission.namesakes(job.token))
 
-    def clear(self, tokens: Sequence[str]) -> None:
+    def clear(self, tokens: Sequence[str], *, folders: Sequence[str] = (), files: Sequence[str] = ()) -> None:
         """Remove the folders of jobs that are over, and what Slurm wrote beside them, by one command."""
         with self._explaining():
-            self._folders.clear(tokens)
+            self._folders.clear(tokens, [*folders, *files])
 
     def mine(self) -> list[Row]:
         """All jobs of this service's user that are in the queue or run; `token_of` their names tells which are ours."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from orchestration.paths import RelativePath
 from orchestration.sandbox.trials.kills import Ended, Kill
 
 WATCH = "orchestration.flows.bl832.watch:watch_copies"
+RECONCILE = "orchestration.flows.bl832.reconcile:reconcile"
+DAY = 24 * 3600.0
 REMOTE = "nersc832_alsdev_pscratch_raw"
 """No directory of this machine: NERSC alone sees it."""
 
@@ -132,6 +135,33 @@ def test_a_job_at_the_site_reads_what_only_the_site_sees(room: Room) -> None:
     assert copy_at(room, good, REMOTE).checked_at is not None
     assert copy_at(room, bad, REMOTE).state is CopyState.CHANGED
     assert [each.service for each in jobs(room, good)] == ["nersc.jobs@nersc"]
+
+
+def answer(job: OperationRecord) -> Path:
+    outputs = job.request["outputs"]
+    assert isinstance(outputs, list)
+    assert isinstance(outputs[0], dict)
+    return Path(str(outputs[0]["path"]))
+
+
+@pytest.mark.slow
+def test_answers_go_when_their_operations_are_long_over(room: Room) -> None:
+    old, young = room.moved_scan(), room.moved_scan()
+    for each in (old, young):
+        at_site(room, each)
+    assert read_again(room, REMOTE).completed
+    assert read_again(room, "data832").completed
+    answers = [answer(job) for each in (old, young) for job in jobs(room, each)]
+    foreign = answers[0].with_name("notes.json")
+    foreign.write_text("{}")
+    here = sorted((room.world.layout.root / "state" / "checksums").glob("*.json"))
+    os.utime(here[0], (time.time() - 40 * DAY, time.time() - 40 * DAY))
+    with closing(sqlite3.connect(room.world.layout.root / "ledger.sqlite")) as database, database:
+        (job,) = jobs(room, old)
+        database.execute("update operations set finished_at = finished_at - ? where key = ?", (40 * DAY, job.key))
+    assert room.run(RECONCILE).completed
+    assert [path.exists() for path in (*answers, foreign)] == [False, True, True]
+    assert [path.exists() for path in here] == [False, *[True] * (len(here) - 1)]
 
 
 @pytest.mark.slow

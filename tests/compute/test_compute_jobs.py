@@ -90,6 +90,21 @@ def test_what_jobs_left_is_removed_and_nothing_beside_it(yard: Yard) -> None:
     assert [path.name for path in (yard.folder / "jobs").iterdir()] == tokens[2:]
 
 
+def test_what_a_job_made_outside_its_folder_is_removed_by_its_name(yard: Yard) -> None:
+    made, kept = yard.folder / "made", yard.folder / "kept"
+    for folder in (made, kept):
+        folder.mkdir()
+        for name in ("a.json", "b.json"):
+            (folder / name).write_text("{}")
+    service = yard.service()
+    for _ in range(2):  # what is not there is no error
+        service.clear([], folders=[str(made)], files=[str(kept / "a.json")])
+    assert not made.exists()
+    assert [path.name for path in kept.iterdir()] == ["b.json"]
+    with pytest.raises(InvalidInput, match="no path below"):
+        service.clear([], files=[f"{kept}/../jobs"])
+
+
 def test_what_cannot_be_removed_is_told(yard: Yard) -> None:
     service = yard.service()
     (yard.folder / "jobs").mkdir()

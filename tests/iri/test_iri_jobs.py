@@ -164,6 +164,21 @@ def test_what_jobs_left_is_removed_and_nothing_beside_it(ground: Ground, version
     assert sorted(path.name for path in (ground.folder / "jobs").iterdir()) == kept
 
 
+def test_what_a_job_made_outside_its_folder_is_removed_by_its_name(ground: Ground, version: int) -> None:
+    jobs = ground.jobs(version)
+    made, kept = ground.folder / "made", ground.folder / "kept"
+    for folder in (made, kept):
+        folder.mkdir()
+        for name in ("a.json", "b.json"):
+            (folder / name).write_text("{}")
+    for _ in range(2):  # what is not there is no error
+        jobs.clear([], folders=[str(made)], files=[str(kept / "a.json")])
+    assert not made.exists()
+    assert [path.name for path in kept.iterdir()] == ["b.json"]
+    with pytest.raises(InvalidInput, match="no path below"):
+        jobs.clear([], files=[f"{kept}/../jobs"])
+
+
 def test_what_the_facility_refuses_is_told_in_its_words(ground: Ground, version: int) -> None:
     jobs = ground.jobs(version, account="them")
     with pytest.raises(JobFailed, match="Invalid account 'them'"):

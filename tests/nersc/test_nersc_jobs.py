@@ -402,3 +402,20 @@ def test_what_a_job_left_is_removed_and_nothing_beside_it(ground: Ground) -> Non
     with pytest.raises(InvalidInput, match="no token"):
         jobs.clear([f"../{token}"])
     assert sorted(path.name for path in (ground.folder / "jobs").iterdir()) == left
+
+
+def test_what_a_job_made_outside_its_folder_is_removed_by_its_name(ground: Ground) -> None:
+    made, kept = ground.folder / "made", ground.folder / "kept"
+    for folder in (made, kept):
+        folder.mkdir()
+        for name in ("a b.json", "$(touch pwned).json"):
+            (folder / name).write_text("{}")
+    jobs = ground.jobs()
+    for _ in range(2):  # what is not there is no error
+        jobs.clear([], folders=[str(made)], files=[str(kept / "a b.json")])
+    assert not made.exists()
+    assert [path.name for path in kept.iterdir()] == ["$(touch pwned).json"]
+    for path in ("/", "/tmp", "kept", f"{kept}/../jobs", f"{kept}/"):
+        with pytest.raises(InvalidInput, match="no path below"):
+            jobs.clear([], folders=[path])
+    assert kept.exists()
