@@ -40,6 +40,9 @@ def copies(endpoint: str | None, *, as_json: bool) -> None:
 
 
 def _rounds(rounds: Sequence[tuple[str, int, Round | None]]) -> Iterator[page.Cell]:
+    if not rounds:
+        yield "The ledger knows no copies here yet."
+        return
     rows: list[Sequence[page.Cell]] = [page.heading("endpoint", "copies", "looked at", "since")]
     for name, number, found in rounds:
         looked = "0" if found is None else "all" if found.ended_at is not None else str(found.looked)

@@ -67,6 +67,6 @@ def release(scan: str, *, as_json: bool) -> None:
         click.echo(json.dumps({"scan": found.id, "ended": told}))
         return
     for each in ended:
-        click.echo(f"No longer {each.sentence} (since {page.clock(each.placed_at)})")
+        click.echo(f"Released: {found.path} was {each.sentence} (since {page.clock(each.placed_at)}).")
     if not ended:
         click.echo(f"No hold stands on {found.path}.")

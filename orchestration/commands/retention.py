@@ -51,7 +51,7 @@ def explain_command(scan: str, *, as_json: bool) -> None:
     for outlook in outlooks:
         lines += _lines(outlook, now, scan=found.path.text)
     if not outlooks:
-        lines.append("the ledger knows no copy")
+        lines.append("The ledger knows no copy of it, or no more.")
     page.write(page.terminal(), [*lines, *_decided(audit)])
 
 
@@ -91,6 +91,7 @@ def _held(holds: Sequence[HoldRecord]) -> Iterator[Text]:
 
 def _lines(outlook: Outlook, now: float, *, scan: str) -> Iterator[page.Cell]:
     copy = outlook.copy
+    yield ""
     yield f"{copy.dataset} at {copy.endpoint}:{copy.path} ({copy.role.value}, {page.size(copy.size)})"
     if outlook.aside:
         yield f"{page.GAP}in quarantine since {page.clock(copy.quarantined_at)}, at {copy.lies_at}"
@@ -98,23 +99,44 @@ def _lines(outlook: Outlook, now: float, *, scan: str) -> Iterator[page.Cell]:
         taken = copy.path == copy.quarantine_path
         back = "its place was taken by a newer copy" if taken else f"to have it back: beamline retention {named}"
         yield f"{page.GAP}{back}"
-    if outlook.due is None:
-        yield f"{page.GAP}no time is set for its deletion"
-    else:
-        yield f"{page.GAP}{'due since' if outlook.due <= now else 'due at'} {page.clock(outlook.due)}"
+    yield f"{page.GAP}{_when(outlook, now)}"
     if outlook.missing:
         yield f"{page.GAP}may not be deleted now: {outlook.missing}"
     else:
-        yield f"{page.GAP}proved by {', '.join(outlook.witnesses)}"
+        yield f"{page.GAP}kept elsewhere, and found whole just now: {', '.join(outlook.witnesses)}"
+
+
+def _when(outlook: Outlook, now: float) -> str:
+    if outlook.due is None:
+        return "is not deleted by itself"
+    if outlook.due <= now:
+        return f"to be deleted since {page.clock(outlook.due)}; it is tried every night"
+    return f"is kept until {page.clock(outlook.due)} at least"
 
 
 def _decided(audit: Sequence[AuditRecord]) -> Iterator[page.Cell]:
     if audit:
         yield ""
-        yield Text("decided", style=page.HEAD)
+        yield Text("decided so far", style=page.HEAD)
+    rows: list[Sequence[page.Cell]] = []
     for each in audit:
-        why = f": {each.reason}" if each.reason else ""
-        yield f"{page.GAP}{page.clock(each.at)}  {each.verdict.value}  {each.dataset} at {each.endpoint}{why}"
+        why = _why(each)
+        told = f"{each.dataset} at {each.endpoint}" + (f": {why}" if why else "")
+        rows.append([f"{page.GAP}{page.clock(each.at)}", each.verdict.value, told])
+    yield from page.columns(rows)
+
+
+def _why(line: AuditRecord) -> str:
+    """In words; the whole evidence is in the JSON object."""
+    witnesses, until = line.evidence.get("witnesses"), line.evidence.get("until")
+    places = (
+        [str(each["endpoint"]) for each in witnesses if isinstance(each, dict)] if isinstance(witnesses, list) else []
+    )
+    if places:
+        return f"it may go, there is a verified copy at {' and '.join(places)}"
+    if isinstance(until, int | float):
+        return f"set aside until {page.clock(until)}, out of sight and to be had back"
+    return line.reason
 
 
 def _line(record: AuditRecord) -> Document:

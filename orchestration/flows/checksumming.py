@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 from orchestration.config import (
@@ -160,7 +161,8 @@ def _digest(work: Work, copy: CopyRecord, algorithm: str) -> _Digest:
     """Computed where the copy lies; whoever asks again soon, as after a crash, is told what was found then."""
     endpoint = work.settings.endpoint(copy.endpoint)
     scan = work.ledger.scans.get(copy.scan_id)
-    step = f"{algorithm} of {copy.dataset} at {endpoint.name}, {_SEEN} {copy.evidence_at:.0f}"
+    seen = datetime.fromtimestamp(round(copy.evidence_at), UTC)
+    step = f"{algorithm} of {copy.dataset} at {endpoint.name}, {_SEEN} {seen:%Y-%m-%d %H:%M:%S} UTC"
     reader = _reader(work.settings, endpoint)
     if reader is None:
         raise DeletionUnproven(

@@ -192,8 +192,9 @@ class _Hearing:
             return self._recreation()
         places = " or ".join(wanted.any_of)
         found = "; ".join(doubts) or f"the ledger knows none at {places}"
+        needed = "1 verified copy is" if wanted.min_copies == 1 else f"{wanted.min_copies} verified copies are"
         raise DeletionUnproven(
-            f"{wanted.min_copies} verified copies are needed at {places}, {len(witnesses)} proved: {found}",
+            f"{needed} needed at {places}, {len(witnesses)} proved: {found}",
             where=self.case.where,
         )
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from command_line import CommandLine, data_exchange
 
+from orchestration.commands.page import clock
+
 KEYS = {
     "scan",
     "state",
@@ -76,9 +78,12 @@ def test_when_each_copy_may_go_is_explained_and_a_hold_keeps_them_all(
     assert all("paper under review" in copy["missing"] for copy in held["copies"] if copy["due"])
     page = command("retention", "explain", "demo")
     assert "may not be deleted now: the scan is held by" in page
+    assert f"is kept until {clock(raw['due'])} at least" in page
+    assert "is not deleted by itself" in page
     assert command("release", "demo").count("paper under review") == 1
     assert "No hold stands" in command("release", "demo")
     assert command.json("retention", "explain", "demo")["copies"] == found["copies"]
+    assert f"kept elsewhere, and found whole just now: {raw['witnesses'][0]}" in command("retention", "explain", "demo")
 
 
 @pytest.mark.slow

@@ -204,7 +204,7 @@ def result(bench: Bench, **change: object) -> CopyRecord:
 
 def test_a_result_may_go_if_what_it_was_made_of_is_kept(bench: Bench) -> None:
     copy = result(bench)
-    with pytest.raises(DeletionUnproven, match="verified copies are needed"):
+    with pytest.raises(DeletionUnproven, match="verified copy is needed"):
         bench.prove(copy)
     with pytest.raises(DeletionUnproven, match="cannot be made again: raw, of which it was made"):
         bench.prove(copy, recreatable=True)
