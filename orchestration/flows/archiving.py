@@ -218,9 +218,10 @@ def plans(record: OperationRecord, archive: ArchiveEndpoint) -> Sequence[str]:
     """The digests of the plans that a survey for that archive has left, or by which a job stores."""
     stores_by = [str(word).removeprefix("--plan=") for word in _words(record) if str(word).startswith("--plan=")]
     found = written(_outcome(record), f"{record.request['directory']}/{OUTCOME}").get("content")
-    if stores_by or not record.step.startswith(f"survey for {archive.name}") or not isinstance(found, dict):
+    objects = found.get("objects") if isinstance(found, dict) else None
+    if stores_by or not record.step.startswith(f"survey for {archive.name}") or not isinstance(objects, list):
         return stores_by
-    return [str(each["plan"]) for each in found["objects"]]
+    return [str(each["plan"]) for each in objects]
 
 
 def _words(record: OperationRecord) -> Sequence[object]:

@@ -50,16 +50,16 @@ def leftovers(work: Work, site: RemoteSite, records: Sequence[OperationRecord]) 
         return found
     mine = {record.key for record in records}
     for record in _others(work, records):
-        if record.key not in mine and record.service == records[0].service:
+        if record.key not in mine or record.state.open:  # begun again since it was found
             others |= _made(work, site, record) | _stores_by(work, site, record)
     return found - others
 
 
 def clear_answers(work: Work, *, before: float) -> int:
     """Those on this machine that nobody has asked for since that time; how many."""
-    folder = state_directory() / LOCAL_ANSWERS
     wanted = {path for record in work.ledger.operations.open() for path in _outputs(record)}
-    return sum(_removed(each) for each in _old(folder, before) if str(each) not in wanted)
+    answers = [each for each in (state_directory() / LOCAL_ANSWERS).glob("*.json") if _ANSWER.fullmatch(each.name)]
+    return sum(_removed(work, each, before) for each in answers if str(each) not in wanted)
 
 
 def _others(work: Work, records: Sequence[OperationRecord]) -> Iterator[OperationRecord]:
@@ -114,12 +114,12 @@ def _in(folder: str, path: str) -> bool:
     return posixpath.dirname(path) == folder and _ANSWER.fullmatch(posixpath.basename(path)) is not None
 
 
-def _old(folder: Path, before: float) -> Iterator[Path]:
-    for each in folder.glob("*.json"):
-        if each.is_file() and each.stat().st_mtime < before and _ANSWER.fullmatch(each.name):
-            yield each
-
-
-def _removed(file: Path) -> bool:
-    file.unlink(missing_ok=True)
+def _removed(work: Work, answer: Path, before: float) -> bool:
+    try:
+        if answer.stat().st_mtime >= before:
+            return False
+        answer.unlink()
+    except OSError as error:
+        work.logger.warning("an old answer stays at %s: %s", answer, error.strerror)
+        return False
     return True
