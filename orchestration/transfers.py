@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -101,6 +101,21 @@ class TransferRequest:
             TransferItem(source=source.relative(there), destination=destination.relative(here)) for there, here in pairs
         )
         return cls(source=source, destination=destination, items=tuple(items))
+
+    def between(self, source: Endpoint, destination: Endpoint) -> TransferRequest:
+        """The same request, said of other endpoints that have its places.
+
+        Raises:
+            InvalidPath: if they have not.
+        """
+        items = (
+            TransferItem(
+                source=source.relative(self.source.full_path(item.source)),
+                destination=destination.relative(self.destination.full_path(item.destination)),
+            )
+            for item in self.items
+        )
+        return replace(self, source=source, destination=destination, items=tuple(items))
 
 
 @dataclass(frozen=True, kw_only=True)

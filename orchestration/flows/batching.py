@@ -205,7 +205,7 @@ class _Batching:
         )
 
     def _again(self, record: OperationRecord, members: Sequence[Arrival]) -> Operation[TransferRequest]:
-        """The operation of a batch, as the ledger has it."""
+        """The operation of a batch, as the ledger has it; that does not say which endpoint of a disk was meant."""
         request = self._work.services.request_of(record)
         if not isinstance(request, TransferRequest):
             raise InvalidInput(
@@ -216,7 +216,7 @@ class _Batching:
         filed = [each for each in members if each.scan_id == record.scan_id]
         ordered = [*filed, *(each for each in members if each not in filed)]
         scans = self._work.ledger.scans.among([each.scan_id for each in members])
-        return self._operation(record.step, ordered, request, scans)
+        return self._operation(record.step, ordered, request.between(self._source, self._destination), scans)
 
     def _carry(self, key: str) -> None:
         members = self._rows.of_operation(key)

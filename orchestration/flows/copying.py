@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -202,14 +203,20 @@ def manifest_of(work: Work, outcome: Outcome, item: TransferItem, destination: E
 def manifests_of(
     work: Work, outcome: Outcome, items: Sequence[TransferItem], destination: Endpoint
 ) -> Sequence[Sequence[FileEvidence]]:
-    """`manifest_of` for several items; the evidence is read once for all."""
+    """`manifest_of` for several items; the evidence is read once for all.
+
+    Its paths are below the root of the endpoint for which it was written. That may be another one of the same disk than
+    `destination`: who looks after a transfer of which he has only the row takes the endpoint with the longest root.
+    """
     if "manifest" not in outcome.evidence or not outcome.evidence.get("manifest_complete", False):
         return [_looked_up(work, item, destination) for item in items]
-    found: dict[str, list[FileEvidence]] = {item.destination.text: [] for item in items}
+    root = str(outcome.evidence.get("root") or destination.root_path)
+    found: dict[str, list[FileEvidence]] = {destination.full_path(item.destination): [] for item in items}
     for entry in work.ledger.manifests.listed(outcome.evidence):
-        for prefix in _prefixes(str(entry["path"]), found):
-            found[prefix].append(_evidence(entry, prefix, outcome))
-    return [found[item.destination.text] for item in items]
+        path = posixpath.join(root, str(entry["path"]))
+        for prefix in _prefixes(path, found):
+            found[prefix].append(_evidence(entry, path.removeprefix(prefix).removeprefix("/"), outcome))
+    return [found[destination.full_path(item.destination)] or _looked_up(work, item, destination) for item in items]
 
 
 def _looked_up(work: Work, item: TransferItem, destination: Endpoint) -> Sequence[FileEvidence]:
@@ -233,7 +240,7 @@ def _prefixes(path: str, known: Container[str]) -> Iterator[str]:
         path = path.rpartition("/")[0]
 
 
-def _evidence(entry: Mapping[str, Json], prefix: str, outcome: Outcome) -> FileEvidence:
+def _evidence(entry: Mapping[str, Json], name: str, outcome: Outcome) -> FileEvidence:
     """A file that was there already has no digest in the evidence: Globus compared it, and keeps that to itself."""
     if entry.get("sha256"):
         checksum = f"sha256:{entry['sha256']}"
@@ -241,5 +248,4 @@ def _evidence(entry: Mapping[str, Json], prefix: str, outcome: Outcome) -> FileE
         checksum = f"{str(entry.get('algorithm') or 'md5').lower()}:{entry['checksum']}"
     else:
         checksum = f"{COMPARED}:{outcome.record.handle}"
-    name = str(entry["path"]).removeprefix(prefix).removeprefix("/")
     return FileEvidence(path=name, size=int(str(entry["size"])), checksum=checksum)

@@ -136,6 +136,7 @@ class Arrival:
             files.append(row)
         return {
             "bytes": sum(size for _, size in manifest),
+            "root": self.request.destination.root_path,
             "manifest": files,
             "manifest_complete": complete and len(manifest) <= LISTED_FILES,
             "sizes_checked": complete,

@@ -101,6 +101,7 @@ def _evidence(request: TransferRequest, done: list[tuple[TransferItem, Copied]])
         "files": len(files),
         "bytes": sum(copied.size for _, copied in done),
         "items": items,
+        "root": request.destination.root_path,
         "manifest": files[:LISTED_FILES],
         "manifest_complete": len(files) <= LISTED_FILES,
     }

@@ -11,9 +11,13 @@ import pytest
 from batching_world import World, transfers
 
 from orchestration.errors import AccessDenied, ExportControlled, SourceMissing
+from orchestration.flows.copying import manifest_of
 from orchestration.ledger.operation import OperationState
+from orchestration.ledger.perform import Outcome
 from orchestration.ledger.runs import RunState
+from orchestration.ledger.service import Document
 from orchestration.local import copying, trees
+from orchestration.transfers import TransferItem
 
 
 def test_all_go_in_one_transfer_and_each_scan_has_its_copy(world: World) -> None:
@@ -37,6 +41,33 @@ def test_all_go_in_one_transfer_and_each_scan_has_its_copy(world: World) -> None
         assert again.copies.keys() == done.copies.keys()
         assert len(transfers(run, names)) == 1
     assert world.arrived() == world.arrived("here")
+
+
+def test_files_are_found_below_the_root_for_which_the_evidence_was_written(world: World) -> None:
+    """Who has only the row of a transfer takes the endpoint with the longest root."""
+    (name,) = world.files(1)
+    with world.run() as run:
+        (copied,) = world.carry(run, [name]).copies.values()
+        (record,) = transfers(run, [name])
+        (entry,) = run.ledger.manifests.listed(record.evidence or {})
+        listed: Document = {**entry, "path": str(entry["path"]).removeprefix("raw/")}
+        written: Document = {**(record.evidence or {}), "root": "/there/raw", "manifest": [listed]}
+        outcome = Outcome(record=record, evidence=written, already_done=True)
+        item = TransferItem(source=copied.path, destination=copied.path)
+        assert tuple(manifest_of(run, outcome, item, world.there)) == copied.manifest
+
+
+def test_files_that_the_evidence_does_not_name_are_looked_up(world: World) -> None:
+    """As older versions left it: a list below a root that it does not tell."""
+    (name,) = world.files(1)
+    with world.run() as run:
+        (copied,) = world.carry(run, [name]).copies.values()
+        (record,) = transfers(run, [name])
+        written: Document = {**(record.evidence or {}), "manifest": [{"path": "0000.dat", "size": 1, "sha256": "0"}]}
+        outcome = Outcome(record=record, evidence=written, already_done=True)
+        item = TransferItem(source=copied.path, destination=copied.path)
+        (found,) = manifest_of(run, outcome, item, world.there)
+        assert (found.path, found.size, found.checksum) == ("", copied.size, None)
 
 
 @pytest.mark.parametrize(("limit", "expected"), [({"batch_files": 4}, 3), ({"batch_bytes": 3500}, 4)])

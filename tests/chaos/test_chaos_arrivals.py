@@ -19,7 +19,10 @@ def places(room: Room, file_path: str) -> dict[str, Role]:
     copies = room.overview(file_path).copies
     assert all(copy.state is CopyState.PRESENT for copy in copies)
     for copy in copies:
-        assert room.file(copy.endpoint, file_path).read_bytes() == room.file("spot832", file_path).read_bytes()
+        content = room.file(copy.endpoint, file_path).read_bytes()
+        assert content == room.file("spot832", file_path).read_bytes()
+        assert [(entry.path, entry.size) for entry in copy.manifest] == [("", len(content))]
+        assert all(entry.checksum for entry in copy.manifest)
     return {copy.endpoint: copy.role for copy in copies}
 
 
