@@ -15,6 +15,7 @@ of their data. `list-...` look at the storage itself.
 from __future__ import annotations
 
 import json
+import sys
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -43,7 +44,12 @@ def _list(look: Callable[[Source], Sequence[str]], deployment: str, *, as_json: 
     with closing(Services(settings)) as services:
         where = settings.xpcs.deployment(deployment)
         found = look(Source(services=services, settings=settings, deployment=where))
-    click.echo(json.dumps([*found]) if as_json else "\n".join(found))
+    if as_json:
+        click.echo(json.dumps([*found]))
+    elif found:
+        click.echo("\n".join(found))
+    else:
+        click.echo("nothing of that kind is there", err=True)
 
 
 @main.command("list-cycles")
@@ -120,8 +126,9 @@ def run(
     if verbose:
         click.echo(json.dumps(asked, indent=2), err=True)
     if dry_run:
-        click.echo(json.dumps(look_ahead(xpcs_batch_flow, asked, verbose=verbose), indent=2))
-        return
+        found = look_ahead(xpcs_batch_flow, asked, verbose=verbose)
+        click.echo(json.dumps(found, indent=2))
+        sys.exit(1 if any(isinstance(each, dict) and "error" in each for each in found.values()) else 0)
     report(begin(FLOW, asked, name=f"xpcs_batch: {folder}"), goal, as_json=as_json)
 
 

@@ -48,7 +48,7 @@ def _list(limit: int, *, as_json: bool) -> None:
     elif found:
         page.write(page.terminal(), _lines(found))
     else:
-        click.echo("No batches yet.")
+        click.echo("No batches yet. One appears here as soon as its run has begun.")
 
 
 def _show(batch: str, *, failed: bool, as_json: bool, as_csv: bool) -> None:

@@ -57,7 +57,8 @@ def run(
     use_environment()
     with open_ledger() as (settings, ledger):
         demand_server()
-        file_path = bring_in(settings, ledger, settings.beamline(beamline), path, proposal=proposal)
+        place = settings.beamline(beamline)
+        file_path = bring_in(settings, ledger, place, path, flow_name=flow_name, proposal=proposal)
         parameters: Document = {"file_path": file_path}
         if export_control:
             parameters["is_export_control"] = True

@@ -253,7 +253,8 @@ def _value(name: str, value: Json) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_value(key, each)}" for key, each in value.items() if len(str(each)) < WORDY)
     if isinstance(value, list):
-        return " x ".join(_value(name, each) for each in value)
+        between = "; " if any(isinstance(each, str) for each in value) else " x "
+        return between.join(_value(name, each) for each in value)
     if name.endswith("_bytes") and isinstance(value, int):
         return page.size(value)
     return f"{value:.5g}" if isinstance(value, float) else str(value)

@@ -200,6 +200,7 @@ def test_what_is_computed_again_goes_to_a_folder_of_its_own(desk: Desk) -> None:
         (("--wait", "results", "--skip-transfer-back"), 2, "no results come back"),
         (("--wait", "end", "--dry-run"), 2, "starts no run"),
         (("--walltime", "soon"), 2, "walltime 'soon' is not like"),
+        (("--group", "my friends"), 2, "group 'my friends' is not the UUID of a Globus group"),
         (("--dq-selection", "5-1", "--type", "Twotime"), 2, "5-1"),
         (("--type", "TwoTime"), 2, "'TwoTime' is not one of"),
         (("--deployment", "elsewhere"), 1, "elsewhere"),
@@ -287,6 +288,8 @@ def test_one_looks_at_what_there_is(desk: Desk) -> None:
     assert desk.run("batch", "list-experiments", "2026-3").stdout.split() == ["foo202611"]
     assert desk.run("batch", "list-qmaps", POSIX).stdout.split() == [QMAP]
     assert json.loads(desk.run("batch", "list-datasets", f"{EXPERIMENT}/data", "--json").stdout) == ["a01", "a02"]
+    nothing = desk.run("batch", "list-qmaps", f"{EXPERIMENT}/data")
+    assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "nothing of that kind is there\n")
     missing = desk.run("batch", "list-datasets", "2026-3/bar")
     assert (missing.exit_code, "there is no folder 2026-3/bar" in missing.stderr) == (1, True)
 
@@ -302,6 +305,14 @@ def test_storage_that_is_not_mounted_is_listed_by_globus(desk: Desk, tmp_path: P
         assert source.cycles() == ["2026-3"]
         assert source.folders(f"{EXPERIMENT}/data") == ("a01", "a02")
         assert source.qmaps(EXPERIMENT) == [QMAP]
+
+
+def test_a_dry_run_of_a_batch_that_would_fail_ends_with_1_and_says_which(desk: Desk) -> None:
+    words = ("batch", "run", f"{EXPERIMENT}/data", "--dataset", "a01", "--dry-run", "--qmap")
+    assert desk.run(*words, QMAP).exit_code == 0
+    ended = desk.run(*words, f"{EXPERIMENT}/no_qmap.hdf")
+    assert ended.exit_code == 1
+    assert json.loads(ended.stdout)["a01"]["error"] == "SourceMissing"
 
 
 def test_a_batch_is_started_looked_at_and_tried_again(desk: Desk) -> None:

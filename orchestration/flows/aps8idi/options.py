@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, Self
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -56,12 +57,14 @@ class Options(BaseModel):
 
     skip_transfer_back: bool = Field(default=False, description="Leave the results at the site.")
     skip_publish: bool = Field(default=False, description="Make no record in the search index.")
-    group: str = Field(default="", description="Globus group that sees the record, besides those of the index.")
+    group: str = Field(default="", description="UUID of a Globus group that sees the record as well.")
 
     @model_validator(mode="after")
     def _can_be_computed(self) -> Self:
         if self.walltime and _WALLTIME.fullmatch(self.walltime) is None:
             raise ValueError(f"walltime {self.walltime!r} is not like 1:30:00")
+        if self.group and not _is_uuid(self.group):
+            raise ValueError(f"group {self.group!r} is not the UUID of a Globus group")
         try:
             self.parameters  # noqa: B018 - made only to see whether it can be
         except ParametersInvalid as error:
@@ -124,3 +127,10 @@ class Options(BaseModel):
     def _chosen(self, names: Mapping[str, Any] | tuple[str, ...]) -> Document:
         values: dict[str, Json] = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value != type(self).model_fields[name].default}
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False

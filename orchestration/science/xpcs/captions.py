@@ -29,12 +29,17 @@ def summary(result: Result, fits: Fits | None, law: PowerLaw | None) -> str:
 def words(fit: Fit, fits: Fits) -> str:
     if not fit.fitted:
         return "no fit: too few lags have errors"
-    scale, unit = next((pair for pair in _TIMES if fit.tau.value >= pair[0]), _TIMES[-1])
+    scale, unit = time_unit(fit.tau.value)
     tau = _short(Estimate(fit.tau.value / scale, fit.tau.error / scale))
     text = f"τ = {tau} {unit}, β = {_short(fit.contrast)}"
     if fits.model == "stretched":
         text += f", γ = {_short(fit.gamma)}"
     return text if fit.good else f"{text}  [{fit.quality.replace('_', ' ')}]"
+
+
+def time_unit(seconds: float) -> tuple[float, str]:
+    """Of which so much time is a number that people can read; in seconds, and its name."""
+    return next((pair for pair in _TIMES if seconds >= pair[0]), _TIMES[-1])
 
 
 def law_words(law: PowerLaw, bins: BinCenters) -> str:

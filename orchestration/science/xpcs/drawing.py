@@ -130,22 +130,25 @@ def tau_q(axes: Axes, result: Result, fits: Fits, law: PowerLaw | None, *, words
         axes.text(0.5, 0.5, "no bin could be fitted", ha="center", va="center", fontsize=NORMAL, color="0.4")
         axes.set_axis_off()
         return
+    scale, unit = captions.time_unit(float(np.median([fit.tau.value for fit in fits.bins if fit.fitted])))
     second = np.unique(result.dynamic.second)
     colors = SERIES if 1 < len(second) <= len(SERIES) else (BLUE,)
     for color, value in zip(colors, second, strict=False):
         here = fits.good & (q > 0) & ((result.dynamic.second == value) | (len(colors) == 1))
         tau, error = (np.array([getattr(fit.tau, part) for fit in fits.bins])[here] for part in ("value", "error"))
         label = figures.plain(result.dynamic.axis_label(1, value)) if len(colors) > 1 else None
-        axes.errorbar(q[here], tau, error, fmt="o", color=color, markersize=4, elinewidth=1, label=label)
+        axes.errorbar(
+            q[here], tau / scale, error / scale, fmt="o", color=color, markersize=4, elinewidth=1, label=label
+        )
     bad = np.array([fit.fitted and not fit.good for fit in fits.bins], dtype=np.bool_) & (q > 0)
     if bad.any():
         tau = np.array([fit.tau.value for fit in fits.bins])
-        axes.plot(q[bad], tau[bad], "o", color=GREY, markersize=4, fillstyle="none", label="fit not good")
+        axes.plot(q[bad], tau[bad] / scale, "o", color=GREY, markersize=4, fillstyle="none", label="fit not good")
     if law is not None:
         line = np.geomspace(q[q > 0].min(), q.max(), 50)
-        axes.plot(line, law.curve(line), color=BLACK, linewidth=1.2, label=figures.plain(words))
+        axes.plot(line, law.curve(line) / scale, color=BLACK, linewidth=1.2, label=figures.plain(words))
     axes.set(xscale="log", yscale="log")
-    figures.label(axes, f"q ({result.dynamic.units[0]})", "τ (s)")
+    figures.label(axes, f"q ({result.dynamic.units[0]})", f"τ ({unit})")
     figures.ticks(axes)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(fontsize=SMALL, frameon=False)
