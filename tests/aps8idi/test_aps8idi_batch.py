@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from xpcs_room import BATCH, XpcsRoom
+from xpcs_room import BATCH, ONLINE, XpcsRoom
 
 from orchestration.ledger.batches import ItemState
 from orchestration.sandbox.trials.kills import Ended
@@ -118,3 +118,25 @@ def test_a_dry_run_says_of_each_dataset_what_would_become_of_it(room: XpcsRoom) 
     assert ended.completed, ended
     assert ended.value["d000"]["files"] == ["d000.h5", "d000_metadata.hdf"]
     assert ended.value["d001"]["error"] == "ScanUnreadable"
+
+
+@pytest.mark.slow
+def test_what_was_correlated_by_itself_or_in_a_batch_is_not_made_again_by_the_other(room: XpcsRoom) -> None:
+    folder, datasets, qmap = measured(room, 2)
+    alone, with_others = datasets
+    assert room.run(ONLINE, raw=room.posix(alone / f"{alone.name}.h5"), qmap=qmap).completed
+    before = room.record(room.subject_of(alone))
+    ended = room.run(BATCH, folder=folder, qmap=qmap)
+    assert ended.completed, ended
+    assert ended.value["done"] == 2
+    (job,) = [each for each in room.overview(alone.parent).operations if each.service.startswith("local.jobs")]
+    assert str(alone.name) not in str(job.request)
+    between = room.record(room.subject_of(with_others))
+    again = room.run(ONLINE, raw=room.posix(with_others), qmap=qmap)
+    assert again.completed, again
+    assert room.done(with_others, "local.jobs") == []
+    assert len(room.done(alone, "local.jobs")) == 2
+    assert (room.record(room.subject_of(alone)), room.record(room.subject_of(with_others))) == (before, between)
+    for each in datasets:
+        demand_right(room, each)
+        assert len(room.done(each, "globus.publish")) == 2

@@ -20,7 +20,7 @@ from orchestration.flows.aps8idi.many import Share, covers, job_of
 from orchestration.flows.aps8idi.options import Options
 from orchestration.flows.aps8idi.outlook import outlooks
 from orchestration.flows.aps8idi.payload import Payload
-from orchestration.flows.aps8idi.pipeline import expect, finish, found, known
+from orchestration.flows.aps8idi.pipeline import expect, finish, found, known, standing
 from orchestration.flows.aps8idi.staging import stage_in
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.computing import compute
@@ -218,7 +218,7 @@ class Batch:
         return [item for item in now if item.state in {ItemState.WAITING, ItemState.RUNNING}]
 
     def _staged(self, item: BatchItem) -> Member | None:
-        """None if that failed: then the ledger, and the index, say why."""
+        """None if it needs no job: it is done, or that failed, and the ledger, and the index, say why."""
         with self._turns:
             try:
                 return self._member(item)
@@ -228,7 +228,8 @@ class Batch:
                 self.work.ledger.batches.fail(self.record.id, item.name, error)
                 return None
 
-    def _member(self, item: BatchItem) -> Member:
+    def _member(self, item: BatchItem) -> Member | None:
+        """None if its result stands: there is nothing left to compute."""
         payload = self.payload(item)
         scan = known(self.work, payload, carried=False)
         payload = withheld(self.work, scan, payload.flagged(scan))
@@ -236,6 +237,12 @@ class Batch:
         with announcing(self.work, scan, payload) as announcement:
             checked = check(self.work, payload)
             scan = found(self.work, checked, announcement, carried=False)
+            there = standing(self.work, scan, checked)
+            if there is not None:
+                made, draw = there
+                evidence = finish(self.work, scan, checked, made, announcement, draw=draw)
+                self.work.ledger.batches.done(self.record.id, item.name, evidence=evidence)
+                return None
             if item.state is ItemState.WAITING:  # else a run before this one may have come further than that
                 expect(checked, announcement)
             stage_in(self.work, scan, self.site, checked.correlation, source=checked.source)

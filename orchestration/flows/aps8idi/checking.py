@@ -101,6 +101,7 @@ def check(work: Work, payload: Payload, *, thorough: bool = False) -> Checked:
     _demand_up(work, site)
     _demand_time(payload, site)
     measurement = settled(work, source, payload.folder, payload.raw_name)
+    payload = payload.named(measurement.raw)
     qmap = _qmap(work, payload)
     options = payload.options
     correlation = Correlation(

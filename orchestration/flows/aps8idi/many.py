@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,11 @@ from orchestration.flows.aps8idi.checking import Checked
 from orchestration.flows.aps8idi.describing import correlation_receipt, extra, pictures_receipt
 from orchestration.flows.aps8idi.jobs import job, paths_at, staged, written
 from orchestration.flows.aps8idi.products import RESOURCES, Correlation, Pictures
-from orchestration.flows.jobs import job_seconds
+from orchestration.flows.jobs import job_seconds, operation_at
 from orchestration.flows.results import Made, Making, content
 from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec, Output, OutputKind
-from orchestration.ledger.operation import Operation
+from orchestration.ledger.operation import Operation, OperationState
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.results import Receipt
 from orchestration.ledger.scan import Scan
@@ -27,6 +27,9 @@ from orchestration.ledger.service import Document, Json
 
 SECONDS_EACH = 60.0
 """Added for each dataset: to begin, to draw."""
+
+
+_TASKS = "--tasks="
 
 
 def job_of(settings: Settings, site: ComputeSite, members: Mapping[str, Checked]) -> JobSpec:
@@ -39,7 +42,7 @@ def job_of(settings: Settings, site: ComputeSite, members: Mapping[str, Checked]
         site,
         several[0].payload.options,
         seconds=_seconds(site, size, len(several)),
-        arguments=("-m", "orchestration.science", "xpcs", "batch", f"--tasks={json.dumps(tasks, sort_keys=True)}"),
+        arguments=("-m", "orchestration.science", "xpcs", "batch", f"{_TASKS}{json.dumps(tasks, sort_keys=True)}"),
         directory=written(settings, site, several[0].payload.folder),
         outputs=tuple(Output(path=path, kind=OutputKind.JSON) for path in outcomes),
         environment={},
@@ -56,6 +59,28 @@ def _seconds(site: ComputeSite, size: int, count: int) -> float:
 def covers(given: JobSpec, wanted: JobSpec) -> bool:
     """Whether one job says what became of all datasets of the other."""
     return {output.path for output in wanted.outputs} <= {output.path for output in given.outputs}
+
+
+def shares(work: Work, scan: Scan, checked: Checked) -> Iterator[Share]:
+    """What batches have made of this dataset, the newest first: each was asked for what `checked` would be made of."""
+    settings, site, correlation = work.settings, checked.site, checked.correlation
+    wanted = _task(settings, site, checked.payload.dataset, checked)
+    for result in reversed(work.ledger.results.of_scan(scan.id)):
+        if (result.kind, result.endpoint, result.path) != ("xpcs", site.scratch_endpoint, correlation.base):
+            continue
+        (record,) = work.ledger.operations.among([result.operation_key])
+        spec = JobSpec.parse(record.request)
+        if record.state is not OperationState.SUCCEEDED or wanted not in _tasks(spec):
+            continue
+        operation = operation_at(settings, work.ledger.scans.get(record.scan_id), site, spec, step=record.step)
+        outcome = Outcome(record=record, evidence=record.evidence or {}, already_done=True)
+        yield Share.of(settings, checked, scan, operation, outcome)
+
+
+def _tasks(spec: JobSpec) -> Sequence[Document]:
+    """What the job of a batch was asked to do; nothing of any other job."""
+    told = [each for each in spec.arguments if each.startswith(_TASKS)]
+    return json.loads(told[0].removeprefix(_TASKS)) if told else []
 
 
 def _task(settings: Settings, site: ComputeSite, name: str, checked: Checked) -> Document:

@@ -86,6 +86,10 @@ class Payload:
         several = sum(map(may_be_raw, names)) > 1
         return replace(self, apart=self.raw_name if several else "")
 
+    def named(self, raw: str) -> Payload:
+        """The same, by the raw file that was found in its folder: however it was asked for, it is told alike."""
+        return replace(self, raw=self.folder / raw) if raw.lower().endswith(RAW_ENDINGS) else self
+
     @property
     def folder(self) -> RelativePath:
         """Of the dataset.

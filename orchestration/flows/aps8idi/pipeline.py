@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from prefect import task
@@ -20,6 +21,7 @@ from orchestration.flows.aps8idi.cataloguing import catalogue
 from orchestration.flows.aps8idi.checking import Checked, check, distinguished
 from orchestration.flows.aps8idi.describing import correlation_receipt, extra, pictures_receipt
 from orchestration.flows.aps8idi.jobs import correlating, drawing
+from orchestration.flows.aps8idi.many import shares
 from orchestration.flows.aps8idi.payload import Payload
 from orchestration.flows.aps8idi.products import Pictures
 from orchestration.flows.aps8idi.staging import stage_in
@@ -30,6 +32,9 @@ from orchestration.flows.work import Work, register
 from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document
+
+Draw = Callable[[], Made]
+"""Has the pictures of a correlation, drawn now or before."""
 
 BACK = "results are back"
 """The stage of a run at whose end its results are where they return to; what comes after it is for the portal."""
@@ -42,8 +47,8 @@ def process(work: Work, payload: Payload) -> Document:
     with announcing(work, scan, payload) as announcement:
         checked = check(work, payload)
         scan = found(work, checked, announcement)
-        made = _correlated(work, scan, checked, announcement)
-        return finish(work, scan, checked, made, announcement, draw=lambda: _drawn(work, scan, checked, made))
+        made, draw = standing(work, scan, checked) or _correlated(work, scan, checked, announcement)
+        return finish(work, scan, checked, made, announcement, draw=draw)
 
 
 def known(work: Work, payload: Payload, *, version: str = "", carried: bool = True) -> Scan:
@@ -63,7 +68,7 @@ def found(work: Work, checked: Checked, announcement: Announcement | None, *, ca
     """The dataset in the version that was looked at."""
     scan = known(work, checked.payload, version=checked.measurement.facts.version, carried=carried)
     if announcement is not None:
-        announcement.scan, announcement.found = scan, True
+        announcement.scan, announcement.payload, announcement.found = scan, checked.payload, True
     return scan
 
 
@@ -80,7 +85,7 @@ def finish(
     made: Made,
     announcement: Announcement | None,
     *,
-    draw: Callable[[], Made],
+    draw: Draw,
 ) -> Document:
     """Everything after the correlation. The results themselves go first, and that they are back is said at once."""
     if checked.results is not None:
@@ -113,22 +118,32 @@ def homes_of(work: Work, checked: Checked) -> list[Endpoint]:
     return [work.settings.endpoint(name) for name in dict.fromkeys(named)]
 
 
-def _correlated(work: Work, scan: Scan, checked: Checked, announcement: Announcement | None) -> Made:
-    """The correlation at its site, made now or by an earlier run."""
-    making = correlating(work.settings, scan, checked.site, checked.correlation)
+def standing(work: Work, scan: Scan, checked: Checked) -> tuple[Made, Draw] | None:
+    """The correlation that was made before, by itself or in a batch, and still stands; and how its pictures are had."""
     homes = homes_of(work, checked)
-    made = made_before(work, making)
+    made = made_before(work, correlating(work.settings, scan, checked.site, checked.correlation))
     if made is not None and stands(work, made, homes=homes):
-        return made
+        return made, partial(_drawn, work, scan, checked, made)
+    for share in shares(work, scan, checked):
+        made = share.correlation(work)
+        if stands(work, made, homes=homes) and stands(work, share.pictures(work), homes=homes):
+            return made, partial(share.pictures, work)
+    return None
+
+
+def _correlated(work: Work, scan: Scan, checked: Checked, announcement: Announcement | None) -> tuple[Made, Draw]:
+    """The correlation, made now at its site; and how its pictures are had."""
+    making = correlating(work.settings, scan, checked.site, checked.correlation)
     expect(checked, announcement)
     raw = stage_in(work, scan, checked.site, checked.correlation, source=checked.source)
     report = making.paths[checked.correlation.receipt]
-    return make(
+    made = make(
         work,
         making,
-        homes=homes,
+        homes=homes_of(work, checked),
         receipt=lambda outcome: correlation_receipt(content(outcome, report), outcome, raw=raw, site=checked.site.name),
     )
+    return made, partial(_drawn, work, scan, checked, made)
 
 
 def _drawn(work: Work, scan: Scan, checked: Checked, made: Made) -> Made:
