@@ -116,7 +116,14 @@ def _archive(
         yield f"{archive.name} {' and '.join(name for name, on in found.items() if on)}"
     if corrupt:
         path = archive.endpoint.full_path(RelativePath.parse(corrupt))
-        facility.superfacility.flip(path, byte=600)  # behind the header of the first member
+        try:
+            facility.superfacility.flip(path, byte=600)  # behind the header of the first member
+        except ValueError as error:
+            raise InvalidInput(
+                f"there is no such bundle, with a file in it: {error}",
+                where=f"{archive.name}:{corrupt}",
+                next_step="store one first; `beamline show` names those in which a scan is",
+            ) from error
         yield f"a bit of {archive.name}:{corrupt} is flipped"
 
 

@@ -98,7 +98,8 @@ def write_scan(console: Console, settings: Settings, found: Overview, *, brief: 
     shown = pictures(settings, found)
     if shown:
         lines += ["", Text("pictures", style=page.HEAD), *(f"  {path}" for path in shown)]
-    for error in ([] if found.error is None else [found.error]) + ([] if brief else list(found.refusals)):
+    said = ([] if found.error is None else [found.error]) + ([] if brief else list(found.refusals))
+    for error in {each.sentence: each for each in said}.values():
         lines += ["", *page.error_block(error, console)]
     page.write(console, lines)
 

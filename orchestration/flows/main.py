@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -12,8 +13,11 @@ from prefect import Flow
 from prefect.context import refresh_global_settings_context
 from pydantic import BaseModel, ValidationError
 
+import orchestration
 from orchestration import config
 from orchestration.errors import OrchestrationError
+
+_RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
 _SIMPLE = (str, bool, int, float)
 
@@ -31,6 +35,8 @@ def command(
 
     def run(**parameters: Any) -> None:
         use_environment()
+        for logger in _RUN_LOGGERS:
+            logging.getLogger(logger).addFilter(_without_traceback)
         given = {name: _given(value) for name, value in parameters.items() if value is not None}
         try:
             flow(**_collected(given, models))
@@ -38,11 +44,27 @@ def command(
             click.echo(f"{type(error).__name__}: {error.sentence}", err=True)
             sys.exit(1)
 
-    module = inspect.getmodule(flow.fn)
-    name = module.__spec__.name if module is not None and module.__spec__ is not None else flow.name
+    name = _module(flow)
     click.Command(
         f"python -m {name}", params=_params(flow, switches or {}), callback=run, help=inspect.getdoc(flow.fn)
     ).main(args=None if argv is None else list(argv), prog_name=f"python -m {name}")
+
+
+def _module(flow: Flow[Any, Any]) -> str:
+    """The one that was started with ``python -m``, else that of the flow: it may be served by several."""
+    started = getattr(sys.modules["__main__"], "__spec__", None)
+    if started is not None and started.name.startswith(f"{orchestration.__name__}."):
+        return str(started.name)
+    module = inspect.getmodule(flow.fn)
+    return module.__spec__.name if module is not None and module.__spec__ is not None else flow.name
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """An error that is meant for people says what, where and what next; how it came up is for the level DEBUG."""
+    known = record.exc_info is not None and isinstance(record.exc_info[1], OrchestrationError)
+    if known and not logging.getLogger(record.name).isEnabledFor(logging.DEBUG):
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def use_environment() -> None:

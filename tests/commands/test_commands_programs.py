@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,14 @@ def test_each_flow_runs_as_a_program(summary: dict[str, Any], command: CommandLi
         "reconcile": 0,
     }, errors
     assert "DeletionUnproven: the ledger knows no copy there (data832:raw/nothing.h5)" in errors["prune"]
+    assert "Traceback" not in errors["prune"]
+
+
+def test_a_flow_program_calls_itself_by_the_name_that_was_typed() -> None:
+    module = "orchestration.flows.bl832.prune"
+    ended = subprocess.run([sys.executable, "-m", module], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("Usage: python -m orchestration.flows.bl832.prune [OPTIONS] RELATIVE_PATH")
 
 
 @pytest.mark.parametrize("module", sorted(FLOWS))

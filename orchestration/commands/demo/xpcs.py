@@ -69,6 +69,7 @@ class XpcsDemo:
         self._scans: dict[str, Overview] = {}
         self._records: list[Record] = []
         self._qmap = ""
+        """The last one that was used: with it, not all datasets have been correlated."""
 
     def take_all(self, count: int) -> None:
         """Up to the first that fails: what it says is worth more than that others fail as well."""
@@ -110,9 +111,9 @@ class XpcsDemo:
         first, dataset = self._records[0], self._records[0].title
         self._vicinity.progress.say(f"Correlating the first once more, in {FINE} q-bins")
         began = time.monotonic()
-        qmap = self._experiment.qmap(self._movie, FINE)
+        self._qmap = self._experiment.qmap(self._movie, FINE)
         self._vicinity.progress.timed("make the other qmap", began)
-        parameters: Document = {"subject": first.subject, "qmap": qmap, "suffix": SUFFIX}
+        parameters: Document = {"subject": first.subject, "qmap": self._qmap, "suffix": SUFFIX}
         self._run("xpcs_reprocess_flow", parameters, dataset, title=dataset + SUFFIX)
 
     def _run(self, flow: str, parameters: Document, dataset: str, *, title: str) -> None:
@@ -181,7 +182,7 @@ class XpcsDemo:
         for command in ("scans --beamline aps8idi", f"show {self._records[0].title}"):
             yield f"{name} {command}"
         if CLIENT.is_file():
-            yield f"{_python()} {CLIENT} run {self._experiment.data} --qmap {self._qmap}"
+            yield f"{_python()} {CLIENT} run {self._experiment.data} --qmap {self._qmap} --wait end"
         yield f"{name} sandbox down"
 
 
