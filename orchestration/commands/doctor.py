@@ -74,7 +74,7 @@ def _looks(settings: Settings, ledger: Ledger | None) -> list[tuple[str, Look]]:
     looks: list[tuple[str, Look]] = [
         ("settings", partial(service.settings_check, settings)),
         ("ledger", partial(service.ledger_check, settings)),
-        ("Prefect", partial(service.prefect_check, beamlines)),
+        ("Prefect", partial(service.prefect_check, settings, beamlines)),
         ("Globus", partial(data.globus_check, settings, ledger=ledger)),
         ("disks", partial(data.disks_check, settings)),
         ("SciCat", partial(data.catalogue_check, settings)),

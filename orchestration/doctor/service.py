@@ -10,7 +10,7 @@ from orchestration import config
 from orchestration.config import Settings
 from orchestration.doctor.check import Check, Health, attempt, refused
 from orchestration.errors import OrchestrationError
-from orchestration.flows import catalogue
+from orchestration.flows import catalogue, variables
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.server import api_url, prefect_server
 from orchestration.flows.starting import unattended
@@ -73,7 +73,7 @@ def _runs(dead: tuple[str, ...], unattended_operations: tuple[str, ...]) -> Iter
         )
 
 
-def prefect_check(beamlines: tuple[str, ...]) -> Check:
+def prefect_check(settings: Settings, beamlines: tuple[str, ...]) -> Check:
     def ask() -> str:
         with prefect_server() as client:
             client.request("GET", "/health")
@@ -86,7 +86,19 @@ def prefect_check(beamlines: tuple[str, ...]) -> Check:
     found = [_deployment(spec.full_name) for spec in specs]
     wrong = [each for each in found if each.health is not Health.WORKS]
     working = Check(what="deployments", note=f"{len(found) - len(wrong)} of {len(found)} are there, with a worker")
-    return Check(what="Prefect", parts=(server, working, *_grouped(wrong)))
+    return Check(what="Prefect", parts=(server, working, *_grouped(wrong), _variables(settings)))
+
+
+def _variables(settings: Settings) -> Check:
+    """A wrong one stops every run that reads it, and every deletion of which it says the time."""
+    wrong, found = list[Check](), 0
+    for name in settings.prefect.variables.documents():
+        try:
+            found += variables.is_set(settings, name)
+        except OrchestrationError as error:
+            wrong.append(refused(name, error))
+    right = f"{found} are set" if found else "none is set: the values of config.yml hold"
+    return Check(what="variables", note=right if not wrong else "", parts=tuple(wrong))
 
 
 def _grouped(checks: Sequence[Check]) -> Iterator[Check]:

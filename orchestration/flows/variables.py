@@ -62,6 +62,20 @@ def retention_days(settings: Settings, rule: RetentionRule, *, patience: float =
     return float(days) if isinstance(written, Mapping) and key in written else rule.after_days
 
 
+def is_set(settings: Settings, name: str) -> bool:
+    """Whether Prefect has one of the variables of config.yml.
+
+    Raises:
+        ServiceUnavailable: if it does not answer.
+        ConfigError: if what is written there is wrong, naming the key and the remedy.
+    """
+    first: Variable = getattr(settings.prefect.variables, name.replace("-", "_"))
+    written = _written(name, patience=QUICK)
+    if written is not None:
+        first.updated(written, variable=name)
+    return written is not None
+
+
 def _current(name: str, first: Variable, *, patience: float) -> Variable:
     """The first values, with whatever operators have changed."""
     written = _written(name, patience=patience)

@@ -12,6 +12,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from orchestration import config
 from orchestration.config import RetentionRule, Settings
+from orchestration.doctor.check import Health
+from orchestration.doctor.service import prefect_check
 from orchestration.errors import ConfigError, ServiceUnavailable
 from orchestration.flows.variables import decision_settings, retention_days
 from orchestration.ledger.service import Json
@@ -117,3 +119,15 @@ def test_an_override_that_leads_nowhere_is_a_mistake_of_the_file(settings: Setti
     override = config.VariableKey(variable="bl833-settings", key="x")
     with pytest.raises(ConfigError, match="there is no Prefect Variable 'bl833-settings'"):
         retention_days(settings, rule(settings).model_copy(update={"override": override}))
+
+
+def test_the_doctor_finds_a_variable_that_is_wrong(server: str, settings: Settings) -> None:
+    assert prefect_check(settings, ()).worst is Health.WORKS
+    for value in ("soon", {"delete_data832_files_after_days": "soon"}):
+        with written("bl832-settings", value):
+            culprit = prefect_check(settings, ()).culprit
+            assert (culprit.what, culprit.health) == ("bl832-settings", Health.BROKEN)
+            assert "the Prefect Variable bl832-settings is wrong" in culprit.note
+            assert "prefect variable set" in culprit.remedy
+    with absent("bl832-settings"):
+        assert prefect_check(settings, ()).worst is Health.WORKS

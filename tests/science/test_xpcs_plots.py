@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 from PIL import Image
 from xpcs_result import Sample, write_result
 
@@ -219,3 +220,15 @@ def test_wrong_options_are_refused(both: Path, tmp_path: Path) -> None:
 def test_other_commands_do_not_wait_for_matplotlib() -> None:
     program = "import sys, orchestration.science.xpcs.show_cli; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
+def test_relaxation_times_are_drawn_in_a_unit_whose_numbers_are_short(both: Path) -> None:
+    result = open_result(both)
+    fits, law = analyse(result, "single")
+    axes = Figure().add_subplot()
+    drawing.tau_q(axes, result, fits, law, words="")
+    times = [fit.tau.value for fit in fits.bins if fit.good]
+    unit = axes.get_ylabel().removeprefix("τ (").removesuffix(")")
+    low, high = axes.get_ylim()
+    assert low < min(times) / {"s": 1.0, "ms": 1e-3, "µs": 1e-6}[unit] < high
+    assert max(len(label.get_text()) for label in axes.get_yticklabels()) <= 5
