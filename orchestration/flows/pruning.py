@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from orchestration.config import Endpoint, RetentionRule
-from orchestration.errors import Cancelled, DeletionUnproven, OperationFailed
+from orchestration.errors import (
+    Cancelled,
+    DeletionUnproven,
+    InvalidInput,
+    OperationFailed,
+    OrchestrationError,
+    PolicyRefused,
+)
 from orchestration.flows import catalogue
 from orchestration.flows.deleting import delete, settled
 from orchestration.flows.inspecting import Inspection
@@ -252,17 +259,17 @@ def prune_copies(work: Work, endpoint: Endpoint, copies: Sequence[CopyRecord]) -
 
 def _set_aside(
     work: Work, endpoint: Endpoint, proofs: Sequence[Proof]
-) -> tuple[Mapping[int, DeletionUnproven], Sequence[OperationFailed]]:
+) -> tuple[Mapping[int, DeletionUnproven], Sequence[OrchestrationError]]:
     """Why some of the copies may not be deleted after all, and the errors of those that kept their names."""
     doubts: dict[int, DeletionUnproven] = {}
-    failures: list[OperationFailed] = []
+    failures: list[OrchestrationError] = []
     for proof in proofs:
         try:
             if doubt := set_aside(work, endpoint, proof.proven):
                 doubts[proof.copy.id] = doubt
         except Cancelled:
             raise
-        except OperationFailed as failure:
+        except (OperationFailed, InvalidInput, PolicyRefused) as failure:
             failures.append(failure)
     return doubts, failures
 

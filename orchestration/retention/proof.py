@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestration.config import Endpoint, RetentionRule, Settings
-from orchestration.errors import Cancelled, DeletionUnproven, OperationFailed
+from orchestration.errors import Cancelled, DeletionUnproven, InvalidInput, OperationFailed
 from orchestration.ledger.copy import CopyRecord, CopyState, Proven, Role
 from orchestration.ledger.holds import HoldRecord
 from orchestration.ledger.manifests import COMPARED, FileEvidence
@@ -152,7 +152,7 @@ def prove(case: Case, *, settings: Settings, inspector: Inspector) -> Proof:
             next_step="find out what happened to it; `beamline retention explain` shows the other copies",
         )
     endpoint = settings.endpoint(copy.endpoint)
-    facts = inspector.look(endpoint, copy.goes_with)
+    facts = _seen(case, endpoint, inspector)
     if facts is None and inspector.is_empty(endpoint):
         raise DeletionUnproven(
             f"neither it nor anything else is at {copy.endpoint}: is its disk mounted?",
@@ -172,6 +172,19 @@ def prove(case: Case, *, settings: Settings, inspector: Inspector) -> Proof:
             next_step="start the scan's flow again: it catalogues what the catalogue does not have",
         )
     return _Hearing(case, rule, settings, inspector).proof()
+
+
+def _seen(case: Case, endpoint: Endpoint, inspector: Inspector) -> FileFacts | None:
+    """What stands there. What cannot be looked at is not proved; if nothing there can be, the endpoint is to blame."""
+    try:
+        return inspector.look(endpoint, case.copy.goes_with)
+    except Cancelled:
+        raise
+    except (OperationFailed, InvalidInput) as error:
+        inspector.is_empty(endpoint)
+        raise DeletionUnproven(
+            f"it cannot be looked at: {error.what}", where=case.where, next_step=error.next_step
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -288,7 +301,7 @@ class _Hearing:
             return difference
         try:
             facts = self.inspector.look(endpoint, other.path)
-        except OperationFailed as error:
+        except (OperationFailed, InvalidInput) as error:
             return f"it cannot be looked at: {error.what}"
         return unlike(other, facts)[1]
 
