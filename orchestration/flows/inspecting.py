@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestration.config import Endpoint
 from orchestration.errors import DeletionUnproven
@@ -17,11 +17,16 @@ from orchestration.transfers import FileFacts
 
 @dataclass(frozen=True)
 class Inspection:
-    """`patience` is that of `Services.look`. One that does not compute asks for no checksums: a person waits."""
+    """`patience` is that of `Services.look`. One that does not compute asks for no checksums: a person waits.
+
+    What it has read once it does not read again: if that was written to since, a look tells.
+    """
 
     work: Work
     patience: float | None = None
     computes: bool = True
+    _read: dict[int, CopyRecord] = field(default_factory=dict)
+    """Copies as they were when their checksums had been computed, by their ids."""
 
     def look(self, endpoint: Endpoint, path: RelativePath) -> FileFacts | None:
         return self.work.services.look(endpoint, path, patience=self.patience)
@@ -33,7 +38,10 @@ class Inspection:
     def checked(self, copy: CopyRecord) -> CopyRecord:
         if not self.computes:
             raise DeletionUnproven("they are computed again when it is to be deleted", where=copy.endpoint)
-        return verify_archived(self.work, copy) if copy.role is Role.ARCHIVE else verified_again(self.work, copy)
+        if self._read.get(copy.id) != copy:
+            verify = verify_archived if copy.role is Role.ARCHIVE else verified_again
+            self._read[copy.id] = verify(self.work, copy)
+        return self._read[copy.id]
 
     def catalogued(self, scan_id: str) -> bool:
         """Asked of the catalogue itself: what it was given once may have been removed since."""

@@ -40,6 +40,9 @@ SCHEDULE_DEADLINE_SECONDS = 3600.0
 BUSY_SECONDS = DAY
 """So much later a scheduled deletion is tried again of what is still in use."""
 
+FRESH_SECONDS = 120.0
+"""A proof that began longer ago is made a second time: checksums, of this copy or of another, may have taken hours."""
+
 GLOBUS_FLOW = "prune_globus_endpoint"
 """The flow that deletes at endpoints that have none of their own."""
 
@@ -229,15 +232,7 @@ def prune_copies(work: Work, endpoint: Endpoint, copies: Sequence[CopyRecord]) -
     """
     there = settled(work, copies)
     waiting = [copy for copy in there if _waits(work, copy)]
-    refused: dict[int, DeletionUnproven] = {}
-    proofs: dict[int, Proof] = {}
-    for copy in there:
-        try:
-            if copy not in waiting:
-                demand_due(work, copy)
-                proofs[copy.id] = proof_of(work, copy)
-        except DeletionUnproven as refusal:
-            refused[copy.id] = refusal
+    proofs, refused = _proved(work, [copy for copy in there if copy not in waiting])
     aside = {number: proof for number, proof in proofs.items() if to_be_set_aside(work, proof.copy)}
     doubts, failures = _set_aside(work, endpoint, list(aside.values()))
     refused |= doubts
@@ -255,6 +250,32 @@ def prune_copies(work: Work, endpoint: Endpoint, copies: Sequence[CopyRecord]) -
     for failure in failures:
         raise failure
     return Pruned(deleted=tuple(proofs.values()), quarantined=quarantined, refused=tuple(refused.values()))
+
+
+def _proved(work: Work, copies: Sequence[CopyRecord]) -> tuple[dict[int, Proof], dict[int, DeletionUnproven]]:
+    """Of each of the copies (by id) the proof, none of which is old when the last is made, or why there is none."""
+    inspection = Inspection(work)
+    proofs, refused = _tried(work, copies, inspection)
+    old = [each.copy for each in proofs.values() if each.began_at < work.ledger.now() - FRESH_SECONDS]
+    if old:
+        again, refused_again = _tried(work, old, inspection)
+        proofs = {number: again.get(number, each) for number, each in proofs.items() if number not in refused_again}
+        refused |= refused_again
+    return proofs, refused
+
+
+def _tried(
+    work: Work, copies: Sequence[CopyRecord], inspection: Inspection
+) -> tuple[dict[int, Proof], dict[int, DeletionUnproven]]:
+    proofs: dict[int, Proof] = {}
+    refused: dict[int, DeletionUnproven] = {}
+    for copy in copies:
+        try:
+            demand_due(work, copy)
+            proofs[copy.id] = proof_of(work, copy, inspection=inspection)
+        except DeletionUnproven as refusal:
+            refused[copy.id] = refusal
+    return proofs, refused
 
 
 def _set_aside(

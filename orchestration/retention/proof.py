@@ -109,6 +109,8 @@ class Proof:
 
     copy: CopyRecord
     witnesses: tuple[Witness, ...]
+    began_at: float
+    """What was looked at for it was looked at after that (seconds since the epoch)."""
     recreated_by: Document | None = None
 
     @property
@@ -200,7 +202,7 @@ class _Hearing:
         copy, wanted = self.case.copy, self.rule.requires
         witnesses, doubts = self._heard(copy, [other for other in self.case.others if other.id != copy.id])
         if len(witnesses) >= wanted.min_copies:
-            return Proof(copy=copy, witnesses=witnesses)
+            return Proof(copy=copy, witnesses=witnesses, began_at=self.case.now)
         if copy.role is Role.CACHE and self.rule.recreatable:
             return self._recreation()
         places = " or ".join(wanted.any_of)
@@ -225,7 +227,8 @@ class _Hearing:
                 what = "; ".join(doubts) or f"the ledger knows no copy of it at {' or '.join(wanted.any_of)}"
                 raise self._unrecreatable(f"{source.dataset}, of which it was made: {what}")
             witnesses += heard
-        return Proof(copy=copy, witnesses=witnesses, recreated_by=made[-1].receipt.document())
+        receipt = made[-1].receipt.document()
+        return Proof(copy=copy, witnesses=witnesses, began_at=self.case.now, recreated_by=receipt)
 
     def _source(self, row: Document) -> CopyRecord:
         """What the ledger knows of one input: it may be deleted there by now, but not be of another version."""
