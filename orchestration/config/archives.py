@@ -6,9 +6,9 @@ import posixpath
 import re
 from typing import Literal
 
-from pydantic import ByteSize, Field, NonNegativeFloat, PositiveInt, field_validator, model_validator
+from pydantic import ByteSize, Field, PositiveInt, field_validator, model_validator
 
-from orchestration.config.base import EntryKey, Section
+from orchestration.config.base import Days, EntryKey, Section
 from orchestration.config.endpoint import Endpoint
 from orchestration.errors import InvalidInput
 from orchestration.paths import RelativePath
@@ -36,7 +36,7 @@ class ArchiveEndpoint(Section):
         default=ByteSize(65 * 10**9), description="Larger files are stored by themselves; htar takes none over 68 GB."
     )
     bundle_files: PositiveInt = Field(default=20_000, le=100_000, description="Most files in one bundle.")
-    read_again_days: NonNegativeFloat = Field(
+    read_again_days: Days = Field(
         default=180.0,
         description="A copy here that was last read back longer ago is read again before it lets another one go; 0: "
         "always.",

@@ -6,13 +6,23 @@ import difflib
 from collections.abc import Iterable
 from typing import Annotated, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from orchestration.errors import UnknownName
 
 EntryKey: TypeAlias = Annotated[str, SkipJsonSchema(), Field(validation_alias="(key of the entry)")]
 """The name of an entry is the key it has in the file; it is not written a second time inside the entry."""
+
+
+def _is_a_number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("should be a number of days")
+    return value
+
+
+Days: TypeAlias = Annotated[float, Field(ge=0.0, le=36_500.0), BeforeValidator(_is_a_number)]
+"""An age, or a time to wait. After a hundred years calendars end; what is never to go has no rule."""
 
 
 class Section(BaseModel):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from orchestration.config.base import EntryKey, Section
+from orchestration.config.base import Days, EntryKey, Section
 from orchestration.errors import NotSetUp
 
 
@@ -38,23 +38,25 @@ class VariableKey(Section):
 class DatasetRule(Section):
     """What is different for some datasets of an endpoint. What is left out is as the endpoint's rule says."""
 
-    after_days: NonNegativeFloat | None = Field(default=None, description="Age at which the copy may go.")
+    after_days: Days | None = Field(default=None, description="Age at which the copy may go.")
     requires: CopyRequirement | None = Field(default=None, description="Other verified copies that are needed.")
-    grace_days: NonNegativeFloat | None = Field(default=None, description="How long it lies in quarantine first.")
+    grace_days: Days | None = Field(default=None, description="How long it lies in quarantine first.")
     override: VariableKey | None = Field(default=None, description="Where operators change `after_days`.")
     catalogued: bool | None = Field(default=None, description="Whether the catalogue must have the scan.")
     recreatable: bool | None = Field(default=None, description="Whether it may go since it can be computed again.")
-    evidence_days: NonNegativeFloat | None = Field(default=None, description="Age from which checksums are old.")
-    warn_days: float | None = Field(default=None, ge=1.0, description="Days that its owner has after a warning.")
+    evidence_days: Days | None = Field(default=None, description="Age from which checksums are old.")
+    warn_days: float | None = Field(
+        default=None, ge=1.0, le=36_500.0, description="Days that its owner has after a warning."
+    )
 
 
 class RetentionRule(Section):
     """When a copy on an endpoint may be deleted, and under which proof."""
 
     endpoint: EntryKey = ""
-    after_days: NonNegativeFloat = Field(description="Age at which the copy may go.")
+    after_days: Days = Field(description="Age at which the copy may go.")
     requires: CopyRequirement = Field(description="Other verified copies, looked for at the moment of deletion.")
-    grace_days: NonNegativeFloat = Field(
+    grace_days: Days = Field(
         default=0.0, description="How long it lies in quarantine before it is deleted; 0: it is deleted at once."
     )
     override: VariableKey | None = Field(default=None, description="Where operators change `after_days`.")
@@ -65,13 +67,14 @@ class RetentionRule(Section):
         default=False,
         description="Whether a result may go without a copy: its receipt is known, and what it was made of has copies.",
     )
-    evidence_days: NonNegativeFloat | None = Field(
+    evidence_days: Days | None = Field(
         default=None,
         description="Checksums of another copy that are older are computed again before it counts; 0: always.",
     )
     warn_days: float | None = Field(
         default=None,
         ge=1.0,
+        le=36_500.0,
         description="Its owner is written to so many days before, and it stays for so long after that was sent.",
     )
     datasets: Mapping[str, DatasetRule] = Field(

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Self
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, ValidationError
+from pydantic import ConfigDict, Field, PositiveFloat, ValidationError
 
-from orchestration.config.base import Section, suggestion
+from orchestration.config.base import Days, Section, suggestion
 from orchestration.errors import ConfigError
 
 
@@ -36,7 +36,7 @@ class Variable(Section):
         key = str(loc[0]) if loc else ""
         if key not in self.document():
             return f"unknown key `{key}`, {suggestion(key, self.document())}"
-        return f"`{key}` {message.removeprefix('Input ')}"
+        return f"`{key}` {message.removeprefix('Input ').removeprefix('Value error, ')}"
 
 
 def _wrong(variable: str, complaints: list[str]) -> ConfigError:
@@ -66,30 +66,30 @@ class PruningConfig(Variable):
     """`pruning-config`: ages in days at which working copies may be deleted."""
 
     max_wait_seconds: PositiveFloat = 120.0
-    delete_alcf832_files_after_days: NonNegativeFloat = 1.0
-    delete_data832_files_after_days: NonNegativeFloat = 14.0
-    delete_nersc832_files_after_days: NonNegativeFloat = 7.0
-    delete_local832_files_after_days: NonNegativeFloat = 1.0
+    delete_alcf832_files_after_days: Days = 1.0
+    delete_data832_files_after_days: Days = 14.0
+    delete_nersc832_files_after_days: Days = 7.0
+    delete_local832_files_after_days: Days = 1.0
 
 
 class Bl832Settings(Variable):
     """`bl832-settings`: ages in days at which the raw data of 8.3.2 may be deleted."""
 
-    delete_spot832_files_after_days: NonNegativeFloat = 1.0
-    delete_data832_files_after_days: NonNegativeFloat = 35.0
+    delete_spot832_files_after_days: Days = 1.0
+    delete_data832_files_after_days: Days = 35.0
 
 
 class Bl733Settings(Variable):
     """`bl733-settings`: age in days at which the raw data of 7.3.3 may be deleted."""
 
-    delete_data733_files_after_days: NonNegativeFloat = 180.0
+    delete_data733_files_after_days: Days = 180.0
 
 
 class Aps8idiSettings(Variable):
     """`aps8idi-settings`: ages in days at which working copies of 8-ID-I may be deleted."""
 
-    delete_polaris_xpcs_files_after_days: NonNegativeFloat = 7.0
-    delete_local8idi_files_after_days: NonNegativeFloat = 1.0
+    delete_polaris_xpcs_files_after_days: Days = 7.0
+    delete_local8idi_files_after_days: Days = 1.0
 
 
 class PrefectVariables(Section):

@@ -214,6 +214,8 @@ def test_everything_that_is_wrong_is_said_at_once_in_the_order_of_lines(write_co
         ("retention: {a: {after_days: 1, requires: {any_of: []}}}", "needs at least one entry"),
         ("retention: {a: {after_days: 1, requires: {any_of: [b], min_copies: 2}}}", "asks for 2 copies at 1 endpoint"),
         ("retention: {a: {after_days: 1, requires: {any_of: b}}}", "should be a list"),
+        ("retention: {a: {after_days: .inf, requires: {any_of: [b]}}}", "less than or equal to 36500"),
+        ("retention: {a: {after_days: yes, requires: {any_of: [b]}}}", "a number of days"),
         ("prefect: {variables: {decision-settings: {local_recon: true}}}", "`local_recon_flow/local_recon_flow`?"),
         ("scicat: {api_url: catalogue.example.org}", "must begin with `https://`"),
         ("ledger: {url: /var/lib/ledger.sqlite}", "must be a database URL"),

@@ -49,6 +49,17 @@ def test_a_wrong_variable_is_refused_with_its_name_and_the_remedy(value: object,
     assert "prefect variable set decision-settings" in str(caught.value)
 
 
-def test_a_negative_age_is_refused() -> None:
-    with pytest.raises(ConfigError, match="delete_spot832_files_after_days` should be greater than or equal to 0"):
-        Bl832Settings().updated({"delete_spot832_files_after_days": -1}, variable="bl832-settings")
+@pytest.mark.parametrize(
+    ("age", "why"),
+    [
+        (-1, "greater than or equal to 0"),
+        (1e9, "less than or equal to 36500"),
+        ("inf", "less than or equal to 36500"),
+        (float("nan"), "less than or equal to 36500"),
+        (True, "a number of days"),
+        ("soon", "a valid number"),
+    ],
+)
+def test_an_age_that_no_calendar_has_is_refused(age: object, why: str) -> None:
+    with pytest.raises(ConfigError, match=f"`delete_spot832_files_after_days` should be {why}"):
+        Bl832Settings().updated({"delete_spot832_files_after_days": age}, variable="bl832-settings")
