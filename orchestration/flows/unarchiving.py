@@ -10,7 +10,9 @@ from orchestration.errors import Cancelled, DeletionUnproven, InvalidInput, Oper
 from orchestration.flows.archived import dataset_of, object_at
 from orchestration.flows.archiving import Project, operation
 from orchestration.flows.computing import compute
+from orchestration.flows.locating import forget_places
 from orchestration.flows.pruning import proof_of
+from orchestration.flows.variables import retention_days
 from orchestration.flows.work import Work
 from orchestration.hpss.bundles import located
 from orchestration.jobs import JobSpec
@@ -31,7 +33,8 @@ class Bundled:
 
     @property
     def copies(self) -> tuple[CopyRecord, ...]:
-        return (self.object, *self.datasets)
+        """The object last: while it is known, whoever comes next finds what is still to be written down of the others."""
+        return (*self.datasets, self.object)
 
     @property
     def strangers(self) -> Sequence[str]:
@@ -94,9 +97,12 @@ def proofs(work: Work, what: Bundled) -> Sequence[Proven]:
 def remove(work: Work, asked: Project, what: Bundled) -> Document:
     """Remove the object from tape, once all of it is proved elsewhere; or carry on with what an earlier run had begun.
 
+    The catalogue is told that it is there no more.
+
     Raises:
         DeletionUnproven: if it is not proved; nothing was removed.
         JobFailed: if it could not be removed: it counts as before.
+        CatalogueRefused: if the catalogue does not take it; it is removed all the same.
     """
     job = _removal(work, asked, what)
     begun = [copy for copy in what.copies if copy.state is CopyState.DELETING and copy.deletion == job.key]
@@ -139,6 +145,7 @@ def _carry_out(work: Work, asked: Project, what: Bundled, job: Operation[JobSpec
         if not isinstance(error, Cancelled):
             work.ledger.audit.write(what.object, Verdict.FAILED, run_id=work.run_id, reason=error.what)
         raise
+    forget_places(work, what.datasets)
     for copy in what.copies:
         work.ledger.copies.deleted(copy, run_id=work.run_id)
 
@@ -155,7 +162,7 @@ def _demand_age(work: Work, copy: CopyRecord) -> None:
     rule = work.settings.retention_rule(copy.endpoint, copy.dataset)
     if rule is None:
         return  # the proof says so
-    until = copy.verified_at + rule.after_days * DAY
+    until = copy.verified_at + retention_days(work.settings, rule) * DAY
     if until > work.ledger.now():
         raise DeletionUnproven(
             f"it is kept until {datetime.fromtimestamp(until, UTC).isoformat(timespec='seconds')}",

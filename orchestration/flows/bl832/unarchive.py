@@ -6,7 +6,6 @@ from prefect import flow
 
 from orchestration.flows.bl832.archive import project_of
 from orchestration.flows.cancelling import say_cancelled
-from orchestration.flows.locating import forget_places
 from orchestration.flows.main import command
 from orchestration.flows.pruners import SWITCHES
 from orchestration.flows.unarchiving import bundled, rehearse, remove
@@ -27,9 +26,7 @@ def prune_hpss_endpoint(file_path: str, dry_run: bool = True) -> Document:
         if dry_run:
             work.logger.info("nothing was removed: start it with dry_run=False, or --delete in a terminal, for that")
             return rehearse(work, what)
-        removed = remove(work, asked, what)
-        forget_places(work, what.datasets)
-        return removed
+        return remove(work, asked, what)
 
 
 if __name__ == "__main__":
