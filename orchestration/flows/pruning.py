@@ -26,6 +26,7 @@ from orchestration.flows.warned import not_before, unwarned
 from orchestration.flows.work import Work
 from orchestration.ledger.audit import Verdict
 from orchestration.ledger.copy import CopyRecord, CopyState, Role
+from orchestration.ledger.holds import HoldRecord
 from orchestration.ledger.operation import Operation, OperationRecord, OperationState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json
@@ -205,14 +206,14 @@ def _waits(work: Work, copy: CopyRecord) -> bool:
 def _put_off(work: Work, copy: CopyRecord) -> str:
     """Schedules the deletion anew if it must not be yet, and says why; empty if it may go on."""
     scan = work.ledger.scans.get(copy.scan_id)
-    busy, holds, now = _reading(work, scan), work.ledger.holds.standing(scan.id), work.ledger.now()
+    busy, holds, now = _reading(work, scan), _holds(work, copy), work.ledger.now()
     kept_until = due_at(work, copy)
     if kept_until is None or (kept_until <= now + CLOCK_SLACK_SECONDS and not busy and not holds):
         return ""
     until = max([kept_until, *(hold.until for hold in holds if hold.until is not None)])
     later = work.ledger.copies.postpone(copy, until if until > now else now + BUSY_SECONDS)
     schedule_pruning(work, scan, later)
-    why = f"the scan is {holds[0].sentence}" if holds else "copies are kept for longer now"
+    why = holds[0].against(scan.id) if holds else "copies are kept for longer now"
     why = "its owner has to be warned first" if unwarned(work, copy) else why
     why = f"{busy[0].step} goes on" if busy else why
     said = f"{copy.endpoint}:{copy.path} is deleted at {_clock(later.delete_after)} at the earliest: {why}"
@@ -318,7 +319,7 @@ def proof_of(work: Work, copy: CopyRecord, *, inspection: Inspection | None = No
         copy=copy,
         rule=work.settings.retention_rule(copy.endpoint, copy.dataset),
         others=work.ledger.copies.of_scan(scan.id),
-        holds=work.ledger.holds.standing(scan.id),
+        holds=_holds(work, copy),
         open_operations=_reading(work, scan),
         results=work.ledger.results.of_scan(scan.id),
         now=work.ledger.now(),
@@ -379,6 +380,10 @@ def demand_due(work: Work, copy: CopyRecord) -> None:
 
 def _clock(seconds: float | None) -> str:
     return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _holds(work: Work, copy: CopyRecord) -> Sequence[HoldRecord]:
+    return work.ledger.holds.keeping(copy.scan_id, endpoint=copy.endpoint, path=copy.goes_with)
 
 
 def _reading(work: Work, scan: Scan) -> list[OperationRecord]:

@@ -11,7 +11,7 @@ from orchestration.ledger import audit, manifests
 from orchestration.ledger.copy import CopyRecord, CopyState, Proven, Role, Verified
 from orchestration.ledger.copy_queries import LEAVING, CopyQueries
 from orchestration.ledger.database import Database
-from orchestration.ledger.holds import standing
+from orchestration.ledger.holds import keeping
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.operations import Operations
@@ -154,8 +154,9 @@ class Copies(CopyQueries):
         """Why not; None if it has begun. What another operation deletes is left to it until that has ended."""
         copy = proven.copy
         where = f"{copy.endpoint}:{copy.path}"
-        for hold in standing(connection, copy.scan_id, now=self._database.now()):
-            return hold.refusal(where=where)
+        now = self._database.now()
+        for hold in keeping(connection, copy.scan_id, endpoint=copy.endpoint, path=copy.goes_with, now=now):
+            return hold.refusal(copy.scan_id, where=where)
         for witness in proven.witnesses:
             as_seen = (copies.c.id == witness.id) & (copies.c.generation == witness.generation)
             as_seen &= copies.c.state == CopyState.PRESENT

@@ -1,4 +1,7 @@
-"""Holds: while one stands on a scan, no copy of the scan is deleted, whatever else allows it."""
+"""Holds: while one stands on a scan, no copy of the scan is deleted, whatever else allows it.
+
+Nor is what shares files with one: a folder that it lies in, or what lies in it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,11 @@ from sqlalchemy import Connection, select, update
 from orchestration.errors import DeletionUnproven, InvalidInput, UnknownName
 from orchestration.ledger.database import Database
 from orchestration.ledger.service import Document
-from orchestration.ledger.tables import holds, scans
+from orchestration.ledger.tables import copies, holds, scans
+from orchestration.paths import RelativePath
+
+_NOT_THERE = ("deleted", "missing", "quarantined")
+"""Copies in these states (`CopyState`) have no files under their paths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +43,15 @@ class HoldRecord:
         end = "until it is released" if self.until is None else f"until {_clock(self.until)}"
         return f"held by {self.who} {end}: {self.why}"
 
-    def refusal(self, *, where: str) -> DeletionUnproven:
-        return DeletionUnproven(
-            f"the scan is {self.sentence}", where=where, next_step="wait, or end the hold with `beamline release SCAN`"
-        )
+    def against(self, scan_id: str) -> str:
+        """Why it keeps a copy of that scan."""
+        whose = "the scan" if scan_id == self.scan_id else f"scan {self.scan_id}, of which it has files,"
+        return f"{whose} is {self.sentence}"
+
+    def refusal(self, scan_id: str, *, where: str) -> DeletionUnproven:
+        """Of the deletion of a copy of that scan."""
+        release = f"wait, or end the hold with `beamline release {self.scan_id}`"
+        return DeletionUnproven(self.against(scan_id), where=where, next_step=release)
 
     def document(self) -> Document:
         return {
@@ -92,6 +104,11 @@ class Holds:
         with self._database.read() as connection:
             return standing(connection, scan_id, now=self._database.now())
 
+    def keeping(self, scan_id: str, *, endpoint: str, path: RelativePath) -> Sequence[HoldRecord]:
+        """Those that keep a copy of the scan, which lies there."""
+        with self._database.read() as connection:
+            return keeping(connection, scan_id, endpoint=endpoint, path=path, now=self._database.now())
+
     def of_scan(self, scan_id: str) -> Sequence[HoldRecord]:
         """All, oldest first; those that are over, too."""
         with self._database.read() as connection:
@@ -101,6 +118,22 @@ class Holds:
 def standing(connection: Connection, scan_id: str, *, now: float) -> Sequence[HoldRecord]:
     """Within a transaction of the caller."""
     return [hold for hold in _of_scan(connection, scan_id) if hold.stands(now)]
+
+
+def keeping(
+    connection: Connection, scan_id: str, *, endpoint: str, path: RelativePath, now: float
+) -> Sequence[HoldRecord]:
+    """Those on the scan of a copy that lies there, and those on scans of which it has files. Within a transaction."""
+    there = (copies.c.endpoint == endpoint) & copies.c.state.not_in(_NOT_THERE)
+    query = select(holds, copies.c.path).join(copies, copies.c.scan_id == holds.c.scan_id)
+    query = query.where(there & holds.c.released_at.is_(None) & (holds.c.scan_id != scan_id)).order_by(holds.c.id)
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    shared = [HoldRecord(**row) for row in rows if _overlap(row.pop("path"), path.text)]
+    return [*standing(connection, scan_id, now=now), *(hold for hold in shared if hold.stands(now))]
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
 def _of_scan(connection: Connection, scan_id: str) -> Sequence[HoldRecord]:

@@ -70,7 +70,7 @@ class Case:
     others: Sequence[CopyRecord]
     """All copies of its scan."""
     holds: Sequence[HoldRecord]
-    """Those that stand on the scan."""
+    """Those that keep it."""
     open_operations: Sequence[OperationRecord]
     """What is still going on with it."""
     results: Sequence[ResultRecord]
@@ -141,7 +141,7 @@ def prove(case: Case, *, settings: Settings, inspector: Inspector) -> Proof:
             next_step=f"add `retention.{copy.endpoint}` to config.yml if its copies may be deleted",
         )
     if case.holds:
-        raise case.holds[0].refusal(where=case.where)
+        raise case.holds[0].refusal(copy.scan_id, where=case.where)
     if case.open_operations:
         busy = ", ".join(operation.step for operation in case.open_operations[:3])
         raise DeletionUnproven(

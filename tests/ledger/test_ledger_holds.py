@@ -56,6 +56,23 @@ def begun(ledger: Ledger, copy: CopyRecord, *witnesses: CopyRecord) -> str:
     return "".join(why.what for why in refused.values())
 
 
+@pytest.mark.parametrize("held", ["raw/p", "raw/p/scan.h5"])
+def test_what_shares_files_with_a_scan_that_is_held_is_kept_as_well(ledger: Ledger, held: str) -> None:
+    """A folder that is a scan, and a file in it that is another."""
+    copies = {
+        path: _copied(ledger, ledger.scans.register(beamline="bl832", path=RelativePath(path)), "spot832")
+        for path in ("raw/p", "raw/p/scan.h5", "raw/p2", "raw/p/scan.h5.old")
+    }
+    placed = ledger.holds.place(copies[held].scan_id, why="paper", who="ada")
+    (other,) = {"raw/p", "raw/p/scan.h5"} - {held}
+    assert begun(ledger, copies[other]).startswith(f"scan {placed.scan_id}, of which it has files, is held by ada")
+    assert ledger.copies.get(copies[other].id).state is CopyState.PRESENT
+    assert not begun(ledger, copies["raw/p2"])
+    assert bool(begun(ledger, copies["raw/p/scan.h5.old"])) == (held == "raw/p")
+    ledger.holds.release(placed.scan_id, who="ada")
+    assert not begun(ledger, copies[other])
+
+
 def test_a_hold_stands_until_it_is_released_and_is_remembered_then(ledger: Ledger, scan: Scan) -> None:
     placed = ledger.holds.place(scan.id, why="paper", who="ada")
     assert ledger.holds.standing(scan.id) == [placed]
