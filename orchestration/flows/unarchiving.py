@@ -33,7 +33,7 @@ class Bundled:
 
     @property
     def copies(self) -> tuple[CopyRecord, ...]:
-        """The object last: while it is known, whoever comes next finds what is still to be written down of the others."""
+        """The object last: while that is known, whoever comes next finds what is still to be written down."""
         return (*self.datasets, self.object)
 
     @property
