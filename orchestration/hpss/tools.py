@@ -70,7 +70,7 @@ def listing(folder: str) -> frozenset[str]:
     found = frozenset(each["path"] for each in _LISTED.finditer(said) if each["kind"] == "FILE")
     if code == 0 and _LISTED.search(said):
         return found
-    if _ABSENT.search(said) and code != 0:
+    if code != 0 and _said_absent(said, folder):
         return frozenset()
     raise _silent("ls", folder, code, said)
 

@@ -13,6 +13,9 @@ from hpss_bench import APRIL_2026, ARCHIVE, AUGUST_2026, HOSTILE, PROJECT, Bench
 
 from orchestration.sandbox.trials.trees import tree
 
+from orchestration.hpss import tools
+from orchestration.hpss.errors import ArchiveUnavailable
+
 BUNDLE = f"{PROJECT}/{PROJECT}_2026-1.tar"
 
 
@@ -225,3 +228,22 @@ def test_a_plan_that_was_changed_is_not_carried_out(bench: Bench) -> None:
     path: Path = bench.work / f"{plan}.plan.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"object": "elsewhere"}))
     assert bench.store(plan).error["type"] == "Misused"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "FILE\t/home/a/p/p_2026-1.tar\t10\t10\n*** hsi: ls: HPSS_ENOENT: No such file or directory: /home/a/p/gone.tar",
+        "hsi: command not found",
+    ],
+)
+def test_a_folder_that_could_not_be_listed_is_not_taken_for_an_empty_one(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else all that is in it would be planned again."""
+    program = tmp_path / "hsi"
+    program.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 64\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(ArchiveUnavailable):
+        tools.listing("/home/a/p")
