@@ -46,6 +46,13 @@ def object_at(work: Work, archive: ArchiveEndpoint, name: str) -> CopyRecord | N
     return present[0] if present else None
 
 
+def another(known: CopyRecord, report: Mapping[str, object]) -> str:
+    """Why what a job has read is not the object that the ledger knows under that name, by its list; empty if it is."""
+    if report.get("digest") == known.version:
+        return ""
+    return f"the archive has another object at {known.path} than was stored"
+
+
 def record_object(
     work: Work, folder: Scan, archive: ArchiveEndpoint, manifest: Manifest, outcome: Outcome
 ) -> CopyRecord:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestration.config import NerscSite
-from orchestration.errors import ConfigError, JobFailed
-from orchestration.flows.archived import METHOD
+from orchestration.errors import ChecksumMismatch, ConfigError, JobFailed
+from orchestration.flows.archived import METHOD, another, object_at
 from orchestration.flows.archiving import Project, operation
 from orchestration.flows.computing import asked_at, compute
+from orchestration.flows.results import content
 from orchestration.flows.work import Work
 from orchestration.hpss.bundles import located
 from orchestration.ledger.copy import CopyRecord, CopyState
@@ -44,6 +45,10 @@ def verify_archived(work: Work, copy: CopyRecord) -> CopyRecord:
             raise
         _changed(work, copy, mismatch.what)
         raise mismatch from error
+    known = object_at(work, archive, name)
+    if known is not None and (what := another(known, content(outcome, errand.outcome))):
+        _changed(work, copy, what)
+        raise ChecksumMismatch(what, where=f"{copy.endpoint}:{copy.path}", next_step="find out who stored it")
     return work.ledger.copies.verified(copy, method=METHOD, at=asked_at(work, outcome))
 
 

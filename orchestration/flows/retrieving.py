@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from orchestration.config import Endpoint
 from orchestration.config.base import suggestion
-from orchestration.errors import InvalidInput, UnknownName
-from orchestration.flows.archived import dataset_of, object_at
+from orchestration.errors import ChecksumMismatch, InvalidInput, UnknownName
+from orchestration.flows.archived import another, dataset_of, object_at
 from orchestration.flows.archiving import Project, hpss, operation
 from orchestration.flows.computing import compute
 from orchestration.flows.copying import look
 from orchestration.flows.pruning import schedule_pruning
+from orchestration.flows.results import content
 from orchestration.flows.work import Work
 from orchestration.hpss.bundles import is_bundle, located
 from orchestration.ledger.copy import CopyRecord, CopyState, Role
@@ -66,6 +67,7 @@ def fetch(work: Work, asked: Project, what: Wanted, *, destination: str = "") ->
 
     Raises:
         JobFailed: also if other bytes stand there, or what was read is not what was stored; nothing was brought.
+        ChecksumMismatch: if the archive has another object of that name than the ledger knows.
     """
     to = _destination(work, asked, destination)
     folder = asked.archive.source_folder if to.name == asked.archive.source else ""
@@ -75,10 +77,17 @@ def fetch(work: Work, asked: Project, what: Wanted, *, destination: str = "") ->
     step = f"fetch {what.object.path} to {to.name}{f' [{chosen}]' if chosen else ''}"
     job = operation(work, asked, errand, step=step)
     outcome = compute(work, job, asked.site)
-    if outcome.already_done and not _stand(work, what, to, folder):
+    same = not another(what.object, content(outcome, errand.outcome))
+    if outcome.already_done and not (same and _stand(work, what, to, folder)):
         work.logger.warning("%s was done, but what was brought is not all there any more: done again", step)
         work.ledger.operations.expire(job.key)
         outcome = compute(work, job, asked.site)
+    if doubt := another(what.object, content(outcome, errand.outcome)):
+        raise ChecksumMismatch(
+            f"{doubt}: what was brought does not count as a copy",
+            where=f"{to.name}:{folder}",
+            next_step="find out who stored it",
+        )
     copies = _record(work, asked, what, to, folder, outcome)
     for copy in copies:
         schedule_pruning(work, work.ledger.scans.get(copy.scan_id), copy)

@@ -12,6 +12,7 @@ from orchestration.ledger.copy import CopyState, Role
 from orchestration.sandbox.trials.trees import tree
 
 FETCH = "orchestration.flows.bl832.retrieve:hpss_to_cfs_flow"
+REMOVE = "orchestration.flows.bl832.unarchive:prune_hpss_endpoint"
 
 HOSTILE = (
     b"plain.h5",
@@ -81,6 +82,26 @@ def test_chosen_members_come_back_and_count_as_copies_again(room: Room) -> None:
     (room.cfs / other.path.text).unlink()
     assert room.run(FETCH, f"/global/{other.path}").completed
     assert (room.cfs / other.path.text).read_bytes() == b"2" * 100
+
+
+@pytest.mark.slow
+def test_what_was_fetched_of_an_earlier_object_of_that_name_is_no_copy_of_the_next(room: Room) -> None:
+    project = room.project()
+    scan = room.scan(project, "scan.h5", b"1" * 100)
+    file = room.cfs / scan.path.text
+    assert room.store(project).completed
+    assert room.run(FETCH, bundle_of(project)).completed
+    room.settle({}, tape=True)
+    assert room.run(REMOVE, bundle_of(project), dry_run=False).completed
+    room.scan(project, "scan.h5", b"2" * 100)  # taken again, in the same size
+    assert room.store(project).completed
+    file.write_bytes(b"1" * 100)  # somebody puts the first one back
+    ended = room.run(FETCH, bundle_of(project))
+    assert isinstance(ended.error, JobFailed), ended
+    assert ended.error.cause == "DestinationTaken"
+    file.unlink()
+    assert room.run(FETCH, bundle_of(project)).completed
+    assert file.read_bytes() == b"2" * 100
 
 
 @pytest.mark.slow
