@@ -8,8 +8,8 @@ from orchestration.config import Attempts, ComputeSite, LocalSite
 from orchestration.errors import JobFailed, JobLost, JobPreempted, NodeFailed
 from orchestration.flows.work import Work
 from orchestration.jobs import JobSpec
+from orchestration.ledger.history import RESERVED
 from orchestration.ledger.operation import Operation, OperationState
-from orchestration.ledger.operations import RESERVED
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.service import PollSchedule
 

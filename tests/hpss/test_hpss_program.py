@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from hpss_bench import APRIL_2026, ARCHIVE, AUGUST_2026, HOSTILE, PROJECT, Bench
 
-from orchestration.sandbox.trials.trees import tree
-
 from orchestration.hpss import tools
 from orchestration.hpss.errors import ArchiveUnavailable
+from orchestration.sandbox.trials.trees import tree
 
 BUNDLE = f"{PROJECT}/{PROJECT}_2026-1.tar"
 

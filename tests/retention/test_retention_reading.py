@@ -13,7 +13,7 @@ from history_world import DAY, Checksums, World
 from orchestration.flows.checksumming import verified_again
 from orchestration.flows.pruning import prune_copies
 from orchestration.jobs import JobSpec
-from orchestration.ledger.copies import CopyRecord, CopyState
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.policy import Permitted
 from orchestration.retention import unlike
 

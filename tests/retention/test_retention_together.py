@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from history_world import DAY, World
 
-from orchestration.ledger.copies import CopyState
+from orchestration.ledger.copy import CopyState
 
 
 @pytest.fixture

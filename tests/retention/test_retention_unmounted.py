@@ -10,7 +10,7 @@ from history_world import DAY, World
 
 from orchestration.errors import DeletionUnproven, EndpointRefused
 from orchestration.flows.deleting import settled
-from orchestration.ledger.copies import CopyRecord, CopyState, Proven
+from orchestration.ledger.copy import CopyRecord, CopyState, Proven
 from orchestration.ledger.operation import Operation
 from orchestration.paths import RelativePath
 from orchestration.transfers import DeleteRequest
