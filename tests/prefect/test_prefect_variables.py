@@ -123,7 +123,8 @@ def test_an_override_that_leads_nowhere_is_a_mistake_of_the_file(settings: Setti
 
 def test_the_doctor_finds_a_variable_that_is_wrong(server: str, settings: Settings) -> None:
     assert prefect_check(settings, ()).worst is Health.WORKS
-    for value in ("soon", {"delete_data832_files_after_days": "soon"}):
+    wrong: tuple[Json, ...] = ("soon", {"delete_data832_files_after_days": "soon"})
+    for value in wrong:
         with written("bl832-settings", value):
             culprit = prefect_check(settings, ()).culprit
             assert (culprit.what, culprit.health) == ("bl832-settings", Health.BROKEN)
