@@ -139,7 +139,9 @@ class Embargoed(PolicyRefused):
 
 
 class NotTheOwner(PolicyRefused):
-    """Raised when data of one proposal would get into the folder of another, or others would be told of it."""
+    """Raised when data of one proposal would get into the folder of another, a job would work there, or others would be
+    told of it.
+    """
 
     next_step_default = "correct who may see it, or where it goes; nothing was sent"
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from orchestration.errors import InvalidInput
+from orchestration.mentions import absolute, mentioned
 from orchestration.policy import Effect
 
 if TYPE_CHECKING:
@@ -134,6 +136,34 @@ class JobSpec:
         if any("\0" in text for text in texts):
             raise InvalidInput("a NUL character in the command or environment of a job")
 
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The absolute paths of what it is to make, and those it names that are in one line with them, or with where it
+        begins: what they are for is not known.
+        """
+        made = (*self._made, self._begins)
+        near = (path for path in self._mentioned if _in_line(path, made))
+        return tuple(dict.fromkeys((*self._made, *near)))
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All other absolute paths that it names."""
+        made = (*self._made, self._begins)
+        return tuple(path for path in self._mentioned if not _in_line(path, made))
+
+    @property
+    def _begins(self) -> str:
+        return absolute(".", self.directory)
+
+    @property
+    def _made(self) -> tuple[str, ...]:
+        return tuple(absolute(output.path, self.directory) for output in self.outputs)
+
+    @cached_property
+    def _mentioned(self) -> tuple[str, ...]:
+        texts = (self.executable, *self.arguments, *self.environment.values(), *(each.source for each in self.mounts))
+        return mentioned(texts, directory=self.directory)
+
     def document(self) -> Document:
         arguments: list[Json] = list(self.arguments)
         outputs: list[Json] = [output.document() for output in self.outputs]
@@ -170,6 +200,11 @@ class JobSpec:
             return _parsed(document)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInput(f"this is not the document of a job: {error!r}") from error
+
+
+def _in_line(path: str, made: Collection[str]) -> bool:
+    """Whether one of them is the path, or is above or below it."""
+    return any(f"{path}/".startswith(f"{one}/") or f"{one}/".startswith(f"{path}/") for one in made)
 
 
 def _parsed(found: Mapping[str, Any]) -> JobSpec:

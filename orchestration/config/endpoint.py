@@ -12,7 +12,7 @@ from pydantic import ByteSize, Field, TypeAdapter, ValidationInfo, field_validat
 from orchestration.config.base import EntryKey, Section
 from orchestration.errors import ConfigError, InvalidPath
 from orchestration.paths import RelativePath
-from orchestration.policy import OwnerFolder, Place, Zone
+from orchestration.policy import OwnedTree, OwnerFolder, Place, Zone
 
 UUID_PENDING = "TBD"
 """What a settings file may say instead of a UUID: the endpoint is known, and unusable until it has one."""
@@ -49,7 +49,7 @@ class Endpoint(Section):
     owner_folder: str | None = Field(
         default=None,
         description="Folders below the root that belong to one proposal each, such as `raw/{proposal}`, or "
-        "`raw/{proposal}_*`: data of another proposal is not copied into them.",
+        "`raw/{proposal}_*`: data of another proposal is not copied into them, and its jobs do not work there.",
     )
 
     @field_validator("root_path")
@@ -116,6 +116,12 @@ class Endpoint(Section):
     def owner(self, path: RelativePath) -> str | None:
         """The proposal whose folder has the path, as `OwnerFolder.owner` says it; None if it is nobody's."""
         return None if self.owner_folder is None else OwnerFolder(self.owner_folder).owner(path.text)
+
+    def owned_below(self, root: str) -> OwnedTree | None:
+        """Its folders of proposals, as programs see them that call its own folder `root`; None if it has none."""
+        if self.owner_folder is None:
+            return None
+        return OwnedTree(endpoint=self.name, root=root, folder=OwnerFolder(self.owner_folder))
 
     def free_wanted(self, total: int) -> int:
         """How many bytes should be free of so many in all."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from orchestration.config.archives import ArchiveEndpoint
 from orchestration.config.base import Section, unknown
@@ -20,11 +20,11 @@ from orchestration.config.policies import (
     WaitingPolicy,
 )
 from orchestration.config.search import SearchSettings
-from orchestration.config.sites import ComputeSite
+from orchestration.config.sites import ComputeSite, owned_here
 from orchestration.config.variables import PrefectSettings
 from orchestration.config.watching import WatchPolicy
 from orchestration.config.xpcs import XpcsSettings
-from orchestration.policy import BeamlineRules
+from orchestration.policy import BeamlineRules, Place, Zone
 
 
 class GlobusApp(Section):
@@ -56,10 +56,10 @@ class Settings(Section):
 
     globus: GlobusSettings = Field(default_factory=GlobusSettings)
     beamlines: Mapping[str, Beamline] = Field(default_factory=dict, description="Beamlines by id, such as `bl832`.")
-    compute_sites: Mapping[str, ComputeSite] = Field(default_factory=dict, description="Where jobs can run, by name.")
     archives: Mapping[str, ArchiveEndpoint] = Field(
         default_factory=dict, description="Tape archives by name; rules of retention know them as endpoints."
     )
+    compute_sites: Mapping[str, ComputeSite] = Field(default_factory=dict, description="Where jobs can run, by name.")
     retention: Mapping[str, RetentionRule] = Field(
         default_factory=dict, description="By endpoint: when copies may be deleted. No rule: never."
     )
@@ -83,8 +83,13 @@ class Settings(Section):
 
     @field_validator("compute_sites", mode="after")
     @classmethod
-    def _sites_named(cls, value: Mapping[str, ComputeSite]) -> Mapping[str, ComputeSite]:
-        return {key: site.known_as(key) for key, site in value.items()}
+    def _sites_named(cls, value: Mapping[str, ComputeSite], info: ValidationInfo) -> Mapping[str, ComputeSite]:
+        endpoints = info.data["globus"].globus_endpoints.values() if "globus" in info.data else ()
+        archived = [(each.site, each.source) for each in info.data.get("archives", {}).values()]
+        return {
+            key: site.known_as(key).seeing(endpoints, also={source for at, source in archived if at == key})
+            for key, site in value.items()
+        }
 
     @field_validator("archives", mode="after")
     @classmethod
@@ -107,6 +112,11 @@ class Settings(Section):
             key: beamline.disclosure.rules(self.endpoint(beamline.acquisition).owner_folder)
             for key, beamline in self.beamlines.items()
         }
+
+    @property
+    def here(self) -> Place:
+        """Where programs of this machine run that belong to no compute site."""
+        return Place("this machine", Zone.EXTERNAL, owned=owned_here(self.endpoints.values()))
 
     @property
     def places(self) -> Mapping[str, Endpoint]:

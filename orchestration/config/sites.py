@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, Self, TypeAlias
 from uuid import UUID
 
@@ -19,11 +20,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from orchestration.config.base import EntryKey, Section
 from orchestration.config.endpoint import Endpoint
 from orchestration.paths import RelativePath
-from orchestration.policy import Place, Zone
+from orchestration.policy import OwnedTree, Place, Zone
 
 ENDING_SECONDS = 60.0
 """What the runner of a job may take beyond the job's own time, to stop it and to check its outputs."""
@@ -35,13 +37,15 @@ class Site(Section):
     """What every kind of compute site has: where its inputs and its results are."""
 
     name: EntryKey = ""
+    owned: Annotated[tuple[OwnedTree, ...], SkipJsonSchema(), Field(validation_alias="(of the endpoints)")] = ()
+    """The folders of proposals that its jobs see, by what its endpoints say."""
     raw_endpoint: str = Field(description="Endpoint to which inputs are copied before a job.")
     scratch_endpoint: str = Field(description="Endpoint below which jobs write results.")
     zone: Zone = Field(default=Zone.EXTERNAL, description="`beamline`: export-controlled data may be computed here.")
 
     @property
     def place(self) -> Place:
-        return Place(name=self.name, zone=self.zone)
+        return Place(name=self.name, zone=self.zone, owned=self.owned)
 
     def known_as(self, key: str) -> Self:
         return self.model_copy(update={"name": key})
@@ -49,6 +53,10 @@ class Site(Section):
 
 class LocalSite(Site):
     """Processes on this machine."""
+
+    def seeing(self, endpoints: Collection[Endpoint], *, also: Collection[str] = ()) -> Self:
+        """With the folders of proposals that jobs here see: those of all that is mounted."""
+        return self.model_copy(update={"owned": owned_here(endpoints)})
 
     kind: Literal["local"] = Field(description="Jobs are processes of this machine.")
     python: str | None = Field(default=None, description="Interpreter for jobs; the one of the service if left out.")
@@ -71,6 +79,13 @@ class Container(Section):
         default_factory=dict,
         description="Directories of the site as the container calls them: `/target: /source`.",
     )
+
+
+def owned_here(endpoints: Collection[Endpoint]) -> tuple[OwnedTree, ...]:
+    """The folders of proposals that programs of this machine see."""
+    mounted = ((endpoint, endpoint.mount) for endpoint in endpoints if endpoint.mount is not None)
+    trees = (endpoint.owned_below(os.path.realpath(mount)) for endpoint, mount in mounted if endpoint.owner_folder)
+    return tuple(tree for tree in trees if tree is not None)
 
 
 REPORT_SECONDS = 120.0
@@ -154,6 +169,17 @@ class RemoteSite(Site):
         if not value.startswith("/") or ".." in value.split("/"):
             raise ValueError("must be an absolute path without `..`")
         return "/" + posixpath.normpath(value).strip("/")
+
+    def seeing(self, endpoints: Collection[Endpoint], *, also: Collection[str] = ()) -> Self:
+        """With the folders of proposals that its jobs see: those on its collections, and at endpoints that have these
+        names.
+        """
+        names = {self.raw_endpoint, self.scratch_endpoint, *self.reads, *also}
+        named = [each for each in endpoints if each.name in names]
+        collections = {each.uuid for each in named} - {None}
+        seen = [each for each in endpoints if each in named or each.uuid in collections]
+        trees = (each.owned_below(self.below_root(each.root_path)) for each in seen)
+        return self.model_copy(update={"owned": tuple(tree for tree in trees if tree is not None)})
 
     def path(self, endpoint: Endpoint, relative: RelativePath) -> str:
         """What a job at this site calls a file of an endpoint."""

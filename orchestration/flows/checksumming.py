@@ -235,7 +235,7 @@ def _there(work: Work, scan: Scan, site: _Site, copy: CopyRecord, algorithm: str
     spec = remote_job(
         site,
         arguments=_arguments(read, algorithm, answer, links=False),
-        directory=site.below_root(scratch.root_path),
+        directory=site.path(scratch, ANSWERS),
         duration=max(MIN_SECONDS, job_seconds(site, copy.size)),
         outputs=(Output(path=answer, kind=OutputKind.JSON),),
         name=f"checksums of {copy.path.name}",

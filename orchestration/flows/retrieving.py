@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -72,7 +73,8 @@ def fetch(work: Work, asked: Project, what: Wanted, *, destination: str = "") ->
     to = _destination(work, asked, destination)
     folder = asked.archive.source_folder if to.name == asked.archive.source else ""
     there = asked.site.path(to, RelativePath(folder)) if folder else asked.site.below_root(to.root_path)
-    errand = hpss(work, asked).errands.fetch(what.object.path.text, what.members, there)
+    proposal = what.files[0].path.partition("/")[0]
+    errand = hpss(work, asked).errands.fetch(what.object.path.text, what.members, posixpath.join(there, proposal))
     chosen = hashlib.sha256(json.dumps(what.members).encode()).hexdigest()[:8] if what.members else ""
     step = f"fetch {what.object.path} to {to.name}{f' [{chosen}]' if chosen else ''}"
     job = operation(work, asked, errand, step=step)

@@ -116,7 +116,7 @@ class Services:
 
     @cached_property
     def local_jobs(self) -> LocalJobs:
-        return LocalJobs(folder=state_directory() / "jobs")
+        return LocalJobs(folder=state_directory() / "jobs", place=self._settings.here)
 
     @cached_property
     def catalogue(self) -> ScicatIngest:

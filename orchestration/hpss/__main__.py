@@ -81,13 +81,21 @@ def _command(commands: Any, name: str, do: Any) -> None:
 def _survey(asked: argparse.Namespace) -> dict[str, Any]:
     limits = Limits(asked.limit_bundle, asked.limit_member, asked.limit_members)
     return survey(
-        source=asked.source,
+        source=_above(asked.source, asked.project),
         project=asked.project,
         archive=asked.archive,
         work=asked.work,
         limits=limits,
         cycle=asked.cycle,
     )
+
+
+def _above(path: str, name: str) -> str:
+    """Where `name` is, of the whole path of it: whoever submits a job is asked about each path that it is told."""
+    above = path.removesuffix(f"/{name}")
+    if above == path:
+        raise Misused(f"{path} is no path of {name}", where=path)
+    return above or "/"
 
 
 def _store(asked: argparse.Namespace) -> dict[str, Any]:
@@ -108,7 +116,8 @@ def _store(asked: argparse.Namespace) -> dict[str, Any]:
 def _fetch(asked: argparse.Namespace) -> dict[str, Any]:
     manifest = fetched(asked.archive, asked.object, asked.work)
     chosen = manifest.chosen(asked.member)
-    new = fetch(asked.archive, manifest, chosen, destination=asked.destination, token=asked.work.name)
+    destination = _above(asked.destination, printable(chosen[0].name).partition("/")[0])
+    new = fetch(asked.archive, manifest, chosen, destination=destination, token=asked.work.name)
     return {"object": manifest.path, "files": len(chosen), "new": len(new), "digest": manifest.document()["digest"]}
 
 

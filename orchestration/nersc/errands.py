@@ -54,8 +54,9 @@ class Errands:
     def survey(self, source: str, project: str, *, number: int, cycle: Cycle | None = None) -> Errand:
         """What of a proposal is to be archived; `source` is the folder of proposals as jobs see it."""
         limits = self.archive
-        words = [f"--source={source}", f"--project={project}", f"--limit-bundle={int(limits.bundle_limit)}"]
-        words += [f"--limit-member={int(limits.member_limit)}", f"--limit-members={limits.bundle_files}"]
+        words = [f"--source={posixpath.join(source, project)}", f"--project={project}"]
+        words += [f"--limit-bundle={int(limits.bundle_limit)}", f"--limit-member={int(limits.member_limit)}"]
+        words += [f"--limit-members={limits.bundle_files}"]
         words += [] if cycle is None else [f"--cycle={cycle}"]
         return self._errand("survey", [*words, self._archive], work=self._plans, number=number)
 
@@ -64,7 +65,7 @@ class Errands:
         return self._errand("store", [f"--plan={plan}"], work=self._plans, listed=True)
 
     def fetch(self, name: str, members: Sequence[str], destination: str) -> Errand:
-        """All members of an object, or those that are named, to below a folder of the facility."""
+        """All members of an object, or those that are named, to the folder of their proposal at the facility."""
         words = [*self._object(name), f"--destination={destination}", *_members(members)]
         return self._errand("fetch", words)
 

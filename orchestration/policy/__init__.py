@@ -6,7 +6,7 @@ is asked of the outside world without a decision about the scan as the ledger ha
 
 from __future__ import annotations
 
-from orchestration.policy.folders import SEVERAL, OwnerFolder
+from orchestration.policy.folders import SEVERAL, OwnedTree, OwnerFolder
 from orchestration.policy.permits import Asked, Decision, Permitted, opened, permit
 from orchestration.policy.places import Audience, Effect, Passage, Place, Zone
 from orchestration.policy.rules import Rule
@@ -31,6 +31,7 @@ __all__ = [
     "Decision",
     "Effect",
     "Embargo",
+    "OwnedTree",
     "OwnerFolder",
     "Owners",
     "Passage",

@@ -47,6 +47,29 @@ class OwnerFolder:
         return tuple(_part(text) for text in self.pattern.split("/"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class OwnedTree:
+    """An endpoint with such folders, as jobs of a place see it."""
+
+    endpoint: str
+    root: str
+    """The absolute path that they call the endpoint's root by."""
+    folder: OwnerFolder
+
+    def owner(self, path: str) -> str | None:
+        """As `OwnerFolder.owner`, of an absolute path without ``..``. What has the whole tree in it is of SEVERAL."""
+        parts, root = _names(path), _names(self.root)
+        if root[: len(parts)] == parts:
+            return SEVERAL
+        if parts[: len(root)] != root:
+            return None
+        return self.folder.owner("/".join(parts[len(root) :]))
+
+
+def _names(path: str) -> list[str]:
+    return [name for name in path.split("/") if name]
+
+
 def _part(text: str) -> re.Pattern[str]:
     hidden = r"(?!\.)" if text.startswith(("*", PROPOSAL)) else ""
     words = re.split(r"(\*|\{proposal\})", text)

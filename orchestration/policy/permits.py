@@ -71,8 +71,9 @@ def permit(
     Raises:
         ExportControlled: if the data may not leave the beamline, and one of the places is elsewhere.
         Embargoed: if everybody would get to see something of it too early.
-        NotTheOwner: if others than those of its proposal would get it, or get to know of it.
-        Unpermitted: if it is not said what it does, or where, or for whom.
+        NotTheOwner: if others than those of its proposal would get it, or get to know of it, or a job would work in
+            their folders.
+        Unpermitted: if it is not said what it does, or where, on what, or for whom.
     """
     stated = [place for place in (getattr(request, "place", None), site) if place is not None]
     _demand_stated(request, stated, subject)
@@ -81,6 +82,7 @@ def permit(
         rules.export_control(request.effect, subject, found),
         *rules.disclosure(request.effect, getattr(request, "audience", None), subject, at=at),
         *rules.folders(request.effect, getattr(request, "passages", None), subject),
+        *rules.files(request.effect, request, subject, found),
     )
     decision = Decision(subject=subject, effect=request.effect, places=found, rules=grounds, at=at)
     permitted = Permitted(request=request, decision=decision, seal=_SEAL)
@@ -101,7 +103,8 @@ def opened(permitted: Permitted[R], kind: type[R], *, at: Place | None = None) -
         raise Unpermitted(f"this takes a {kind.__name__}, not what was permitted", where=type(request).__name__)
     if at is not None and at not in permitted.decision.places:
         named = ", ".join(place.name for place in permitted.decision.places)
-        raise Unpermitted(f"it was permitted for {named}, not for {at.name}", where=type(request).__name__)
+        told = "" if at.name not in named.split(", ") else " with the zone and the folders of proposals that it has"
+        raise Unpermitted(f"it was permitted for {named}, not for {at.name}{told}", where=type(request).__name__)
     return request
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from orchestration.policy.folders import OwnedTree
+
 
 class Zone(enum.StrEnum):
     """How far from the beamline a place is."""
@@ -21,6 +23,8 @@ class Place:
 
     name: str
     zone: Zone
+    owned: tuple[OwnedTree, ...] = ()
+    """Of one where jobs run: the folders there that belong to proposals."""
 
 
 class Effect(enum.StrEnum):
@@ -31,7 +35,9 @@ class Effect(enum.StrEnum):
     (`passages`).
     """
     COMPUTE = "compute"
-    """A job reads it, where the job runs."""
+    """A job reads it, where the job runs. Such a request says which paths it names there: those that it begins in,
+    writes and reads (`directory`, `writes`, `reads`).
+    """
     CATALOGUE = "catalogue"
     """A record of it is made. Such a request says who gets to see that (`audience`)."""
     PUBLISH = "publish"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from orchestration.errors import Embargoed, ExportControlled, NotTheOwner, Unpermitted
-from orchestration.policy.folders import SEVERAL
+from orchestration.policy.folders import SEVERAL, OwnedTree
 from orchestration.policy.places import Audience, Effect, Passage, Place, Zone
 from orchestration.policy.subject import Owners, Subject
 
@@ -29,6 +29,7 @@ class Rule(enum.StrEnum):
     EMBARGO_OVER = "the embargo of the scan is over"
     TO_OWNERS = "only those get to see it who may read the data of its proposal"
     OWN_FOLDER = "it goes into no folder of another proposal"
+    OWN_FILES = "it works in no folder of another proposal"
 
 
 def export_control(effect: Effect, subject: Subject, places: Sequence[Place]) -> Rule:
@@ -72,6 +73,36 @@ def folders(effect: Effect, passages: object, subject: Subject) -> Iterator[Rule
         yield Rule.OWN_FOLDER
 
 
+def files(effect: Effect, request: object, subject: Subject, places: Sequence[Place]) -> Iterator[Rule]:
+    """Of what works on files where they are: all that it names is looked at, read or written."""
+    if effect is not Effect.COMPUTE:
+        return
+    reads, writes, directory = (_paths(getattr(request, name, None)) for name in ("reads", "writes", "directory"))
+    if reads is None or writes is None or directory is None:
+        raise Unpermitted(f"it is not said which files a job of {subject.name} reads and writes", where="policy")
+    trees = list(dict.fromkeys(tree for place in places for tree in place.owned))
+    read, written = _owned(trees, reads), _owned(trees, writes)
+    # To begin in a folder of several reads and writes nothing there.
+    begun = [(path, owner) for path, owner in _owned(trees, directory) if owner != SEVERAL]
+    whose = subject.proposals or tuple(sorted({owner for _, owner in read} - {SEVERAL}))
+    for path, owner in (*read, *written, *begun):
+        _demand_owner(path, owner, whose, subject)
+    if read or written or begun:
+        yield Rule.OWN_FILES
+
+
+def _paths(said: object) -> tuple[str, ...] | None:
+    """None if it is no absolute path, and not several."""
+    found = said if isinstance(said, tuple) else (said,)
+    return found if all(isinstance(path, str) and path.startswith("/") for path in found) else None
+
+
+def _owned(trees: Sequence[OwnedTree], paths: Sequence[str]) -> list[tuple[str, str]]:
+    """Those that lie in somebody's folder, and whose that is."""
+    found = ((f"{tree.endpoint}:{path}", tree.owner(path)) for path in paths for tree in trees)
+    return [(path, owner) for path, owner in found if owner is not None]
+
+
 def _embargo(audience: Audience, subject: Subject, at: float) -> Rule:
     if not audience.everybody:
         return Rule.NOT_FOR_EVERYBODY
@@ -110,22 +141,26 @@ def _readers(effect: Effect, audience: Audience, subject: Subject, owners: Owner
 
 
 def _demand_own(passage: Passage, subject: Subject) -> None:
-    if passage.destination == SEVERAL:
-        raise NotTheOwner(
-            f"{passage.path} is a folder of several proposals, and cannot be written as one", where="policy"
-        )
     whose = subject.proposals or ((passage.source,) if passage.source else ())
+    _demand_owner(passage.path, str(passage.destination), whose, subject)
+
+
+def _demand_owner(path: str, owner: str, whose: Sequence[str], subject: Subject) -> None:
+    if owner == SEVERAL:
+        raise NotTheOwner(
+            f"{path} is a folder of several proposals, and cannot be read or written as one",
+            where="policy",
+            next_step=f"name the part of it that is of {subject.name}; nothing was sent",
+        )
     if not whose:
         raise NotTheOwner(
-            f"it is not known to which proposal {subject.name} belongs, and {passage.path} is a folder of proposal "
-            f"{passage.destination}",
+            f"it is not known to which proposal {subject.name} belongs, and {path} is a folder of proposal {owner}",
             where="policy",
             next_step="set `owner_folder` of the endpoint that it comes from, then start the flow again",
         )
-    if any(one != passage.destination for one in whose):
+    if any(one != owner for one in whose):
         raise NotTheOwner(
-            f"{subject.name} belongs to proposal {', '.join(whose)}, and {passage.path} is a folder of proposal "
-            f"{passage.destination}",
+            f"{subject.name} belongs to proposal {', '.join(whose)}, and {path} is a folder of proposal {owner}",
             where="policy",
         )
 

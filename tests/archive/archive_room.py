@@ -15,7 +15,7 @@ import yaml
 
 from orchestration.ledger.copy import CopyRecord, Role
 from orchestration.ledger.manifests import FileEvidence
-from orchestration.ledger.operation import OperationRecord
+from orchestration.ledger.operation import Event, OperationRecord
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Json
 from orchestration.paths import RelativePath
@@ -133,6 +133,10 @@ class Room:
     def operations(self, project: str) -> Sequence[OperationRecord]:
         with self.world.ledger() as ledger:
             return ledger.operations.of_scan(self.folder(project).id)
+
+    def permissions(self, project: str) -> Sequence[Event]:
+        with self.world.ledger() as ledger:
+            return [*ledger.operations.permissions(self.folder(project).id).values()]
 
     @property
     def tape(self) -> Path:

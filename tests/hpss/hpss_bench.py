@@ -112,7 +112,7 @@ class Bench:
         return Ended(done.returncode, outcome, json.loads(error.read_text()) if error.exists() else {}, out)
 
     def survey(self, *words: str, project: str = PROJECT) -> Ended:
-        where = [f"--source={self.source}", f"--project={project}", f"--archive={ARCHIVE}"]
+        where = [f"--source={self.source}/{project}", f"--project={project}", f"--archive={ARCHIVE}"]
         ended = self.run("survey", *where, *words)
         assert ended.code == 0, ended.error
         return ended

@@ -29,7 +29,7 @@ def test_hostile_names_come_back_byte_for_byte(bench: Bench) -> None:
     stored = bench.store_all()
     shutil.rmtree(bench.source / PROJECT)
     for name in stored:
-        ended = bench.run("fetch", *whole(bench, name), f"--destination={bench.source}")
+        ended = bench.run("fetch", *whole(bench, name), f"--destination={bench.source}/{PROJECT}")
         assert ended.code == 0, ended.error
     assert tree(bench.source) == before
     assert not (bench.root / "pwned").exists()
@@ -72,11 +72,11 @@ def test_some_members_are_fetched_and_a_name_that_is_none_is_refused_before_anyt
         bench.file(name, name * 100)
     bench.store_all()
     there = bench.root / "there"
-    one = f"--member={PROJECT}/b c.h5"
-    refused = bench.run("fetch", *whole(bench, BUNDLE), f"--destination={there}", one, f"--member={PROJECT}/bc.h5")
+    asked = [*whole(bench, BUNDLE), f"--destination={there}/{PROJECT}", f"--member={PROJECT}/b c.h5"]
+    refused = bench.run("fetch", *asked, f"--member={PROJECT}/bc.h5")
     assert refused.error["type"] == "NoSuchMember"
     assert not there.exists()
-    ended = bench.run("fetch", *whole(bench, BUNDLE), f"--destination={there}", one)
+    ended = bench.run("fetch", *asked)
     assert ended.outcome["new"] == 1
     assert [*tree(there)] == [f"{PROJECT}/b c.h5".encode()]
 
@@ -87,7 +87,7 @@ def test_nothing_is_written_over_where_files_are_fetched_to(bench: Bench) -> Non
     bench.store_all()
     file.write_bytes(b"other bytes")
     (bench.source / PROJECT / "b.h5").unlink()
-    ended = bench.run("fetch", *whole(bench, BUNDLE), f"--destination={bench.source}")
+    ended = bench.run("fetch", *whole(bench, BUNDLE), f"--destination={bench.source}/{PROJECT}")
     assert ended.error["type"] == "DestinationTaken"
     assert file.read_bytes() == b"other bytes"
     assert [path.name for path in bench.source.rglob("*") if path.is_file()] == ["a.h5"]
@@ -105,7 +105,7 @@ def test_a_flipped_bit_is_found(bench: Bench, words: list[str]) -> None:
     assert ended.error["type"] == "MemberDamaged"
     assert "b.h5" in ended.error["what"]
     assert "a.h5" not in ended.error["what"]
-    fetched = bench.run("fetch", *whole(bench, BUNDLE), f"--destination={bench.root / 'there'}")
+    fetched = bench.run("fetch", *whole(bench, BUNDLE), f"--destination={bench.root / 'there' / PROJECT}")
     assert fetched.error["type"] == "MemberDamaged"
 
 

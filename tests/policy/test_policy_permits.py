@@ -30,6 +30,9 @@ class Odd:
     place: Any = HERE.place
     audience: Any = None
     passages: Any = None
+    directory: Any = "/tmp"
+    reads: Any = ()
+    writes: Any = ()
 
 
 def test_what_is_permitted_is_opened_with_its_decision() -> None:
