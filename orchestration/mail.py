@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import smtplib
+import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from pydantic import SecretStr
 from orchestration.config import NotifySettings
 from orchestration.errors import ConfigError, MailRefused, NotSetUp, ServiceUnavailable
 
+_FINE = 250
 _AUTHENTICATION = {530, 534, 535, 538}
 
 
@@ -58,6 +61,22 @@ class Mailer:
         """
         with self._speaking(), self._connected() as server:
             return [*server.send_message(letter.message(self.settings.sender), to_addrs=letter.addresses)]
+
+    def greet(self) -> str:
+        """Go all the way but for a letter: connect, encrypt, sign in, name the sender, and take that back.
+
+        Raises:
+            NotSetUp, ServiceUnavailable, MailRefused, ConfigError: as `send`.
+        """
+        with self._speaking(), self._connected() as server:
+            server.ehlo_or_helo_if_needed()
+            code, said = server.mail(self.settings.sender)
+            if code != _FINE:
+                raise smtplib.SMTPResponseException(code, said)
+            server.rset()
+        encrypted = {"starttls": "encrypted by STARTTLS", "implicit": "encrypted", "none": "not encrypted"}
+        who = "no account" if self.login is None else f"signed in as {self.login[0]}"
+        return f"{self._where}, {encrypted[self.settings.tls]}, {who}, takes mail from {self.settings.sender}"
 
     @property
     def _where(self) -> str:
@@ -107,11 +126,22 @@ class Mailer:
             ) from error
         except smtplib.SMTPResponseException as error:
             raise self._answer(error) from error
+        except ssl.SSLEOFError as error:
+            raise self._silence(error) from error
+        except ssl.SSLError as error:
+            raise self._insecure(error) from error
+        except UnicodeError as error:
+            raise ConfigError(
+                f"a name, an address or a password cannot be told to a mail server: {error.__class__.__name__}",
+                where=self._where,
+                next_step="use plain ASCII characters in `notify`, SMTP_USER and SMTP_PASSWORD",
+            ) from None  # which would show what it is
         except (smtplib.SMTPException, OSError) as error:
             raise self._silence(error) from error
 
     def _answer(self, error: smtplib.SMTPResponseException) -> ConfigError | MailRefused | ServiceUnavailable:
         said = error.smtp_error.decode(errors="replace") if isinstance(error.smtp_error, bytes) else error.smtp_error
+        said = self._without_secrets(said)
         if error.smtp_code in _AUTHENTICATION:
             return ConfigError(
                 f"the mail server does not let us in ({error.smtp_code}): {said}",
@@ -120,7 +150,54 @@ class Mailer:
             )
         if error.smtp_code >= 500:
             return MailRefused(f"the mail server refuses the message ({error.smtp_code}): {said}", where=self._where)
-        return self._silence(error)
+        return self._later(f"({error.smtp_code}) {said}")
+
+    def _insecure(self, error: ssl.SSLError) -> ConfigError:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return ConfigError(
+                f"the certificate of the mail server is not trusted: {error.verify_message}",
+                where=self._where,
+                next_step="set `notify.smtp_host` to the name in its certificate, or SSL_CERT_FILE to a file with who "
+                "signed it",
+            )
+        return ConfigError(
+            f"the connection to the mail server could not be encrypted: {error.reason or error}",
+            where=self._where,
+            next_step="correct `notify.tls` and `notify.smtp_port`: usually `starttls` at 587, `implicit` at 465",
+        )
 
     def _silence(self, error: Exception) -> ServiceUnavailable:
-        return ServiceUnavailable(f"the mail server does not take mail now: {error}", where=self._where)
+        match error:
+            case socket.gaierror():
+                return ServiceUnavailable(
+                    f"there is no host of the name {self.settings.smtp_host}: {error.strerror}",
+                    where=self._where,
+                    next_step="correct `notify.smtp_host`, or ask why the name is not known here",
+                )
+            case ConnectionRefusedError():
+                return ServiceUnavailable(
+                    "no mail server listens there",
+                    where=self._where,
+                    next_step="correct `notify.smtp_host` and `notify.smtp_port`, or start it",
+                )
+            case TimeoutError():
+                return self._later(f"no answer within {self.settings.timeout_seconds:g} s")
+            case _:
+                return self._later(self._without_secrets(str(error)))
+
+    def _later(self, why: str) -> ServiceUnavailable:
+        return ServiceUnavailable(f"the mail server does not take mail now: {why}", where=self._where)
+
+    def _without_secrets(self, said: str) -> str:
+        """A server may say back what it was told."""
+        if self.login is None:
+            return said
+        user, password = self.login[0], self.login[1].get_secret_value()
+        told = [password, *(_encoded(text) for text in (password, f"\0{user}\0{password}"))]
+        for secret in filter(None, told):
+            said = said.replace(secret, "***")
+        return said
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()

@@ -13,7 +13,7 @@ from rich.text import Text
 from orchestration import config
 from orchestration.commands import page
 from orchestration.config import Settings
-from orchestration.doctor import compute, data, search, service, xpcs
+from orchestration.doctor import compute, data, mail, search, service, xpcs
 from orchestration.doctor.check import Check, Health, Look, Shared, together
 from orchestration.doctor.once import trials
 from orchestration.flows import catalogue
@@ -78,6 +78,7 @@ def _looks(settings: Settings, ledger: Ledger | None) -> list[tuple[str, Look]]:
         ("Globus", partial(data.globus_check, settings, ledger=ledger)),
         ("disks", partial(data.disks_check, settings)),
         ("SciCat", partial(data.catalogue_check, settings)),
+        ("mail", partial(mail.mail_check, settings)),
         *((f"site {name}", look) for name, look in sites.items()),
         *((f"index {name}", look) for name, look in indexes.items()),
     ]

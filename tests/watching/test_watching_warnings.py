@@ -158,7 +158,7 @@ def test_a_server_that_is_down_delays_a_warning_and_loses_none(make_room: Callab
     warn_owners(room.work)
     post = send_notices(room.work)
     assert (post.sent, post.left) == ([], 1)
-    assert "does not take mail now" in room.ledger.notices.unsent()[0].trouble
+    assert "no mail server listens there" in room.ledger.notices.unsent()[0].trouble
     clock.days(1)
     leaving(room, "raw/b.h5", email="bob@example.org")
     with office.open():
