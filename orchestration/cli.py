@@ -22,6 +22,7 @@ COMMANDS = {
     "embargo": "embargo:embargo",
     "hold": "holds:hold",
     "ledger": "ledger:ledger_group",
+    "owner": "owner:owner",
     "reconcile": "run:reconcile",
     "release": "holds:release",
     "rerun": "run:rerun",

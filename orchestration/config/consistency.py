@@ -34,6 +34,7 @@ def faults(settings: Settings, document: Document) -> Iterator[Fault]:
     yield from _unserved(settings)
     yield from _xpcs(settings)
     yield from _untold(settings)
+    yield from _unnamed(settings)
 
 
 def notes(settings: Settings) -> Iterator[str]:
@@ -268,6 +269,16 @@ def _untold(settings: Settings) -> Iterator[Fault]:
                 for one in (each for each in index.visible_to if each not in owners.visible_to):
                     message = f"`{one}`, to whom index `{index.name}` of XPCS deployment `{name}` shows entries, is not"
                     yield (*key, "visible_to"), f"{message} among them: change one of the two"
+
+
+def _unnamed(settings: Settings) -> Iterator[Fault]:
+    """Beamlines of which no proposal could be known."""
+    for identifier, beamline in settings.beamlines.items():
+        acquisition = settings.endpoints.get(beamline.acquisition)
+        by_folder = beamline.disclosure.proposal_from == "folder"
+        if by_folder and acquisition is not None and acquisition.owner_folder is None:
+            message = f"no folder tells it: set `owner_folder` of the endpoint `{acquisition.name}`"
+            yield ("beamlines", identifier, "disclosure", "proposal_from"), message
 
 
 def _xpcs(settings: Settings) -> Iterator[Fault]:

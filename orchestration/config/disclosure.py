@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import Field, PositiveFloat
 
@@ -50,6 +51,12 @@ class Disclosure(Section):
         description="So long after a scan was registered not everybody may see anything of it, unless the scan says "
         "something else; left out: there is no embargo but that of a scan itself.",
     )
+    proposal_from: Literal["metadata", "folder"] = Field(
+        default="metadata",
+        description="What proposals are known by: what the metadata of a scan say, and where they say nothing its "
+        "folder; or `folder` alone, that of acquisition (`owner_folder`), as where folders are called by experiments. "
+        "What `beamline owner` says of a scan goes before both.",
+    )
     owners: OwnerSettings | None = Field(
         default=None, description="Records and entries are for those alone who may read the data; left out: not asked."
     )
@@ -60,4 +67,5 @@ class Disclosure(Section):
             embargo_days=self.embargo_days,
             owners=None if self.owners is None else self.owners.owners,
             folder=None if folder is None else OwnerFolder(folder),
+            by_folder=self.proposal_from == "folder",
         )

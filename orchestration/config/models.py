@@ -24,7 +24,7 @@ from orchestration.config.sites import ComputeSite, owned_here
 from orchestration.config.variables import PrefectSettings
 from orchestration.config.watching import WatchPolicy
 from orchestration.config.xpcs import XpcsSettings
-from orchestration.policy import BeamlineRules, Place, Zone
+from orchestration.policy import BeamlineRules, Place, Zone, proposal
 
 
 class GlobusApp(Section):
@@ -112,6 +112,10 @@ class Settings(Section):
             key: beamline.disclosure.rules(self.endpoint(beamline.acquisition).owner_folder)
             for key, beamline in self.beamlines.items()
         }
+
+    def proposal(self, beamline: str, path: str, facts: Mapping[str, object]) -> str | None:
+        """Whose a scan is, by its path and what is known of it; None if that is not known."""
+        return proposal(facts, path, self.rules.get(beamline, BeamlineRules()))
 
     @property
     def here(self) -> Place:

@@ -30,7 +30,8 @@ class NotifySettings(Section):
     sender: str = Field(default="", description="The address that mail comes from.")
     operators: tuple[str, ...] = Field(default=(), description="Who is told what is wrong.")
     owners: Mapping[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="By proposal or group of owners: who is told, before what scans say."
+        default_factory=dict,
+        description="By proposal, experiment or group of owners: who is told, before what scans say.",
     )
     beamlines: Mapping[str, tuple[str, ...]] = Field(
         default_factory=dict, description="By beamline: who is told where a scan names nobody."

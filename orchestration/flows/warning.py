@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 
-from orchestration.config import RetentionRule, Settings, is_address
+from orchestration.config import RetentionRule, Settings
+from orchestration.flows.addressing import addresses
 from orchestration.flows.alarms import named
 from orchestration.flows.pruning import DAY
 from orchestration.flows.variables import retention_days
@@ -27,9 +28,6 @@ MOST = 1000
 
 PROLONGED_DAYS = 30.0
 """What the command in the message proposes, from the day of the deletion on."""
-
-_FACTS = ("owner_group", "proposal")
-"""Of a scan: by what its owners are looked up."""
 
 
 @dataclass
@@ -72,23 +70,6 @@ def warn_owners(work: Work) -> Warnings:
     for owners, digest in digests.items():
         _warn(work, warnings, owners, sorted(digest.leaving, key=lambda each: (each.at, each.copy.id)))
     return warnings
-
-
-def addresses(settings: Settings, scan: Scan) -> tuple[str, ...]:
-    """Who owns a scan, as far as is known: by config.yml, by its own metadata; else who cares for its beamline."""
-    notify = settings.notify
-    for fact in _FACTS:
-        if found := notify.owners.get(str(scan.facts.get(fact) or "")):
-            return found
-    email = scan.facts.get("email")
-    if isinstance(email, str) and is_address(email):
-        return (email,)
-    if scan.beamline in notify.beamlines:
-        return notify.beamlines[scan.beamline]
-    beamline = settings.beamlines.get(scan.beamline)
-    if beamline is not None and is_address(beamline.catalogue.contact_email):
-        return (beamline.catalogue.contact_email,)
-    return notify.operators
 
 
 def _leaving(work: Work) -> Iterator[_Leaving]:

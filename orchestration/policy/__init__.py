@@ -12,6 +12,7 @@ from orchestration.policy.places import Audience, Effect, Passage, Place, Zone
 from orchestration.policy.rules import Rule
 from orchestration.policy.subject import (
     EMBARGO_UNTIL,
+    OWNED_BY,
     BeamlineRules,
     Embargo,
     Owners,
@@ -24,6 +25,7 @@ from orchestration.policy.subject import (
 
 __all__ = [
     "EMBARGO_UNTIL",
+    "OWNED_BY",
     "SEVERAL",
     "Asked",
     "Audience",

@@ -14,6 +14,8 @@ EMBARGO_UNTIL = "embargo_until"
 """The fact of a scan that tells when its embargo ends: seconds since the epoch, or an ISO date (in UTC), or time."""
 
 PROPOSAL_FACT = "proposal"
+OWNED_BY = "owned_by"
+"""The fact of a scan that tells what an operator has said of its proposal."""
 
 _DAY = 24 * 3600.0
 
@@ -54,6 +56,8 @@ class BeamlineRules:
     owners: Owners | None = None
     folder: OwnerFolder | None = None
     """Where acquisition puts the data of a proposal."""
+    by_folder: bool = False
+    """Proposals are known by these folders, whatever the metadata of a scan call them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +96,14 @@ def embargo(facts: Mapping[str, object], registered_at: float, rules: BeamlineRu
 
 
 def proposal(facts: Mapping[str, object], path: str, rules: BeamlineRules) -> str | None:
-    """Of one scan: from its metadata, or from the folder into which acquisition put it."""
-    said = facts.get(PROPOSAL_FACT)
-    if isinstance(said, str) and said.strip():
-        return said.strip()
-    return (rules.folder.owner(path) if rules.folder else None) or None
+    """Of one scan: what an operator has said; else from its metadata, or from the folder where acquisition put it."""
+    folder = (rules.folder.owner(path) if rules.folder else None) or None
+    told = None if rules.by_folder else _name(facts.get(PROPOSAL_FACT))
+    return _name(facts.get(OWNED_BY)) or told or folder
+
+
+def _name(said: object) -> str | None:
+    return (said.strip() or None) if isinstance(said, str) else None
 
 
 def moment(text: str) -> float:

@@ -75,3 +75,15 @@ def test_what_is_wrong_is_said(write_config: Write, old: str, new: str, said: st
     assert old in FILE
     _, problems = config.inspect(write_config(FILE.replace(old, new, 1)))
     assert any(said in str(problem) for problem in problems), problems
+
+
+def test_proposals_that_are_known_by_folders_need_such_folders(write_config: Write) -> None:
+    by_folder = FILE.replace("      embargo_days: 365\n", "      embargo_days: 365\n      proposal_from: folder\n")
+    found = config.load(write_config(by_folder))
+    assert found.rules["b"].by_folder
+    assert found.proposal("b", "raw/ALS-1_smith/a.h5", {"proposal": "17"}) == "ALS-1"
+    assert found.proposal("open", "raw/ALS-1_smith/a.h5", {"proposal": "17"}) == "17"
+    without = by_folder.replace(", owner_folder: 'raw/{proposal}_*'", "")
+    _, problems = config.inspect(write_config(without))
+    (problem,) = problems
+    assert problem.message == "no folder tells it: set `owner_folder` of the endpoint `store`"

@@ -108,6 +108,29 @@ def test_the_metadata_of_a_scan_go_before_its_folder(ledger: Ledger, scan: Scan)
         plan(ledger, scan, record("ALS-1"))
 
 
+def test_what_an_operator_says_goes_before_both(ledger: Ledger, scan: Scan) -> None:
+    ledger.scans.learn(scan.id, {"owned_by": "ALS-3"})
+    ledger.scans.learn(scan.id, {"proposal": "ALS-2"})
+    plan(ledger, scan, record("ALS-3"))
+    for other in ("ALS-1", "ALS-2"):
+        with pytest.raises(NotTheOwner, match="proposal ALS-3"):
+            plan(ledger, scan, record(other))
+
+
+def test_where_proposals_are_known_by_their_folders_no_metadata_tell_it(url: str) -> None:
+    rules = BeamlineRules(owners=OWNERS, folder=OwnerFolder("*/{proposal}"), by_folder=True)
+    with Ledger(url, rules={"aps8idi": rules}) as ledger:
+        scan = ledger.scans.register(beamline="aps8idi", path=RelativePath("2026-1/foster202603/A001"))
+        dropped = ledger.scans.register(beamline="aps8idi", path=RelativePath("A001"))
+        for each in (scan, dropped):
+            ledger.scans.learn(each.id, {"proposal": "1010643"})
+        plan(ledger, scan, record("foster202603"))
+        with pytest.raises(NotTheOwner, match="proposal foster202603"):
+            plan(ledger, scan, record("1010643"))
+        with pytest.raises(NotTheOwner, match="no known proposal"):
+            plan(ledger, dropped, record("1010643"))
+
+
 @pytest.mark.parametrize("said", ["", "  ", None, 17])
 def test_what_is_no_proposal_is_none(ledger: Ledger, said: Any) -> None:
     nobodys = ledger.scans.register(beamline="bl832", path=RelativePath("dropped/scan.h5"))

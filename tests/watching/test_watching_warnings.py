@@ -95,6 +95,9 @@ def test_one_message_a_day_tells_an_owner_of_all(
     [
         ({"owners": {"ALS-1": ["group@example.org"]}}, {"proposal": "ALS-1", "email": "a@example.org"}, "group"),
         ({}, {"proposal": "ALS-1", "email": "a@example.org"}, "a"),
+        ({"owners": {"foster202603": ["group@example.org"]}}, {"proposal": "1", "experiment": "foster202603"}, "group"),
+        ({"owners": {"ALS-2": ["group@example.org"]}}, {"proposal": "ALS-1", "owned_by": "ALS-2"}, "group"),
+        ({"owners": {"ALS-1": ["group@example.org"]}}, {"proposal": "ALS-1", "owner_email": "b@example.org"}, "b"),
         ({"beamlines": {"bl": ["staff@example.org"]}}, {"email": "nonsense"}, "staff"),
         ({}, {}, "operator"),
     ],

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from orchestration.config import SearchIndex
 from orchestration.config.xpcs import XpcsDeployment
-from orchestration.errors import Embargoed, OrchestrationError, PolicyRefused, SourceMissing
+from orchestration.errors import Embargoed, NotTheOwner, OrchestrationError, PolicyRefused, SourceMissing
 from orchestration.flows.aps8idi.payload import Payload
 from orchestration.flows.aps8idi.published import Publication
 from orchestration.flows.publishing import publish
@@ -43,7 +43,14 @@ class Announcement:
         return self.shelf.url(self.payload.result_folder)
 
     def placeholder(self, taken: datetime) -> None:
-        self._publish(self._publication(taken).placeholder(self.index, self.subject), what="placeholder")
+        """Nothing is said yet of what may prove to be somebody's by its result alone."""
+        request = self._publication(taken).placeholder(self.index, self.subject)
+        try:
+            self._publish(request, what="placeholder")
+        except NotTheOwner as refusal:
+            if self._owner() is not None:
+                raise
+            self.work.logger.warning("not published (placeholder): %s", refusal.what)
 
     def final(
         self,
@@ -69,6 +76,9 @@ class Announcement:
             self._publish(request, what="failure")
         except OrchestrationError as silence:
             self.work.logger.error("the search index does not say that %s failed: %s", self.payload.dataset, silence)
+
+    def _owner(self) -> str | None:
+        return self.work.settings.proposal(self.scan.beamline, self.scan.path.text, self.scan.facts)
 
     def _publish(self, request: PublishRequest, *, what: str) -> None:
         """A scan may come under embargo on the way: it is carried on with, and what everybody would see is left out."""

@@ -186,10 +186,11 @@ def ingest_result(
 def _common(work: Work, scan: Scan, described: Described) -> dict[str, Any]:
     """What both records say of whose they are."""
     defaults = work.settings.beamline(scan.beamline).catalogue
+    proposal = work.settings.proposal(scan.beamline, scan.path.text, scan.facts) or described.proposal
     return {
         "owner": described.owner or defaults.owner or UNKNOWN,
         "contact_email": defaults.contact_email or NO_EMAIL,
-        "owner_group": described.proposal or defaults.owner_group or scan.beamline,
+        "owner_group": proposal or defaults.owner_group or scan.beamline,
         "access_groups": defaults.access_groups,
         "proposal_id": described.proposal or UNKNOWN,
         "description": described.title,

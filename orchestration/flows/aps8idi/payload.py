@@ -134,11 +134,12 @@ class Payload:
 
     @property
     def found_experiment(self) -> str:
-        """What was said, else the folder below that of the cycle, else the first one."""
-        if self.experiment:
-            return self.experiment
-        parts = self.folder.text.split("/")
-        cycle = self.deployment.cycle(self.raw.text)
+        return self.experiment or self.experiment_folder
+
+    @property
+    def experiment_folder(self) -> str:
+        """The folder below that of the cycle, else the first one."""
+        parts, cycle = self.folder.text.split("/"), self.deployment.cycle(self.raw.text)
         after = parts[parts.index(cycle) + 1 :] if cycle in parts else parts
         return after[0] if len(after) > 1 else ""
 

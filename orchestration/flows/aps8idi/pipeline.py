@@ -22,6 +22,7 @@ from orchestration.flows.aps8idi.checking import Checked, check, distinguished
 from orchestration.flows.aps8idi.describing import correlation_receipt, extra, pictures_receipt
 from orchestration.flows.aps8idi.jobs import correlating, drawing
 from orchestration.flows.aps8idi.many import shares
+from orchestration.flows.aps8idi.owning import known_by_file, known_by_path, known_by_result
 from orchestration.flows.aps8idi.payload import Payload
 from orchestration.flows.aps8idi.products import Pictures
 from orchestration.flows.aps8idi.staging import stage_in
@@ -65,8 +66,10 @@ def known(work: Work, payload: Payload, *, version: str = "", carried: bool = Tr
 
 
 def found(work: Work, checked: Checked, announcement: Announcement | None, *, carried: bool = True) -> Scan:
-    """The dataset in the version that was looked at."""
+    """The dataset in the version that was looked at, and whose it is, as far as that can be told now."""
     scan = known(work, checked.payload, version=checked.measurement.facts.version, carried=carried)
+    scan = known_by_path(work, scan, checked.payload)
+    scan = known_by_file(work, scan, checked.source, checked.measurement)
     if announcement is not None:
         announcement.scan, announcement.payload, announcement.found = scan, checked.payload, True
     return scan
@@ -96,7 +99,9 @@ def finish(
     copies = [*_carried(work, made, homes), *_carried(work, drawn, homes), *_lent(work, made, drawn)]
     told = _told(drawn)
     metadata = (told["metadata"] or {}).get("project_metadata", {})
+    scan = known_by_result(work, scan, metadata)
     if announcement is not None:
+        announcement.scan = scan
         receipt = made.result.receipt
         announcement.final(_taken(checked), metadata=metadata, files=told["files"], receipt=receipt)
     catalogue(work, scan, checked, made, drawn, metadata)
