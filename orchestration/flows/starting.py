@@ -70,8 +70,11 @@ def start(
     subject = Subject(
         scan=token if export_controlled else "", name=name or request.deployment, export_controlled=export_controlled
     )
-    permitted = permit(request, subject=subject, at=time.time())
-    return request, insist(lambda: PrefectRun().submit(permitted, token), seconds=BUSY_SECONDS)
+
+    def submit() -> str:
+        return PrefectRun().submit(permit(request, subject=subject, at=time.time()), token)
+
+    return request, insist(submit, seconds=BUSY_SECONDS)
 
 
 def deployment_of(beamline: str, flow_name: str) -> str:

@@ -47,29 +47,32 @@ class Scans:
     ) -> Scan:
         """The scan at `path`, made known if it is new.
 
-        Export control is never taken back here: a scan once flagged stays flagged, whoever starts the next flow.
+        Export control is never taken back here: a scan once flagged stays flagged, whoever starts the next flow; and so
+        does all that is in a flagged folder, known before or after that.
         """
         scan_id = scan_identity(beamline, path)
         with self._database.write("scans") as connection:
             row = connection.execute(select(scans).where(scans.c.id == scan_id)).mappings().one_or_none()
+            known = row is not None and row["export_controlled"]
+            flag = export_controlled or known or _in_flagged(connection, beamline, path)
             if row is None:
-                values = {
+                values: dict[str, object] = {
                     "id": scan_id,
                     "beamline": beamline,
                     "path": path.text,
                     "fingerprint": fingerprint,
-                    "export_controlled": export_controlled,
+                    "export_controlled": flag,
                     "facts": {},
                     "registered_at": self._database.now(),
                 }
                 connection.execute(scans.insert().values(**values))
             else:
-                changes = {
-                    "fingerprint": fingerprint or row["fingerprint"],
-                    "export_controlled": export_controlled or row["export_controlled"],
-                }
+                changes = {"fingerprint": fingerprint or row["fingerprint"], "export_controlled": flag}
                 if any(row[name] != value for name, value in changes.items()):
                     connection.execute(update(scans).where(scans.c.id == scan_id).values(**changes))
+            if flag and not known:
+                inside = (scans.c.beamline == beamline) & scans.c.path.startswith(f"{path.text}/", autoescape=True)
+                connection.execute(update(scans).where(inside).values(export_controlled=True))
             found = connection.execute(select(scans).where(scans.c.id == scan_id)).mappings().one()
         return Scan.from_row(found)
 
@@ -147,6 +150,13 @@ def read_scans(connection: Connection, ids: Collection[str]) -> Mapping[str, Sca
 def scan_identity(beamline: str, path: RelativePath) -> str:
     """The same wherever it is computed, so that two programs that see a new file at once mean the same scan."""
     return str(uuid.uuid5(_NAMESPACE, f"{beamline}\n{path.text}"))
+
+
+def _in_flagged(connection: Connection, beamline: str, path: RelativePath) -> bool:
+    """Whether a folder that it lies in is under export control."""
+    above = [scan_identity(beamline, RelativePath(str(folder))) for folder in path.pure.parents if str(folder) != "."]
+    query = select(scans.c.id).where(scans.c.id.in_(above), scans.c.export_controlled)
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def _unknown(name: str) -> UnknownName:

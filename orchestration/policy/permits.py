@@ -39,8 +39,10 @@ R_co = TypeVar("R_co", bound=Asked, covariant=True)
 R = TypeVar("R", bound=Asked)
 
 _SEAL = object()
-_ISSUED: weakref.WeakSet[Permitted[Asked]] = weakref.WeakSet()
-"""All that `permit` has returned: nothing else is taken for it, however it was made."""
+_ISSUED: dict[int, tuple[weakref.ref[Permitted[Asked]], Asked, Decision]] = {}
+"""All that `permit` has returned and nobody has opened, by identity, with what it was about: nothing else is taken for
+it, whatever that says of itself, and each is good for one submission.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,26 +88,36 @@ def permit(
     )
     decision = Decision(subject=subject, effect=request.effect, places=found, rules=grounds, at=at)
     permitted = Permitted(request=request, decision=decision, seal=_SEAL)
-    _ISSUED.add(permitted)
+    key = id(permitted)
+    _ISSUED[key] = (weakref.ref(permitted, lambda _: _forget(key)), request, decision)
     return permitted
+
+
+def _forget(key: int) -> None:
+    _ISSUED.pop(key, None)
 
 
 def opened(permitted: Permitted[R], kind: type[R], *, at: Place | None = None) -> R:
     """The request, for the adapter that is about to submit it; `at` is where that works, if the request does not say.
 
     Raises:
-        Unpermitted: if `permit` did not return this, or did for another kind of request, or for other places.
+        Unpermitted: if `permit` did not return this, or it was opened before, or it is for another kind of request, or
+            for other places.
     """
-    if not isinstance(permitted, Permitted) or permitted not in _ISSUED:
-        raise Unpermitted("something was to be submitted that nobody permitted", where=type(permitted).__name__)
-    request = permitted.request
+    reference, request, decision = _ISSUED.pop(id(permitted), (None, None, None))
+    if reference is None or reference() is not permitted or decision is None:
+        raise Unpermitted("something was to be submitted that nobody permitted, or once more", where=_kind(permitted))
     if not isinstance(request, kind):
-        raise Unpermitted(f"this takes a {kind.__name__}, not what was permitted", where=type(request).__name__)
-    if at is not None and at not in permitted.decision.places:
-        named = ", ".join(place.name for place in permitted.decision.places)
+        raise Unpermitted(f"this takes a {kind.__name__}, not what was permitted", where=_kind(request))
+    if at is not None and at not in decision.places:
+        named = ", ".join(place.name for place in decision.places)
         told = "" if at.name not in named.split(", ") else " with the zone and the folders of proposals that it has"
-        raise Unpermitted(f"it was permitted for {named}, not for {at.name}{told}", where=type(request).__name__)
+        raise Unpermitted(f"it was permitted for {named}, not for {at.name}{told}", where=_kind(request))
     return request
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
 
 
 def _demand_stated(request: Asked, places: Sequence[object], subject: Subject) -> None:

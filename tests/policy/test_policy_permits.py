@@ -99,8 +99,8 @@ def test_what_does_not_say_into_whose_folder_it_goes_goes_nowhere() -> None:
 
 
 def test_a_permission_is_for_the_place_that_was_asked_about() -> None:
-    permitted = permit(JOB, subject=SCAN, at=0.0, site=THERE.place)
-    assert opened(permitted, JobSpec, at=THERE.place) is JOB
+    assert opened(permit(JOB, subject=SCAN, at=0.0, site=THERE.place), JobSpec, at=THERE.place) is JOB
     for place in (HERE.place, Place(THERE.place.name, Zone.BEAMLINE)):
+        permitted = permit(JOB, subject=SCAN, at=0.0, site=THERE.place)
         with pytest.raises(Unpermitted, match="permitted for there"):
             opened(permitted, JobSpec, at=place)
