@@ -67,14 +67,16 @@ class TransferRequest:
 
     @cached_property
     def passages(self) -> tuple[Passage, ...]:
-        """Out of whose folders into whose it goes."""
+        """Out of whose folders into whose it goes. What is a link to something else is both, as far as that is seen."""
         return tuple(
             Passage(
                 path=f"{self.destination.name}:{item.destination}",
-                source=self.source.owner(item.source),
+                source=self.source.owner(path),
                 destination=self.destination.owner(item.destination),
+                origin=(self.source.name, path.text),
             )
             for item in self.items
+            for path in dict.fromkeys((item.source, self.source.followed(item.source)))
         )
 
     def document(self) -> Document:

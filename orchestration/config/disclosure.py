@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 from pydantic import Field, PositiveFloat
@@ -61,9 +61,10 @@ class Disclosure(Section):
         default=None, description="Records and entries are for those alone who may read the data; left out: not asked."
     )
 
-    def rules(self, folder: str | None) -> BeamlineRules:
-        """`folder` is where acquisition puts the data of a proposal."""
+    def rules(self, folder: str | None, *, keeps: Collection[str] = ()) -> BeamlineRules:
+        """`folder` is where acquisition puts the data of a proposal; `keeps` are the endpoints with its own paths."""
         return BeamlineRules(
+            keeps=frozenset(keeps),
             embargo_days=self.embargo_days,
             owners=None if self.owners is None else self.owners.owners,
             folder=None if folder is None else OwnerFolder(folder),

@@ -183,6 +183,27 @@ class Endpoint(Section):
             raise InvalidPath(f"{relative.text!r} leads outside {root} by a link", where=f"endpoint {self.name}")
         return path
 
+    def same_at(self, other: Endpoint, relative: RelativePath) -> RelativePath | None:
+        """What a file below this root is called below that of another endpoint; None if it is not seen to lie there."""
+        if self.uuid is not None and self.uuid == other.uuid:
+            full, root = self.full_path(relative), other.root_path
+        elif self.mount is not None and other.mount is not None:
+            full, root = os.path.realpath(self.mount / relative.text), os.path.realpath(other.mount)
+        else:
+            return None
+        found = os.path.relpath(full, root)
+        return None if found == "." or found.split("/")[0] == ".." else RelativePath(found)
+
+    def followed(self, relative: RelativePath) -> RelativePath:
+        """What a path leads to by symbolic links, as far as that is below the root and can be seen from here."""
+        if self.mount is None:
+            return relative
+        try:
+            path, root = self.local_path(relative), self.mount.resolve()
+        except (InvalidPath, OSError):
+            return relative
+        return relative if path == root else RelativePath(path.relative_to(root).as_posix())
+
     def reaches(self, other: Endpoint) -> bool:
         """Whether data can be moved between the two: by Globus, or as files of this machine."""
         by_globus = self.uuid is not None and other.uuid is not None

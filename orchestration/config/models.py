@@ -109,7 +109,9 @@ class Settings(Section):
     def rules(self) -> Mapping[str, BeamlineRules]:
         """What each beamline demands of what is done with its data."""
         return {
-            key: beamline.disclosure.rules(self.endpoint(beamline.acquisition).owner_folder)
+            key: beamline.disclosure.rules(
+                self.endpoint(beamline.acquisition).owner_folder, keeps={beamline.acquisition, beamline.server}
+            )
             for key, beamline in self.beamlines.items()
         }
 

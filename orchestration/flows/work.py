@@ -253,8 +253,7 @@ def register(
 ) -> Scan:
     """Make the scan known to the ledger, and this run as the one that carries it, unless it carries several."""
     path = beamline.relative(file_path)
-    acquisition = work.settings.endpoint(beamline.acquisition)
-    flag = controlled(work.ledger, beamline, acquisition, path, told=is_export_control)
+    flag = controlled(work.ledger, work.settings, beamline, path, told=is_export_control)
     scan = work.ledger.scans.register(beamline=beamline.id, path=path, export_controlled=flag, fingerprint=fingerprint)
     if carried:
         work.ledger.runs.carries(work.run_id, scan.id)

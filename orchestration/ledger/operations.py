@@ -258,6 +258,7 @@ class Operations(OperationQueries):
         self, operation: Operation[Request], *, site: Place | None, service: str = "", run_id: str | None = None
     ) -> Iterator[None]:
         """A refusal undoes what is being written, and is written down by itself."""
+        _ = getattr(operation.request, "passages", None)  # may look at a disk: not while the database is locked
         try:
             yield
         except PolicyRefused as refusal:

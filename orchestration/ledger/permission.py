@@ -15,7 +15,7 @@ from typing import TypeAlias, TypeVar
 from sqlalchemy import Connection, RowMapping, select
 
 from orchestration.errors import PolicyRefused, UnknownName
-from orchestration.ledger import audit
+from orchestration.ledger import audit, carried
 from orchestration.ledger.operation import Operation, error_document
 from orchestration.ledger.scan import Scan, read_scans
 from orchestration.ledger.service import Document, Json, Request
@@ -25,6 +25,7 @@ from orchestration.policy import (
     EMBARGO_UNTIL,
     BeamlineRules,
     Decision,
+    Effect,
     Permitted,
     Place,
     Subject,
@@ -63,7 +64,23 @@ def ask(
             if len(subjects) > 1:
                 refusal.scan = subject.scan
             raise
+    for strange in _taken_along(connection, operation, rules):
+        permit(operation.request, subject=strange, at=at, site=site, destination=operation.destination)
     return permitted[0]
+
+
+def _taken_along(connection: Connection, operation: Operation[Request], rules: Rules) -> Iterator[Subject]:
+    """Scans that may not leave, of which it would carry something though it is not about them."""
+    passages = getattr(operation.request, "passages", None)
+    if operation.request.effect is not Effect.MOVE or not isinstance(passages, tuple):
+        return
+    about = (operation.scan, *operation.others)
+    for scan in carried.flagged(connection, passages, about, rules):
+        yield Subject(
+            scan=scan.id,
+            name=f"{scan.path.text}, of which {operation.step} would carry something,",
+            export_controlled=True,
+        )
 
 
 def document(decision: Decision) -> Document:

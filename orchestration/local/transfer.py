@@ -10,7 +10,7 @@ from orchestration.local import work
 from orchestration.local.copying import Copied, Copier
 from orchestration.local.files import mount
 from orchestration.local.work import Meter
-from orchestration.policy import Permitted, opened
+from orchestration.policy import Permitted, Zone, opened
 from orchestration.transfers import TransferItem, TransferRequest
 
 LISTED_FILES = 500_000
@@ -63,7 +63,7 @@ def _title(request: TransferRequest) -> str:
 
 
 def _copy_all(request: TransferRequest, token: str, meter: Meter) -> Document:
-    root, there = mount(request.source), mount(request.destination)
+    there = mount(request.destination)
     copier = Copier(owner=work.digest(token), meter=meter)
     done = [
         (
@@ -71,13 +71,20 @@ def _copy_all(request: TransferRequest, token: str, meter: Meter) -> Document:
             copier.copy(
                 request.source.local_path(item.source),
                 request.destination.local_path(item.destination),
-                root=root,
+                root=_reach(request, item),
                 there=there,
             ),
         )
         for item in request.items
     ]
     return _evidence(request, done)
+
+
+def _reach(request: TransferRequest, item: TransferItem) -> Path:
+    """Below what the links in a directory may lead. What lies elsewhere may be another's, or must not leave."""
+    stays = request.destination.zone is Zone.BEAMLINE and request.source.owner_folder is None
+    whole = mount(request.source)
+    return whole if stays else request.source.local_path(item.source)
 
 
 def _evidence(request: TransferRequest, done: list[tuple[TransferItem, Copied]]) -> Document:

@@ -67,3 +67,5 @@ class Passage:
     path: str
     source: str | None
     destination: str | None
+    origin: tuple[str, str] | None = None
+    """The endpoint that it comes from, and its path there."""

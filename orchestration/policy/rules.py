@@ -66,6 +66,8 @@ def folders(effect: Effect, passages: object, subject: Subject) -> Iterator[Rule
         return
     if not isinstance(passages, tuple) or not all(isinstance(each, Passage) for each in passages):
         raise Unpermitted(f"it is not said into whose folder {subject.name} goes", where="policy")
+    for passage in passages if effect is Effect.MOVE else ():
+        _demand_taken_from_own(passage, subject)
     owned = [each for each in passages if each.destination is not None]
     for passage in owned:
         _demand_own(passage, subject)
@@ -138,6 +140,17 @@ def _readers(effect: Effect, audience: Audience, subject: Subject, owners: Owner
                 where="policy",
             )
     return Rule.TO_OWNERS
+
+
+def _demand_taken_from_own(passage: Passage, subject: Subject) -> None:
+    """Also where it goes into a folder of nobody."""
+    if passage.source and any(one != passage.source for one in subject.proposals):
+        whence = passage.path if passage.origin is None else ":".join(passage.origin)
+        whose = ", ".join(subject.proposals)
+        raise NotTheOwner(
+            f"{subject.name} belongs to proposal {whose}, and {whence} is in a folder of proposal {passage.source}",
+            where="policy",
+        )
 
 
 def _demand_own(passage: Passage, subject: Subject) -> None:

@@ -56,6 +56,8 @@ class BeamlineRules:
     owners: Owners | None = None
     folder: OwnerFolder | None = None
     """Where acquisition puts the data of a proposal."""
+    keeps: frozenset[str] = frozenset()
+    """The endpoints where its scans have the paths that they are known by."""
     by_folder: bool = False
     """Proposals are known by these folders, whatever the metadata of a scan call them."""
 

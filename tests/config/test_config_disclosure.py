@@ -56,7 +56,7 @@ def test_what_a_beamline_demands(write_config: Write) -> None:
     assert found.owners.readers(Effect.CATALOGUE, None) == {"staff"}
     assert found.owners.readers(Effect.PUBLISH, "ALS-1") == {GROUP, "public"}
     assert found.owners.readers(Effect.PUBLISH, "ALS-2") == {GROUP}
-    assert rules["open"] == BeamlineRules(folder=found.folder)
+    assert rules["open"] == BeamlineRules(folder=found.folder, keeps=frozenset({"store"}))
 
 
 @pytest.mark.parametrize(
