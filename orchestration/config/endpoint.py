@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import ByteSize, Field, TypeAdapter, ValidationInfo, field_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from orchestration.config.base import EntryKey, Section
 from orchestration.errors import ConfigError, InvalidPath
@@ -51,6 +54,11 @@ class Endpoint(Section):
         description="Folders below the root that belong to one proposal each, such as `raw/{proposal}`, or "
         "`raw/{proposal}_*`: data of another proposal is not copied into them, and its jobs do not work there.",
     )
+
+    overlapping: Annotated[
+        tuple[tuple[str, OwnedTree], ...], SkipJsonSchema(), Field(validation_alias="(of other endpoints)")
+    ] = ()
+    """Folders of proposals that other endpoints have on the same storage, and what these call this one's folder."""
 
     @field_validator("root_path")
     @classmethod
@@ -114,8 +122,33 @@ class Endpoint(Section):
         return Place(name=self.name, zone=self.zone)
 
     def owner(self, path: RelativePath) -> str | None:
-        """The proposal whose folder has the path, as `OwnerFolder.owner` says it; None if it is nobody's."""
-        return None if self.owner_folder is None else OwnerFolder(self.owner_folder).owner(path.text)
+        """The proposal whose folder has the path, as `OwnerFolder.owner` says it, be it by another endpoint's settings;
+        None if it is nobody's.
+        """
+        own = None if self.owner_folder is None else OwnerFolder(self.owner_folder).owner(path.text)
+        others = (tree.owner(f"{root}/{path.text}") for root, tree in self.overlapping)
+        return own if own is not None else next((each for each in others if each is not None), None)
+
+    @property
+    def has_owners(self) -> bool:
+        """Whether folders there belong to proposals."""
+        return self.owner_folder is not None or bool(self.overlapping)
+
+    def among(self, endpoints: Iterable[Endpoint]) -> Endpoint:
+        """This endpoint, with the folders of proposals that others have on its storage."""
+        found = tuple(pair for each in endpoints if each.name != self.name for pair in self._shared(each))
+        return self.model_copy(update={"overlapping": found}) if found else self
+
+    def _shared(self, other: Endpoint) -> Iterator[tuple[str, OwnedTree]]:
+        if other.owner_folder is None:
+            return
+        roots = [(self.root_path, other.root_path)] if self.uuid is not None and self.uuid == other.uuid else []
+        if self.mount is not None and other.mount is not None:
+            roots.append((os.path.realpath(self.mount), os.path.realpath(other.mount)))
+        for root, root_of_other in roots:
+            tree = other.owned_below(root_of_other)
+            if tree is not None and _overlap(root, root_of_other):
+                yield root, tree
 
     def owned_below(self, root: str) -> OwnedTree | None:
         """Its folders of proposals, as programs see them that call its own folder `root`; None if it has none."""

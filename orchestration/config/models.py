@@ -41,7 +41,8 @@ class GlobusSettings(Section):
     @field_validator("globus_endpoints", mode="after")
     @classmethod
     def _named(cls, value: Mapping[str, Endpoint]) -> Mapping[str, Endpoint]:
-        return {key: endpoint.known_as(key) for key, endpoint in value.items()}
+        named = {key: endpoint.known_as(key) for key, endpoint in value.items()}
+        return {key: endpoint.among(named.values()) for key, endpoint in named.items()}
 
 
 class Images(Section):

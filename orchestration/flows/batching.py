@@ -157,7 +157,7 @@ class _Batching:
             files=policy.batch_files,
             bytes=policy.batch_bytes,
             seconds=policy.batch_seconds,
-            by_folder=self._destination.owner_folder is not None,
+            by_folder=self._destination.has_owners,
         )
 
     @property

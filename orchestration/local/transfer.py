@@ -82,7 +82,7 @@ def _copy_all(request: TransferRequest, token: str, meter: Meter) -> Document:
 
 def _reach(request: TransferRequest, item: TransferItem) -> Path:
     """Below what the links in a directory may lead. What lies elsewhere may be another's, or must not leave."""
-    stays = request.destination.zone is Zone.BEAMLINE and request.source.owner_folder is None
+    stays = request.destination.zone is Zone.BEAMLINE and not request.source.has_owners
     whole = mount(request.source)
     return whole if stays else request.source.local_path(item.source)
 

@@ -245,3 +245,32 @@ def test_a_flagged_file_is_flagged_as_a_scan_of_any_beamline_that_sees_it(ledger
         assert flagged(beamline, path), (beamline, path)
     for beamline, path in (("b", "ALS-2/scan.h5"), ("c", "raw/secret/scan.h5"), ("b", "raw/secret")):
         assert not flagged(beamline, path), (beamline, path)
+
+
+COLLECTION = "8a1d0f52-6c1e-4d0b-9f36-0d5a8e1d8001"
+
+
+def test_folders_of_proposals_are_theirs_by_whatever_endpoint_they_are_written(tmp_path: Path) -> None:
+    endpoints = {
+        "raw": {"root_path": "/data/raw", "uuid": COLLECTION, "owner_folder": "{proposal}"},
+        "server": {"root_path": "/data", "uuid": COLLECTION},
+        "part": {"root_path": "/data/raw/ALS-2/rec", "uuid": COLLECTION},
+        "scratch": {"root_path": "/data/scratch", "uuid": COLLECTION},
+        "disk": {"mount": str(tmp_path / "disk"), "owner_folder": "raw/{proposal}"},
+        "same": {"mount": str(tmp_path / "link")},
+    }
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    chosen = Settings.model_validate({"globus": {"globus_endpoints": endpoints}})
+    subject = Subject(scan="1", name="ALS-1/a", proposals=("ALS-1",))
+
+    def carry_to(name: str, path: str) -> None:
+        there = chosen.endpoint(name)
+        request = TransferRequest.of({PATH: RelativePath(path)}, source=HERE, destination=there)
+        permit(request, subject=subject, at=0.0)
+
+    for name, path in (("server", "raw/ALS-1/a"), ("scratch", "ALS-2"), ("raw", "ALS-1/a"), ("same", "raw/ALS-1/a")):
+        carry_to(name, path)
+    for name, path in (("server", "raw/ALS-2/a"), ("server", "raw"), ("part", "a"), ("same", "raw/ALS-2/a")):
+        with pytest.raises(NotTheOwner):
+            carry_to(name, path)
