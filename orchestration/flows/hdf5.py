@@ -69,10 +69,7 @@ class Reader:
             found = self.file.get(path)
         except (KeyError, OSError):  # a link that leads nowhere
             return None
-        if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
-            return None
-        # A file from outside must not pull another file of this machine into a record.
-        return found if found.file.filename == self.file.filename else None
+        return found if isinstance(found, h5py.Dataset) and _is_own(self.file, found) else None
 
 
 def open_scan(path: Path) -> h5py.File:
@@ -97,11 +94,22 @@ def projections(file: h5py.File, path: Path) -> h5py.Dataset:
         data = file.get("/exchange/data")
     except (KeyError, OSError):
         data = None
+    if isinstance(data, h5py.Dataset) and not _is_own(file, data):
+        raise ScanUnreadable(
+            f"the projections of {path.name} lie in another file",
+            where=f"{path}:/exchange/data",
+            next_step="write them into the scan itself",
+        )
     if not isinstance(data, h5py.Dataset) or data.ndim != 3 or 0 in data.shape or data.dtype.kind not in "uif":
         raise ScanUnreadable(
             f"{path.name} has no projections", where=f"{path}:/exchange/data", next_step="check that it is a scan"
         )
     return data
+
+
+def _is_own(file: h5py.File, found: h5py.Dataset) -> bool:
+    """A file from outside must not pull another file of this machine into a record, or into a picture."""
+    return not found.external and not found.is_virtual and found.file.filename == file.filename
 
 
 def _sampled(dataset: h5py.Dataset) -> npt.NDArray[np.generic]:

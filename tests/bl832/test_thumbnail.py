@@ -94,3 +94,22 @@ def test_a_preview_that_is_no_png_or_cut_short_is_refused(tmp_path: Path) -> Non
     preview.write_bytes(png(np.random.default_rng(2).integers(0, 255, (1500, 1500), np.uint8))[:1_000_000])
     with pytest.raises(InvalidInput, match="not a whole PNG"):
         picture_thumbnail(preview)
+
+
+@pytest.mark.parametrize("way", ["external link", "virtual dataset", "external storage"])
+def test_no_picture_is_made_of_what_lies_in_another_file(tmp_path: Path, way: str) -> None:
+    data = np.ones((2, 8, 8), np.uint16)
+    secret = scan(tmp_path / "secret.h5", data)
+    data.tofile(tmp_path / "secret.bin")
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        if way == "external link":
+            file["/exchange/data"] = h5py.ExternalLink(str(secret), "/exchange/data")
+        elif way == "virtual dataset":
+            layout = h5py.VirtualLayout(shape=data.shape, dtype=data.dtype)
+            layout[:] = h5py.VirtualSource(str(secret), "/exchange/data", shape=data.shape)
+            file.create_virtual_dataset("/exchange/data", layout)
+        else:
+            raw = [(str(tmp_path / "secret.bin"), 0, data.nbytes)]
+            file.create_dataset("/exchange/data", shape=data.shape, dtype=data.dtype, external=raw)
+    with pytest.raises(ScanUnreadable, match="lie in another file"):
+        projection_thumbnail(tmp_path / "scan.h5")

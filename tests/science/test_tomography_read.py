@@ -51,6 +51,17 @@ def test_other_formats_are_not_hdf5(tmp_path: Path) -> None:
         opened(path)
 
 
+@pytest.mark.parametrize("part", ["data", "data_white", "theta"])
+def test_what_lies_in_another_file_is_not_read_as_part_of_the_scan(scan_copy: Path, part: str) -> None:
+    secret = scan_copy.with_name("secret.h5")
+    secret.write_bytes(scan_copy.read_bytes())
+    with h5py.File(scan_copy, "a") as file:
+        del file[f"/exchange/{part}"]
+        file[f"/exchange/{part}"] = h5py.ExternalLink(str(secret), f"/exchange/{part}")
+    with pytest.raises(errors.ScanUnreadable, match=f"/exchange/{part} of the scan lies in another file"):
+        opened(scan_copy)
+
+
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
 def test_truncated_file(scan_copy: Path, share: float) -> None:
     content = scan_copy.read_bytes()

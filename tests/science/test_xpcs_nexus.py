@@ -65,6 +65,26 @@ def test_nexus_whose_frames_lie_in_another_file(tmp_path: Path) -> None:
             opened(tmp_path / name)
 
 
+@pytest.mark.parametrize("way", ["link", "symbolic link", "virtual"])
+def test_nexus_takes_no_frames_from_outside_its_folder(tmp_path: Path, way: str) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "mine").mkdir()
+    secret, path = tmp_path / "secret" / "data.h5", tmp_path / "mine" / "movie.h5"
+    with h5py.File(secret, "w") as file:
+        file["entry/data/data"] = np.ones((4, 3, 2), np.uint16)
+    with h5py.File(path, "w") as file:
+        if way == "virtual":
+            layout = h5py.VirtualLayout(shape=(4, 3, 2), dtype=np.uint16)
+            layout[:] = h5py.VirtualSource("../secret/data.h5", "entry/data/data", shape=(4, 3, 2))
+            file.create_virtual_dataset("entry/data/data", layout)
+        else:
+            (tmp_path / "mine" / "linked.h5").symlink_to(secret)
+            named = "../secret/data.h5" if way == "link" else "linked.h5"
+            file["entry/data/data"] = h5py.ExternalLink(named, "/entry/data/data")
+    with pytest.raises(errors.ScanUnreadable, match="is not in the folder of the dataset"), open_raw(path):
+        pass
+
+
 def test_nexus_of_several_files_of_which_one_is_missing(tmp_path: Path) -> None:
     frames = movie(6, SMALL)
     layout = h5py.VirtualLayout((6, *SMALL), dtype=frames.dtype)

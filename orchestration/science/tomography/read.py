@@ -18,6 +18,7 @@ from orchestration.science.errors import (
     FlatsMissing,
     FramesNotFinite,
     ProjectionsMissing,
+    ScanUnreadable,
     ShapeMismatch,
 )
 
@@ -180,6 +181,11 @@ def _dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
     item = file.get(name)
     if not isinstance(item, h5py.Dataset):
         return None
+    if item.external or item.is_virtual or item.file.filename != file.filename:
+        # It may be that of somebody else, which must not become a result of this scan.
+        raise ScanUnreadable(
+            f"{name} of the scan lies in another file", where=file.filename, next_step="write it into the scan itself"
+        )
     filters.make_available(item)
     return item
 

@@ -85,6 +85,8 @@ def _text(file: h5py.File, where: str) -> str | None:
     dataset = file.get(where)
     if not isinstance(dataset, h5py.Dataset) or dataset.size != 1:
         return None
+    if dataset.external or dataset.is_virtual or dataset.file.filename != file.filename:
+        return None  # what another file says must not be told as if this one said it
     return _decoded(np.ravel(dataset[()])[0] if dataset.shape else dataset[()])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from orchestration.science import filters, hdf5
-from orchestration.science.errors import FormatUnknown, FramesNotFinite, ScanMissing, ShapeMismatch
+from orchestration.science.errors import FormatUnknown, FramesNotFinite, ScanMissing, ScanUnreadable, ShapeMismatch
 from orchestration.science.xpcs.binary import Witness
 from orchestration.science.xpcs.frames import Counts
 
@@ -31,6 +31,7 @@ def open_nexus(path: Path) -> Iterator[Nexus]:
         # A file behind an external link is open for as long as its dataset, unless it is closed itself.
         with dataset.file:
             files = (path, *_sources(dataset, path))
+            _demand_together(files)
             witness = Witness.of(*files)
             yield Nexus(path, files, dataset)
             witness.demand_unchanged()
@@ -88,6 +89,18 @@ def _sources(dataset: h5py.Dataset, path: Path) -> list[Path]:
             raise ScanMissing(f"{other} with some of the frames is missing", where=f"{path}, {DATA}")
         hdf5.check_bytes(other)
     return found + [holder.parent / name for name, _, _ in dataset.external or []]
+
+
+def _demand_together(files: Sequence[Path]) -> None:
+    """Frames come from the folder of the dataset alone: what lies elsewhere may be somebody else's."""
+    folder = files[0].resolve().parent
+    for other in files[1:]:
+        if not other.resolve().is_relative_to(folder):
+            raise ScanUnreadable(
+                f"{other} with some of the frames is not in the folder of the dataset",
+                where=f"{files[0]}, {DATA}",
+                next_step="put all files of the dataset into its folder",
+            )
 
 
 def _series(folder: Path, name: str) -> list[Path]:
