@@ -8,12 +8,24 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from orchestration.config import Endpoint
-from orchestration.errors import InvalidInput
+from orchestration.errors import (
+    AccessDenied,
+    ChecksumMismatch,
+    EndpointRefused,
+    InvalidInput,
+    InvalidPath,
+    SourceChanged,
+    SourceMissing,
+)
 from orchestration.paths import RelativePath
 from orchestration.policy import Effect, Passage, Place
 
 if TYPE_CHECKING:
     from orchestration.ledger.service import Document, Json
+
+
+OF_ONE = (SourceMissing, AccessDenied, SourceChanged, ChecksumMismatch, EndpointRefused, InvalidPath)
+"""What one file of a transfer may suffer from while the others are well."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,16 +12,12 @@ from dataclasses import dataclass, field, replace
 
 from orchestration.config import Endpoint
 from orchestration.errors import (
-    AccessDenied,
     Cancelled,
-    ChecksumMismatch,
-    EndpointRefused,
     InvalidInput,
     InvalidPath,
     OperationFailed,
     OrchestrationError,
     PolicyRefused,
-    SourceChanged,
     SourceMissing,
 )
 from orchestration.flows.copying import Dataset, copy, has, manifests_of, mover
@@ -35,10 +31,7 @@ from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Service
 from orchestration.ledger.waiting import pause
 from orchestration.paths import RelativePath
-from orchestration.transfers import FileFacts, TransferItem, TransferRequest
-
-ITS_OWN = (SourceMissing, AccessDenied, SourceChanged, ChecksumMismatch, EndpointRefused, InvalidPath)
-"""What one file may suffer from while the others are well."""
+from orchestration.transfers import OF_ONE, FileFacts, TransferItem, TransferRequest
 
 MOST_BAD = 20
 """So many that fail for a reason of their own are looked for; with more it is the endpoint that is not well."""
@@ -234,7 +227,7 @@ class _Batching:
             if self._work.ledger.operations.get(key).run_id == self._work.run_id:
                 raise
             self._rows.release(key)  # of another run, which was cancelled
-        except ITS_OWN as error:
+        except OF_ONE as error:
             self._without_bad(key, members, error)
         else:
             self._record(outcome, members)
@@ -245,7 +238,7 @@ class _Batching:
         for each in bad:
             self._rows.fail(each, error if len(members) == 1 else _gone(self._source, each.path))
             self._work.logger.warning("%s is left out: %s", each.path, error.what)
-        if sum(isinstance(each, ITS_OWN) for each in self._found.failed.values()) > MOST_BAD:
+        if sum(isinstance(each, OF_ONE) for each in self._found.failed.values()) > MOST_BAD:
             raise error
         self._rows.release(key, at_most=None if bad else (len(members) + 1) // 2)
 
@@ -284,7 +277,7 @@ class _Batching:
         scan = replace(self._work.ledger.scans.get(each.scan.id), fingerprint=each.scan.fingerprint)
         try:
             copied = copy(self._work, scan, [each.dataset], source=self._source, destination=self._destination)
-        except (PolicyRefused, *ITS_OWN) as error:
+        except (PolicyRefused, *OF_ONE) as error:
             self._found.failed[scan.id] = error
         else:
             self._found.copies[scan.id] = copied[0]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 from orchestration.ledger.service import CancelAnswer, Document, Json, Status
 from orchestration.local import work
 from orchestration.local.copying import Copied, Copier
 from orchestration.local.files import mount
+from orchestration.local.together import Together
 from orchestration.local.work import Meter
 from orchestration.policy import Permitted, Zone, opened
 from orchestration.transfers import TransferItem, TransferRequest
@@ -63,21 +66,24 @@ def _title(request: TransferRequest) -> str:
 
 
 def _copy_all(request: TransferRequest, token: str, meter: Meter) -> Document:
-    there = mount(request.destination)
+    root, there = mount(request.source), mount(request.destination)
     copier = Copier(owner=work.digest(token), meter=meter)
-    done = [
-        (
-            item,
-            copier.copy(
-                request.source.local_path(item.source),
-                request.destination.local_path(item.destination),
-                root=_reach(request, item),
-                there=there,
-            ),
-        )
+    ways = [
+        (item, request.source.local_path(item.source), request.destination.local_path(item.destination))
         for item in request.items
     ]
-    return _evidence(request, done)
+    done: list[Copied] = []
+    for single, some in groupby(ways, key=lambda way: os.path.isfile(way[1])):
+        several = list(some)
+        if single and len(several) > 1:
+            together = Together(copier=copier, root=root, there=there)
+            done += together.copy((source, destination) for _, source, destination in several)
+        else:
+            done += [
+                copier.copy(source, destination, root=_reach(request, item), there=there)
+                for item, source, destination in several
+            ]
+    return _evidence(request, list(zip(request.items, done, strict=True)))
 
 
 def _reach(request: TransferRequest, item: TransferItem) -> Path:

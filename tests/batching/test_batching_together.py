@@ -16,7 +16,7 @@ from orchestration.ledger.operation import OperationState
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.service import Document
-from orchestration.local import copying, trees
+from orchestration.local import copying, together, trees
 from orchestration.transfers import TransferItem
 
 
@@ -124,7 +124,7 @@ def test_one_that_vanishes_once_the_batch_was_made_is_left_out_of_the_next(
             path.unlink(missing_ok=True)
         return look(path, root=root)
 
-    monkeypatch.setattr(copying, "look", vanish)
+    monkeypatch.setattr(together, "look", vanish)
     with world.run() as run:
         done = world.carry(run, names)
         (error,) = done.failed.values()
@@ -143,7 +143,8 @@ def test_one_that_fails_while_it_looks_well_is_found_by_halves(world: World, mon
             raise AccessDenied(f"{path} may not be read", where="this machine")
         return look(path, root=root)
 
-    monkeypatch.setattr(copying, "look", refuse)
+    for module in (together, copying):  # also when it goes alone
+        monkeypatch.setattr(module, "look", refuse)
     with world.run() as run:
         done = world.carry(run, names)
         ((scan_id, error),) = done.failed.items()

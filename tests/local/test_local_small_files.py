@@ -13,7 +13,7 @@ from local_ground import copy, failure, files, request_of, run, wait
 from orchestration.config import Endpoint
 from orchestration.errors import Cancelled, ChecksumMismatch, SourceChanged
 from orchestration.ledger.service import CancelAnswer, Succeeded
-from orchestration.local import copying, syncing
+from orchestration.local import pools, syncing, verified
 from orchestration.local.transfer import LocalTransfer
 from orchestration.sandbox.testing import submit
 
@@ -24,7 +24,7 @@ def fill(folder: Path, count: int) -> None:
     for number in range(count):
         part = ("", "deep", "deep/deeper")[number % 3]
         (folder / part / f"{number:05}.dat").write_bytes(os.urandom(number % 500))
-    (folder / "large.dat").write_bytes(os.urandom(copying._SMALL + 1))
+    (folder / "large.dat").write_bytes(os.urandom(pools.SMALL + 1))
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -37,8 +37,8 @@ def test_they_arrive_whole_with_a_checksum_each(
     at_once: bool,
 ) -> None:
     if not at_once:
-        monkeypatch.setattr(copying, "sync_file_system", lambda _: False)
-    monkeypatch.setattr(copying, "_BATCH_FILES", 100)
+        monkeypatch.setattr(syncing, "sync_file_system", lambda _: False)
+    monkeypatch.setattr(pools, "BATCH_FILES", 100)
     fill(tmp_path / "data" / "scan", 700)
     status = copy(mover, request_of(here, there, "scan"))
     assert isinstance(status, Succeeded)
@@ -66,14 +66,14 @@ def test_one_that_the_disk_spoils_is_noticed_among_many(
     mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path / "data" / "scan", 300)
-    forget = copying.forget_cached
+    forget = verified.forget_cached
 
     def spoil(descriptor: int) -> None:
         if Path(f"/proc/self/fd/{descriptor}").readlink().name == "00250.dat":
             os.pwrite(descriptor, b"spoilt", 100)
         forget(descriptor)
 
-    monkeypatch.setattr(copying, "forget_cached", spoil)
+    monkeypatch.setattr(verified, "forget_cached", spoil)
     error = failure(copy(mover, request_of(here, there, "scan")))
     assert isinstance(error, ChecksumMismatch)
     assert "00250.dat" in error.what
@@ -90,7 +90,7 @@ def test_one_that_changes_after_it_was_carried_is_noticed(
         (tmp_path / "data" / "scan" / "00001.dat").write_bytes(b"written anew")
         return sync(descriptor)
 
-    monkeypatch.setattr(copying, "sync_file_system", meanwhile)
+    monkeypatch.setattr(syncing, "sync_file_system", meanwhile)
     assert isinstance(failure(copy(mover, request_of(here, there, "scan"))), SourceChanged)
     assert list((tmp_path / "backup").iterdir()) == []
 
@@ -100,8 +100,8 @@ def test_killed_between_writing_and_making_durable_the_next_attempt_completes_it
 ) -> None:
     fill(tmp_path / "data" / "scan.h5", 200)
     code = """
-        import orchestration.local.copying as copying
-        copying.sync_file_system = lambda _: kill()
+        import orchestration.local.syncing as syncing
+        syncing.sync_file_system = lambda _: kill()
         finish(mover, request)
     """
     assert run(tmp_path, code) == -signal.SIGKILL
@@ -114,13 +114,13 @@ def test_cancelled_it_ends_within_a_second_and_leaves_nothing(
     mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path / "data" / "scan", 1500)
-    forget = copying.forget_cached
+    forget = verified.forget_cached
 
     def slowly(descriptor: int) -> None:
         time.sleep(0.05)
         forget(descriptor)
 
-    monkeypatch.setattr(copying, "forget_cached", slowly)
+    monkeypatch.setattr(verified, "forget_cached", slowly)
     request = request_of(here, there, "scan")
     submit(mover, request, "t1")
     end = time.monotonic() + 60

@@ -19,7 +19,7 @@ from orchestration.errors import (
     NoSpace,
 )
 from orchestration.ledger.service import CancelAnswer, Succeeded
-from orchestration.local import copying
+from orchestration.local import verified
 from orchestration.local.transfer import LocalTransfer
 from orchestration.sandbox.testing import submit
 
@@ -90,7 +90,7 @@ def test_a_destination_that_may_not_be_written_is_told(tmp_path: Path) -> None:
     assert run(tmp_path, code) == 0
 
 
-@pytest.mark.parametrize("moment", ["forget_cached", "_place", "fsync_directory"])
+@pytest.mark.parametrize("moment", ["verified.forget_cached", "copying._place", "copying.fsync_directory"])
 @pytest.mark.parametrize("directory", [False, True])
 def test_killed_at_any_moment_the_next_attempt_completes_it(
     mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path, moment: str, directory: bool
@@ -104,8 +104,8 @@ def test_killed_at_any_moment_the_next_attempt_completes_it(
     else:
         source.write_bytes(b"x" * 5000)
     code = f"""
-        import orchestration.local.copying as copying
-        copying.{moment} = lambda *_: kill()
+        from orchestration.local import copying, verified
+        {moment} = lambda *_: kill()
         finish(mover, request)
     """
     assert run(tmp_path, code) == -signal.SIGKILL
@@ -135,7 +135,7 @@ def test_cancel_stops_within_a_chunk_and_leaves_nothing(
     mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "data" / "scan.h5").write_bytes(b"x" * LONG)
-    monkeypatch.setattr(copying, "CHUNK", 1)
+    monkeypatch.setattr(verified, "CHUNK", 1)
     request = request_of(here, there, "scan.h5")
     submit(mover, request, "t1")
     assert mover.find(request, "t1") == "t1"
@@ -154,8 +154,8 @@ def test_another_process_can_cancel_and_two_do_not_copy_at_once(
 ) -> None:
     (tmp_path / "data" / "scan.h5").write_bytes(b"x" * LONG)
     code = """
-        import orchestration.local.copying as copying
-        copying.CHUNK = 1
+        from orchestration.local import verified
+        verified.CHUNK = 1
         submit(mover, request, "t1")
         (tmp / "ready").touch()
         status = finish(mover, request)
