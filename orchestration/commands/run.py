@@ -19,6 +19,7 @@ from orchestration.commands.scans import open_ledger, pictures, write_scan
 from orchestration.config import Settings
 from orchestration.errors import Cancelled, OrchestrationError, UnknownName
 from orchestration.flows.cancelling import Answered
+from orchestration.flows.intake import Intake
 from orchestration.flows.main import use_environment
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.services import Services
@@ -39,35 +40,45 @@ _ANSWERS = {
 }
 
 
-@click.command(short_help="Take a scan through the flows.")
+@click.command(short_help="Take a scan, or another path, through a flow.")
 @click.argument("beamline")
 @click.argument("path")
 @click.option("--flow", "flow_name", default="dispatcher", show_default=True, help="Which of the beamline's flows.")
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Another parameter of the flow.")
 @click.option("--proposal", default="", help="Folder for a file that is brought in from elsewhere on this machine.")
 @click.option("--export-control", is_flag=True, help="The data may not leave the beamline.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Follow the run to its end.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object at the end.")
 def run(
-    beamline: str, path: str, flow_name: str, proposal: str, *, export_control: bool, wait: bool, as_json: bool
+    beamline: str,
+    path: str,
+    flow_name: str,
+    changes: Sequence[str],
+    proposal: str,
+    *,
+    export_control: bool,
+    wait: bool,
+    as_json: bool,
 ) -> None:
-    """Take the scan at PATH through a flow of BEAMLINE, by its deployment.
+    """Take what is at PATH through a flow of BEAMLINE, by its deployment.
 
-    PATH is what acquisition calls it (/global/raw/...), or any file of this machine: that is brought in first.
+    PATH is what acquisition calls it (/global/raw/...), or any file of this machine: that is brought in first. For
+    flows that delete it is the path below the root of the endpoint, for those of the archive that of a proposal or of
+    a bundle.
     """
     use_environment()
     with open_ledger() as (settings, ledger):
         demand_server()
-        place = settings.beamline(beamline)
-        file_path = bring_in(settings, ledger, place, path, flow_name=flow_name, proposal=proposal)
-        parameters: Document = {"file_path": file_path}
-        if export_control:
-            parameters["is_export_control"] = True
-        name, controlled = (
-            f"{flow_name}: {file_path}",
-            export_control or _flagged(settings, ledger, beamline, file_path),
-        )
-        started = start(beamline, flow_name, parameters, name=name, export_controlled=controlled)
-        finish(settings, ledger, started, scan=os.path.basename(file_path), wait=wait, as_json=as_json)
+        intake = Intake.of(beamline, flow_name)
+        chosen = dict(map(_change, changes))
+        intake.parameters(path, chosen, export_controlled=export_control)  # before anything is brought in
+        if not intake.elsewhere:
+            place = settings.beamline(beamline)
+            path = bring_in(settings, ledger, place, path, flow_name=flow_name, proposal=proposal)
+        parameters = intake.parameters(path, chosen, export_controlled=export_control)
+        controlled = export_control or _flagged(settings, ledger, beamline, path)
+        started = start(beamline, flow_name, parameters, name=f"{flow_name}: {path}", export_controlled=controlled)
+        finish(settings, ledger, started, scan=os.path.basename(path), wait=wait, as_json=as_json)
 
 
 def _flagged(settings: Settings, ledger: Ledger, beamline: str, file_path: str) -> bool:
@@ -205,6 +216,8 @@ def finish(
         click.echo(json.dumps(_summary(settings, run_id, found, error)))
     elif found is not None:
         write_scan(page.terminal(), settings, found)
+    elif error is None:
+        click.echo(f"run {run_id} of {request.deployment} has completed: its log in Prefect says what it did")
     if error is not None:
         if found is None or found.error is None:
             console = page.terminal(err=True)
