@@ -18,9 +18,9 @@ from prefect import flow
 from orchestration.config import Beamline, Endpoint
 from orchestration.errors import BatchIncomplete, InvalidInput, OrchestrationError, SourceChanged, SourceMissing
 from orchestration.flows.batching import Sent, Together, copy_together
+from orchestration.flows.calendar import schedule_all
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.copying import Dataset, record_source
-from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.work import Work, register, working
 from orchestration.ledger.copy import RAW, CopyRecord
 from orchestration.ledger.scan import Scan
@@ -91,9 +91,7 @@ def carry_new_files(
     _record_originals(work, files, acquisition)
     if send_to_nersc and beamline.nersc is not None:
         _leg(work, files, server, work.settings.endpoint(beamline.nersc))
-    for scan in files.well:
-        for present in files.copies.get(scan.id, ()):
-            schedule_pruning(work, scan, present)
+    schedule_all(work, [present for scan in files.well for present in files.copies.get(scan.id, ())])
     work.ledger.arrivals.settle([scan.id for scan in files.well], run_id=work.run_id)
     _demand_all(work, files)
     arrived: list[Json] = [scan.id for scan in files.well]

@@ -6,13 +6,13 @@ with its database. The ledger knows what is due. What a run was refused, the nig
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from prefect.client.schemas.objects import FlowRun, StateType
 
 from orchestration.errors import OrchestrationError
-from orchestration.flows.pruning import in_calendar, schedule_pruning, scheduled
+from orchestration.flows.calendar import entries, in_calendar, scheduled
 from orchestration.flows.remains import SCHEDULE_SECONDS
 from orchestration.flows.runs import RUNS_AT_ONCE, read_runs
 from orchestration.flows.server import prefect_server
@@ -20,6 +20,7 @@ from orchestration.flows.work import Work
 from orchestration.ledger.claims import held
 from orchestration.ledger.copy import CopyRecord
 from orchestration.ledger.operation import OperationRecord, OperationState
+from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Json
 
 HOUR = 3600.0
@@ -30,12 +31,14 @@ MOST = 500
 
 
 def renew_deletions(work: Work) -> list[Json]:
-    """One line for each copy whose deletion was missed and is planned again; no copy keeps another from it."""
+    """One line for each copy whose deletion was missed and is planned again; none that cannot be planned keeps
+    others elsewhere from it."""
+    missed_now = {copy.id: (copy, why) for copy, why in islice(_missed(work), MOST)}
     renewed: list[Json] = []
-    for copy, why in islice(_missed(work), MOST):
-        if _renew(work, copy):
-            work.logger.warning("%s:%s is overdue for deletion, planned again: %s", copy.endpoint, copy.path, why)
-            renewed.append({"endpoint": copy.endpoint, "path": copy.path.text, "why": why})
+    for copy in _renewed(work, [copy for copy, _ in missed_now.values()]):
+        why = missed_now[copy.id][1]
+        work.logger.warning("%s:%s is overdue for deletion, planned again: %s", copy.endpoint, copy.path, why)
+        renewed.append({"endpoint": copy.endpoint, "path": copy.path.text, "why": why})
     return renewed
 
 
@@ -51,9 +54,9 @@ def timers(
     work: Work, copies: Sequence[CopyRecord]
 ) -> Sequence[tuple[CopyRecord, OperationRecord | None, FlowRun | None]]:
     """With each copy, what has put its deletion into the calendar last, and its run there, where Prefect knows it."""
-    planned = [(copy, scheduled(work, copy)) for copy in copies]
-    runs = _runs([record.handle for _, record in planned if record is not None and record.handle is not None])
-    return [(copy, record, runs.get(record.handle or "") if record else None) for copy, record in planned]
+    last = scheduled(work, copies)
+    runs = _runs(sorted({record.handle for record in last.values() if record.handle is not None}))
+    return [(copy, (record := last.get(copy.id)), runs.get(record.handle or "") if record else None) for copy in copies]
 
 
 def cancelled_by_hand(run: FlowRun) -> bool:
@@ -86,13 +89,29 @@ def missed(record: OperationRecord | None, run: FlowRun | None, *, now: float) -
     return "Prefect does not know its run any more" if run is None else ""
 
 
-def _renew(work: Work, copy: CopyRecord) -> bool:
-    """With a new time where it was in the calendar: that makes it another entry than the one that was missed."""
-    try:
-        scan = work.ledger.scans.get(copy.scan_id)
-        if in_calendar(work, scan, copy):
-            copy = work.ledger.copies.postpone(copy, work.ledger.now())
-        return schedule_pruning(work, scan, copy, within=SCHEDULE_SECONDS) is not None
-    except OrchestrationError as error:
-        work.logger.warning("%s:%s is overdue for deletion: %s", copy.endpoint, copy.path, error)
-        return False
+def _renewed(work: Work, copies: Sequence[CopyRecord]) -> Iterator[CopyRecord]:
+    """Those that are in the calendar again, with a new time where they were there: that makes it another entry than
+    the one that was missed.
+    """
+    now, timed = work.ledger.now(), list[CopyRecord]()
+    for copy in copies:
+        timed.append(work.ledger.copies.postpone(copy, now) if in_calendar(work, copy) else copy)
+    scans = work.ledger.scans.among({copy.scan_id for copy in timed})
+    for some in _alike(timed, scans):
+        try:
+            for entry in entries(work, some, scans, within=SCHEDULE_SECONDS):
+                work.perform(entry.operation, work.services.prefect_schedule)
+                yield from entry.copies
+        except OrchestrationError as error:
+            what = f"{some[0].endpoint}:{some[0].path}" + (f" and {len(some) - 1} more" if len(some) > 1 else "")
+            work.logger.warning("overdue for deletion: %s: %s", what, error)
+
+
+def _alike(copies: Sequence[CopyRecord], scans: Mapping[str, Scan]) -> Iterable[Sequence[CopyRecord]]:
+    """Those of which one that cannot be planned says that the others cannot be, either."""
+    found: dict[object, list[CopyRecord]] = {}
+    for copy in copies:
+        scan = scans[copy.scan_id]
+        alone = copy.id if scan.export_controlled else None
+        found.setdefault((scan.beamline, copy.endpoint, alone), []).append(copy)
+    return found.values()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from orchestration.config import Endpoint, RetentionRule
+from orchestration.config import Endpoint
 from orchestration.errors import (
     Cancelled,
     DeletionUnproven,
@@ -15,40 +15,27 @@ from orchestration.errors import (
     OrchestrationError,
     PolicyRefused,
 )
-from orchestration.flows import catalogue
+from orchestration.flows.calendar import DAY, schedule_all
 from orchestration.flows.deleting import delete, settled
 from orchestration.flows.inspecting import Inspection
-from orchestration.flows.quarantining import again, set_aside, to_be_set_aside
-from orchestration.flows.runs import RunRequest
-from orchestration.flows.starting import deployment_of
+from orchestration.flows.quarantining import set_aside, to_be_set_aside
 from orchestration.flows.variables import PATIENT, retention_days
 from orchestration.flows.warned import not_before, unwarned
 from orchestration.flows.work import Work
 from orchestration.ledger.audit import Verdict
-from orchestration.ledger.copy import CopyRecord, CopyState, Role
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.holds import HoldRecord
-from orchestration.ledger.operation import Operation, OperationRecord, OperationState
+from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json
 from orchestration.paths import QUARANTINE, RelativePath
-from orchestration.policy import Zone
 from orchestration.retention import CLOCK_SLACK_SECONDS, Case, Proof, prove
-
-DAY = 24 * 3600.0
-
-SCHEDULE_DEADLINE_SECONDS = 3600.0
 
 BUSY_SECONDS = DAY
 """So much later a scheduled deletion is tried again of what is still in use."""
 
 FRESH_SECONDS = 120.0
 """A proof that began longer ago is made a second time: checksums, of this copy or of another, may have taken hours."""
-
-GLOBUS_FLOW = "prune_globus_endpoint"
-"""The flow that deletes at endpoints that have none of their own."""
-
-FILESYSTEM_FLOW = "prune_filesystem_endpoint"
-"""The same for endpoints that are directories of the workers' machines and nothing else."""
 
 HARMLESS = ("prefect.run", "prefect.schedule", "globus.delete", "local.delete", "globus.rename", "local.rename")
 """Open operations that do not read the copy: runs, whose own operations count; schedules; and the deletion itself."""
@@ -64,79 +51,6 @@ class Pruned:
     refused: tuple[DeletionUnproven, ...]
 
 
-def schedule_pruning(
-    work: Work, scan: Scan, copy: CopyRecord, *, within: float = SCHEDULE_DEADLINE_SECONDS
-) -> OperationRecord | None:
-    """Put the deletion of a copy into Prefect's calendar, if a rule allows it to be deleted at all.
-
-    `within` so many seconds, or it stays open: whoever comes next carries on.
-    """
-    rule = work.settings.retention_rule(copy.endpoint, copy.dataset)
-    if rule is None:
-        work.logger.info("%s keeps its copy of %s: no retention rule", copy.endpoint, copy.path)
-        return None
-    if copy.set_aside:
-        return work.perform(calendar_entry(work, scan, copy, within=within), work.services.prefect_schedule).record
-    if scan.export_controlled and not _witnesses_allowed(work, rule):
-        work.logger.info("%s keeps its copy of %s: no other place may have one", copy.endpoint, copy.path)
-        return None
-    if copy.role is Role.CACHE and not rule.recreatable and not _witnessed(work, rule, copy):
-        work.logger.info("%s keeps its copy of %s until it has a second home", copy.endpoint, copy.path)
-        return None
-    if copy.delete_after is None:
-        copy = work.ledger.copies.schedule(copy, copy.verified_at + retention_days(work.settings, rule) * DAY)
-    return work.perform(calendar_entry(work, scan, copy, within=within), work.services.prefect_schedule).record
-
-
-def in_calendar(work: Work, scan: Scan, copy: CopyRecord) -> bool:
-    """Whether its deletion is planned, for the time that was set."""
-    known = [] if copy.delete_after is None else work.ledger.operations.among([calendar_entry(work, scan, copy).key])
-    return any(each.state is OperationState.SUCCEEDED for each in known)
-
-
-def scheduled(work: Work, copy: CopyRecord) -> OperationRecord | None:
-    """What has put its deletion into the calendar last, for whatever time."""
-    known = [each for each in work.ledger.operations.of_scan(copy.scan_id) if each.step == planning(copy)]
-    return max(known, key=lambda each: each.began_at, default=None)
-
-
-def planning(copy: CopyRecord) -> str:
-    """The step that puts its deletion into the calendar."""
-    if copy.set_aside:
-        return f"schedule deletion of {copy.dataset} from quarantine at {copy.endpoint}{again(copy)}"
-    return f"schedule deletion of {copy.dataset} at {copy.endpoint}{again(copy)}"
-
-
-def calendar_entry(
-    work: Work, scan: Scan, copy: CopyRecord, *, within: float = SCHEDULE_DEADLINE_SECONDS
-) -> Operation[RunRequest]:
-    """Of the calendar."""
-    deployment, named = deletion_at(scan.beamline, work.settings.endpoint(copy.endpoint))
-    request = RunRequest(
-        deployment=deployment,
-        parameters={"relative_path": copy.lies_at.text, "generation": copy.generation, **named},
-        scheduled_time=None if copy.delete_after is None else datetime.fromtimestamp(copy.delete_after, UTC),
-        flow_run_name=f"prune {copy.endpoint}: {copy.path.name}"[:200],
-        tags=(scan.beamline, "prune"),
-    )
-    return Operation(
-        scan=scan,
-        step=planning(copy),
-        request=request,
-        destination=request.place,
-        deadline=within,
-    )
-
-
-def deletion_at(beamline: str, endpoint: Endpoint) -> tuple[str, Document]:
-    """The deployment that deletes at an endpoint: its own, or a general one, with the parameter that names it."""
-    deployed = {spec.flow_name for spec in catalogue.of_beamline(beamline).deployments}
-    if (own := f"prune_{endpoint.name}") in deployed:
-        return deployment_of(beamline, own), {}
-    general = FILESYSTEM_FLOW if endpoint.uuid is None and FILESYSTEM_FLOW in deployed else GLOBUS_FLOW
-    return deployment_of(beamline, general), {"source_endpoint": endpoint.name}
-
-
 def prune(work: Work, endpoint: Endpoint, path: RelativePath, *, generation: int | None = None) -> Document:
     """Delete what the ledger knows at that place, once another verified copy of it is proved.
 
@@ -149,9 +63,9 @@ def prune(work: Work, endpoint: Endpoint, path: RelativePath, *, generation: int
     present = present_at(work, endpoint, path, generation)
     for copy in present:
         work.ledger.runs.carries(work.run_id, copy.scan_id)
-    planned = [copy for copy in present if generation is not None and not _waits(work, copy)]
-    later = {copy.id: _put_off(work, copy) for copy in planned}
-    done = prune_copies(work, endpoint, [copy for copy in present if not later.get(copy.id)])
+    planned = [copy for copy in present if generation is not None and not waits(work, copy)]
+    later = put_off(work, planned)
+    done = prune_copies(work, endpoint, [copy for copy in present if copy.id not in later])
     if done.refused:
         raise done.refused[0]
     deleted: list[Json] = [proof.document() for proof in done.deleted]
@@ -159,8 +73,8 @@ def prune(work: Work, endpoint: Endpoint, path: RelativePath, *, generation: int
         "endpoint": endpoint.name,
         "path": path.text,
         "deleted": deleted,
-        "quarantined": [_aside(copy) for copy in done.quarantined],
-        "put off": [why for why in later.values() if why],
+        "quarantined": [aside(copy) for copy in done.quarantined],
+        "put off": [*later.values()],
     }
 
 
@@ -190,12 +104,12 @@ def present_at(work: Work, endpoint: Endpoint, path: RelativePath, generation: i
     return present
 
 
-def _aside(copy: CopyRecord) -> Document:
+def aside(copy: CopyRecord) -> Document:
     until = _clock(copy.delete_after)
     return {"endpoint": copy.endpoint, "path": copy.lies_at.text, "from": copy.path.text, "until": until}
 
 
-def _waits(work: Work, copy: CopyRecord) -> bool:
+def waits(work: Work, copy: CopyRecord) -> bool:
     """Whether it lies in quarantine for a while yet."""
     if copy.state is not CopyState.QUARANTINED:
         return False
@@ -203,23 +117,31 @@ def _waits(work: Work, copy: CopyRecord) -> bool:
     return until is not None and until > work.ledger.now() + CLOCK_SLACK_SECONDS
 
 
-def _put_off(work: Work, copy: CopyRecord) -> str:
-    """Schedules the deletion anew if it must not be yet, and says why; empty if it may go on."""
+def put_off(work: Work, copies: Sequence[CopyRecord]) -> Mapping[int, str]:
+    """Schedules the deletion anew of those that must not go yet, and says why, by their ids."""
+    now = work.ledger.now()
+    later = [found for copy in copies if (found := _later(work, copy, now)) is not None]
+    schedule_all(work, [copy for copy, _ in later])
+    said: dict[int, str] = {}
+    for copy, why in later:
+        said[copy.id] = f"{copy.endpoint}:{copy.path} is deleted at {_clock(copy.delete_after)} at the earliest: {why}"
+        work.ledger.audit.write(copy, Verdict.PUT_OFF, run_id=work.run_id, reason=why)
+        work.logger.info("%s", said[copy.id])
+    return said
+
+
+def _later(work: Work, copy: CopyRecord, now: float) -> tuple[CopyRecord, str] | None:
+    """The copy with a later time, and why; None if it may go."""
     scan = work.ledger.scans.get(copy.scan_id)
-    busy, holds, now = _reading(work, scan), _holds(work, copy), work.ledger.now()
+    busy, holds = _reading(work, scan), _holds(work, copy)
     kept_until = due_at(work, copy)
     if kept_until is None or (kept_until <= now + CLOCK_SLACK_SECONDS and not busy and not holds):
-        return ""
+        return None
     until = max([kept_until, *(hold.until for hold in holds if hold.until is not None)])
-    later = work.ledger.copies.postpone(copy, until if until > now else now + BUSY_SECONDS)
-    schedule_pruning(work, scan, later)
     why = holds[0].against(scan.id) if holds else "copies are kept for longer now"
     why = "its owner has to be warned first" if unwarned(work, copy) else why
     why = f"{busy[0].step} goes on" if busy else why
-    said = f"{copy.endpoint}:{copy.path} is deleted at {_clock(later.delete_after)} at the earliest: {why}"
-    work.ledger.audit.write(copy, Verdict.PUT_OFF, run_id=work.run_id, reason=why)
-    work.logger.info("%s", said)
-    return said
+    return work.ledger.copies.postpone(copy, until if until > now else now + BUSY_SECONDS), why
 
 
 def prune_copies(work: Work, endpoint: Endpoint, copies: Sequence[CopyRecord]) -> Pruned:
@@ -232,7 +154,7 @@ def prune_copies(work: Work, endpoint: Endpoint, copies: Sequence[CopyRecord]) -
         OperationFailed: (or another error of the endpoint) if the task failed: what is left is as it was before.
     """
     there = settled(work, copies)
-    waiting = [copy for copy in there if _waits(work, copy)]
+    waiting = [copy for copy in there if waits(work, copy)]
     proofs, refused = _proved(work, [copy for copy in there if copy not in waiting])
     aside = {number: proof for number, proof in proofs.items() if to_be_set_aside(work, proof.copy)}
     doubts, failures = _set_aside(work, endpoint, list(aside.values()))
@@ -247,7 +169,7 @@ def prune_copies(work: Work, endpoint: Endpoint, copies: Sequence[CopyRecord]) -
     for copy in there:
         if copy.id in refused:
             work.ledger.audit.write(copy, Verdict.REFUSED, run_id=work.run_id, reason=refused[copy.id].what)
-    quarantined = tuple(_planned(work, [*aside, *(copy.id for copy in waiting)]))
+    quarantined = tuple(_planned(work, fresh=aside, waiting=[copy.id for copy in waiting]))
     for failure in failures:
         raise failure
     return Pruned(deleted=tuple(proofs.values()), quarantined=quarantined, refused=tuple(refused.values()))
@@ -296,16 +218,24 @@ def _set_aside(
     return doubts, failures
 
 
-def _planned(work: Work, ids: Collection[int]) -> Iterator[CopyRecord]:
-    """Those of the copies that lie in quarantine, once their deletion is in the calendar."""
-    for copy in work.ledger.copies.among(ids):
-        until = due_at(work, copy)
-        if copy.state is CopyState.QUARANTINED and until is not None:
-            scheduled_for = work.ledger.copies.postpone(copy, until)
-            schedule_pruning(work, work.ledger.scans.get(copy.scan_id), scheduled_for)
-            how = f"`beamline retention restore` brings it back until {_clock(until)}"
-            work.logger.info("%s:%s lies at %s: %s", copy.endpoint, copy.path, copy.lies_at, how)
-            yield scheduled_for
+def _planned(work: Work, *, fresh: Collection[int], waiting: Collection[int]) -> Sequence[CopyRecord]:
+    """Those of the copies that lie in quarantine, once their deletion is in the calendar.
+
+    Those of a dataset that were set aside together, one after another, are due together: that of the last.
+    """
+    lying = [copy for copy in work.ledger.copies.among([*fresh, *waiting]) if copy.state is CopyState.QUARANTINED]
+    due = {copy.id: until for copy in lying if (until := due_at(work, copy)) is not None}
+    last: dict[str, float] = {}
+    for copy in lying:
+        if copy.id in due and copy.id in fresh:
+            last[copy.dataset] = max(due[copy.id], last.get(copy.dataset, 0.0))
+    ends = {copy.id: last[copy.dataset] if copy.id in fresh else due[copy.id] for copy in lying if copy.id in due}
+    timed = [work.ledger.copies.postpone(copy, ends[copy.id]) for copy in lying if copy.id in ends]
+    schedule_all(work, timed)
+    for copy in timed:
+        how = f"`beamline retention restore` brings it back until {_clock(copy.delete_after)}"
+        work.logger.info("%s:%s lies at %s: %s", copy.endpoint, copy.path, copy.lies_at, how)
+    return timed
 
 
 def proof_of(work: Work, copy: CopyRecord, *, inspection: Inspection | None = None) -> Proof:
@@ -325,24 +255,6 @@ def proof_of(work: Work, copy: CopyRecord, *, inspection: Inspection | None = No
         now=work.ledger.now(),
     )
     return prove(case, settings=work.settings, inspector=inspection or Inspection(work))
-
-
-def _witnesses_allowed(work: Work, rule: RetentionRule) -> bool:
-    """Whether export-controlled data could ever lie where the rule wants another copy."""
-    zones = [work.settings.endpoint(name).zone for name in rule.requires.any_of]
-    return zones.count(Zone.BEAMLINE) >= rule.requires.min_copies
-
-
-def _witnessed(work: Work, rule: RetentionRule, copy: CopyRecord) -> bool:
-    """Whether there are as many other copies as the rule asks for; most results have one home only, and stay there."""
-    others = work.ledger.copies.of_scan(copy.scan_id)
-    counted = {
-        other.endpoint
-        for other in others
-        if other.endpoint in rule.requires.any_of
-        and (other.dataset, other.version, other.state) == (copy.dataset, copy.version, CopyState.PRESENT)
-    }
-    return len(counted) >= rule.requires.min_copies
 
 
 def due_at(work: Work, copy: CopyRecord, *, patience: float = PATIENT) -> float | None:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from orchestration.config import RemoteSite
 from orchestration.errors import OrchestrationError
+from orchestration.flows.calendar import in_calendar, schedule_pruning
 from orchestration.flows.copying import record_arrived
 from orchestration.flows.orphans import adrift
-from orchestration.flows.pruning import in_calendar, schedule_pruning
 from orchestration.flows.work import Work
 from orchestration.ledger.adopt import Fate, withdraw
 from orchestration.ledger.copy import RAW, CopyRecord, CopyState
@@ -70,7 +70,7 @@ def _unplanned(work: Work, scan: Scan) -> Iterator[CopyRecord]:
     for copy in work.ledger.copies.of_scan(scan.id):
         to_go = copy.delete_after is not None or (copy.dataset == RAW and copy.endpoint in sites)
         ruled = work.settings.retention_rule(copy.endpoint, copy.dataset) is not None
-        if copy.state is CopyState.PRESENT and to_go and ruled and not in_calendar(work, scan, copy):
+        if copy.state is CopyState.PRESENT and to_go and ruled and not in_calendar(work, copy):
             yield copy
 
 

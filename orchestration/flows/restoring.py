@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from orchestration.config import Settings
 from orchestration.errors import InvalidInput, OrchestrationError
+from orchestration.flows.calendar import calendar_entry, planned, shared
 from orchestration.flows.explaining import bench
-from orchestration.flows.pruning import calendar_entry, planning
 from orchestration.flows.quarantining import bringing_back, carry_back, renamer
 from orchestration.flows.services import Services
 from orchestration.flows.variables import QUICK
@@ -117,9 +117,12 @@ def _restore(work: Work, scan: Scan, copy: CopyRecord, *, who: str) -> Restored:
 
 
 def _withdraw(work: Work, copy: CopyRecord) -> Iterator[str]:
-    """Take the deletion of what lay in quarantine out of the calendar. What stays there will find nothing."""
-    for record in work.ledger.operations.of_scan(copy.scan_id):
-        if record.step != planning(copy) or record.state is not OperationState.SUCCEEDED or record.handle is None:
+    """Take the deletion of what lay in quarantine out of the calendar.
+
+    What stays there will find nothing, as does a run that deletes others as well.
+    """
+    for record in planned(work, [copy]).get(copy.id, ()):
+        if record.state is not OperationState.SUCCEEDED or record.handle is None or shared(record):
             continue
         try:
             answer = work.services.prefect_schedule.cancel(record.handle)

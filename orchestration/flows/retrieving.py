@@ -13,9 +13,9 @@ from orchestration.config.base import suggestion
 from orchestration.errors import ChecksumMismatch, InvalidInput, UnknownName
 from orchestration.flows.archived import another, dataset_of, object_at
 from orchestration.flows.archiving import Project, hpss, operation
+from orchestration.flows.calendar import schedule_pruning
 from orchestration.flows.computing import compute
 from orchestration.flows.copying import look
-from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.results import content
 from orchestration.flows.work import Work
 from orchestration.hpss.bundles import is_bundle, located

@@ -17,8 +17,9 @@ from orchestration.errors import (
     ServiceUnavailable,
 )
 from orchestration.flows.alarms import Alarms, named
+from orchestration.flows.calendar import DAY
 from orchestration.flows.checksumming import can_be_computed, only_reads, verified_again
-from orchestration.flows.pruning import DAY, HARMLESS
+from orchestration.flows.pruning import HARMLESS
 from orchestration.flows.work import Work
 from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.service import Document, Json

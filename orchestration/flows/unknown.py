@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from orchestration.config import Endpoint, RemoteSite
 from orchestration.errors import ConfigError, InvalidPath, OperationFailed, ServiceUnavailable
 from orchestration.flows.alarms import Alarms
+from orchestration.flows.calendar import DAY
 from orchestration.flows.inventory import PATIENCE_SECONDS
-from orchestration.flows.pruning import DAY
 from orchestration.flows.work import Work
 from orchestration.ledger.inventory import Round, UnknownFolder
 from orchestration.ledger.service import Document, Json

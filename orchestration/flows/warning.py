@@ -11,7 +11,7 @@ from functools import cache
 from orchestration.config import RetentionRule, Settings
 from orchestration.flows.addressing import addresses
 from orchestration.flows.alarms import named
-from orchestration.flows.pruning import DAY
+from orchestration.flows.calendar import DAY
 from orchestration.flows.variables import retention_days
 from orchestration.flows.warned import must_be_warned
 from orchestration.flows.work import Work

@@ -246,13 +246,14 @@ class Copies(CopyQueries):
                 connection.execute(copy_findings.insert().values(**values))
             return True
 
-    def schedule(self, copy: CopyRecord, delete_after: float) -> CopyRecord:
-        """Set when the copy may go, unless that was set before; the record as it then is."""
-        this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
+    def schedule_all(self, times: Sequence[tuple[CopyRecord, float]]) -> Sequence[CopyRecord]:
+        """Set when each copy may go, unless that was set before; the records as they then are."""
         with self._database.write("copies") as connection:
-            unset = this & copies.c.delete_after.is_(None)
-            connection.execute(update(copies).where(unset).values(delete_after=delete_after))
-        return self.get(copy.id)
+            for copy, delete_after in times:
+                this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
+                unset = this & copies.c.delete_after.is_(None)
+                connection.execute(update(copies).where(unset).values(delete_after=delete_after))
+        return self.among({copy.id for copy, _ in times})
 
     def postpone(self, copy: CopyRecord, delete_after: float) -> CopyRecord:
         """Let it stay longer than was said before; the record as it then is."""

@@ -39,6 +39,16 @@ class OperationQueries:
         query = select(operations).where(_of_scan(scan_id)).order_by(operations.c.created_at)
         return self._select(query)
 
+    def of_scans(self, scan_ids: Collection[str], *, service: str) -> Sequence[OperationRecord]:
+        """Those of a service that are about any of these scans, each once."""
+        found: dict[str, OperationRecord] = {}
+        for some in batched(sorted(scan_ids), KEYS_AT_ONCE):
+            with_others = select(operation_scans.c.operation_key).where(operation_scans.c.scan_id.in_(some))
+            these = operations.c.scan_id.in_(some) | operations.c.key.in_(with_others)
+            query = select(operations).where(these & (operations.c.service == service))
+            found |= {record.key: record for record in self._select(query)}
+        return sorted(found.values(), key=lambda record: record.created_at)
+
     def of_run(self, run_id: str) -> Sequence[OperationRecord]:
         return self._select(select(operations).where(operations.c.run_id == run_id).order_by(operations.c.created_at))
 

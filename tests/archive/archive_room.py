@@ -103,7 +103,7 @@ class Room:
         """Delete the copy at NERSC, which is due."""
         with self.world.ledger() as ledger:
             for copy in self.copies(scan, SOURCE):
-                ledger.copies.schedule(copy, ledger.now() - 1.0)
+                ledger.copies.schedule_all([(copy, ledger.now() - 1.0)])
         words: dict[str, Json] = {"relative_path": scan.path.text, "dry_run": False}
         return self.nursery.run(f"orchestration.flows.bl832.prune:prune_{SOURCE}", words, kill=kill)
 

@@ -13,7 +13,7 @@ import yaml
 from trial_room import ALCF, LOCAL, NERSC, NEW_FILE, Room
 
 from orchestration.config import Endpoint
-from orchestration.flows.pruning import deletion_at
+from orchestration.flows.calendar import deletion_at
 from orchestration.ledger.copy import CopyState
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.service import Json

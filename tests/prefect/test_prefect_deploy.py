@@ -20,11 +20,11 @@ from orchestration import config
 from orchestration.config import Endpoint
 from orchestration.errors import ConfigError, UnknownName
 from orchestration.flows import catalogue
+from orchestration.flows.calendar import deletion_at
 from orchestration.flows.catalogue import Catalogue
 from orchestration.flows.deploy import default_variables, deploy
 from orchestration.flows.deployments import load_flow
 from orchestration.flows.provision import ZOMBIES, Change, Effect, ensure_automation
-from orchestration.flows.pruning import deletion_at
 from orchestration.flows.runs import PrefectSchedule, RunRequest
 from orchestration.flows.server import insist
 from orchestration.ledger.service import Json, Succeeded

@@ -23,9 +23,11 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from orchestration.config import Settings
 from orchestration.config.policies import STATE_VARIABLE
 from orchestration.errors import OperationFailed, OrchestrationError
+from orchestration.flows.calendar import schedule_pruning
 from orchestration.flows.copying import Dataset, copy, record_source
 from orchestration.flows.nightly import Night, due_by_endpoint
-from orchestration.flows.pruning import prune, prune_copies, schedule_pruning
+from orchestration.flows.pruning import prune, prune_copies
+from orchestration.flows.pruning_together import prune_together
 from orchestration.flows.restoring import restore
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.services import Services
@@ -325,10 +327,13 @@ class World:
         """The run that Prefect had in its calendar begins."""
         place = timer.deployment.rpartition("/")[2].removeprefix("prune_")
         endpoint = self.settings.endpoint(str(timer.parameters.get("source_endpoint", place)))
-        path = RelativePath.parse(str(timer.parameters["relative_path"]))
-        generation = timer.parameters["generation"]
+        copies = timer.parameters.get("copies")
         with self.work() as work:
-            prune(work, endpoint, path, generation=int(str(generation)))
+            if isinstance(copies, dict):
+                prune_together(work, endpoint, {path: int(str(generation)) for path, generation in copies.items()})
+            else:
+                path = RelativePath.parse(str(timer.parameters["relative_path"]))
+                prune(work, endpoint, path, generation=int(str(timer.parameters["generation"])))
 
     def sweep(self) -> None:
         with self.work() as work:

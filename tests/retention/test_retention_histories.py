@@ -130,7 +130,7 @@ def timers_fire_twice(patch: pytest.MonkeyPatch) -> None:
     """A timer deletes whatever is there by then, whether or not it was made for that."""
     real = pruning.present_at
     patch.setattr(pruning, "present_at", lambda work, endpoint, path, generation: real(work, endpoint, path, None))
-    patch.setattr(pruning, "_put_off", lambda work, copy: "")
+    patch.setattr(pruning, "put_off", lambda work, copies: {})
     patch.setattr(pruning, "demand_due", lambda work, copy: None)
 
 

@@ -26,8 +26,8 @@ from orchestration.flows.aps8idi.owning import known_by_file, known_by_path, kno
 from orchestration.flows.aps8idi.payload import Payload
 from orchestration.flows.aps8idi.products import Pictures
 from orchestration.flows.aps8idi.staging import stage_in
+from orchestration.flows.calendar import schedule_pruning
 from orchestration.flows.copying import copy
-from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.results import Made, bring_back, content, made_before, make, source_of, stands
 from orchestration.flows.work import Work, register
 from orchestration.ledger.copy import CopyRecord, CopyState

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from orchestration.config import ComputeSite, Endpoint
 from orchestration.errors import SourceChanged
 from orchestration.flows.aps8idi.products import QMAP, Correlation
+from orchestration.flows.calendar import schedule_pruning
 from orchestration.flows.copying import Dataset, copy, look, record_source
-from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.work import Work
 from orchestration.ledger.copy import RAW, CopyRecord
 from orchestration.ledger.scan import Scan

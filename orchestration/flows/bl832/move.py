@@ -15,10 +15,10 @@ from prefect import flow
 from orchestration.config import Endpoint
 from orchestration.errors import ScanUnreadable, SourceChanged
 from orchestration.flows.bl832.ingest import ingest_raw
+from orchestration.flows.calendar import schedule_pruning
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.copying import Dataset, copy, fingerprint, look, record_source
 from orchestration.flows.main import command
-from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.work import Work, register, working
 from orchestration.ledger.copy import RAW, CopyRecord
 from orchestration.ledger.scan import Scan

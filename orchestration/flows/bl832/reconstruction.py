@@ -16,8 +16,8 @@ from orchestration.config import ComputeSite, Endpoint
 from orchestration.flows.bl832.ingest import demand_metadata, ingest_results
 from orchestration.flows.bl832.move import BEAMLINE, register_scan
 from orchestration.flows.bl832.staging import known_size, path_at, stage_in
+from orchestration.flows.calendar import schedule_pruning
 from orchestration.flows.jobs import operation_at
-from orchestration.flows.pruning import schedule_pruning
 from orchestration.flows.results import Made, Making, bring_back, made_before, make, stands
 from orchestration.flows.starting import checked_parameters
 from orchestration.flows.tomography import Reconstruction, Report, job, receipt

@@ -294,7 +294,8 @@ def _calendar(api: str) -> Iterator[tuple[str, str]]:
             runs = page.raise_for_status().json()
             for run in runs:
                 if run["deployment_id"] in names and "relative_path" in run["parameters"]:
-                    yield names[run["deployment_id"]], run["parameters"]["relative_path"]
+                    for path in run["parameters"].get("copies") or [run["parameters"]["relative_path"]]:
+                        yield names[run["deployment_id"]], path
             if len(runs) < 200:
                 return
             offset += 200
