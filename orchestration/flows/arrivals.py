@@ -3,6 +3,7 @@
 ::
 
     acquisition ──> server ──> NERSC (where the beamline has a place there)
+                       └──> SciCat (where it is known how to read a scan of the beamline)
 
 Runs that are started for one file each, a file every second, carry their files together as well: they meet in the
 ledger (`orchestration.flows.batching`). What a run that has died had begun, the next one carries on.
@@ -10,18 +11,16 @@ ledger (`orchestration.flows.batching`). What a run that has died had begun, the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-
-from prefect import flow
 
 from orchestration.config import Beamline, Endpoint
 from orchestration.errors import BatchIncomplete, InvalidInput, OrchestrationError, SourceChanged, SourceMissing
 from orchestration.flows.batching import Sent, Together, copy_together
 from orchestration.flows.calendar import schedule_all
-from orchestration.flows.cancelling import say_cancelled
+from orchestration.flows.cataloguing import Catalogue, catalogue_all
 from orchestration.flows.copying import Dataset, record_source
-from orchestration.flows.work import Work, register, working
+from orchestration.flows.work import Work, register
 from orchestration.ledger.copy import RAW, CopyRecord
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json
@@ -49,53 +48,35 @@ class Files:
         return [scan for scan in self.scans.values() if scan.path.text not in self.failed]
 
 
-@flow(name=NAME, flow_run_name="new_files: {beamline}", on_failure=[say_cancelled])
-def new_files_flow(
-    file_paths: list[str], beamline: str, is_export_control: bool = False, send_to_nersc: bool = True
-) -> Document:
-    """Move new files to the beamline's server and on to NERSC, many in one transfer, and plan the deletions.
-
-    `file_paths` are the paths as acquisition writes them, each of a file or a folder that is a scan of its own. Files
-    under export control stay at the beamline, and go with no others. What is wrong with one file keeps no other from
-    its way: the run fails in the end, and names each.
-    """
-    parameters: Document = {
-        "file_paths": [*file_paths],
-        "beamline": beamline,
-        "is_export_control": is_export_control,
-        "send_to_nersc": send_to_nersc,
-    }
-    with working(NAME, parameters) as work:
-        if not file_paths:
-            raise InvalidInput("no file was named", where=NAME, next_step="give the path of at least one new file")
-        return carry_new_files(
-            work,
-            work.settings.beamline(beamline),
-            file_paths,
-            is_export_control=is_export_control,
-            send_to_nersc=send_to_nersc,
-        )
-
-
 def carry_new_files(
-    work: Work, beamline: Beamline, file_paths: Sequence[str], *, is_export_control: bool, send_to_nersc: bool
+    work: Work,
+    beamline: Beamline,
+    file_paths: Sequence[str],
+    *,
+    is_export_control: bool,
+    send_to_nersc: bool,
+    catalogues: Mapping[str, Catalogue],
 ) -> Document:
-    """The body of every flow that takes many new files.
+    """The body of every flow that takes many new files; `catalogues` make the records of the scans of a beamline.
 
     Raises:
+        InvalidInput: if there are none.
         BatchIncomplete: if some did not get everywhere; the others have.
     """
+    if not file_paths:
+        raise InvalidInput("no file was named", where=NAME, next_step="give the path of at least one new file")
     acquisition, server = work.settings.endpoint(beamline.acquisition), work.settings.endpoint(beamline.server)
     files = _registered(work, beamline, acquisition, file_paths, is_export_control=is_export_control)
     _leg(work, files, acquisition, server)
     _record_originals(work, files, acquisition)
     if send_to_nersc and beamline.nersc is not None:
         _leg(work, files, server, work.settings.endpoint(beamline.nersc))
+    catalogued = _catalogue(work, files, catalogues)
     schedule_all(work, [present for scan in files.well for present in files.copies.get(scan.id, ())])
     work.ledger.arrivals.settle([scan.id for scan in files.well], run_id=work.run_id)
     _demand_all(work, files)
     arrived: list[Json] = [scan.id for scan in files.well]
-    return {"scans": arrived, "copies": sum(map(len, files.copies.values()))}
+    return {"scans": arrived, "copies": sum(map(len, files.copies.values())), "catalogued": catalogued}
 
 
 def _registered(
@@ -157,6 +138,22 @@ def _record_originals(work: Work, files: Files, acquisition: Endpoint) -> None:
             continue
         current = replace(scan, fingerprint=facts.version)
         copies.insert(0, record_source(work, current, copies[0], source=acquisition, path=scan.path))
+
+
+def _catalogue(work: Work, files: Files, catalogues: Mapping[str, Catalogue]) -> int:
+    """How many of the scans have a record now: of what is under export control nothing is told to anybody."""
+    known = work.ledger.scans.among([scan.id for scan in files.well])
+    number = 0
+    for beamline, make in catalogues.items():
+        mine = [scan for scan in files.well if scan.beamline == beamline]
+        open_to_tell = [scan for scan in mine if not known[scan.id].export_controlled]
+        if len(open_to_tell) < len(mine):
+            work.logger.warning("%d scans are export-controlled: not catalogued", len(mine) - len(open_to_tell))
+        failed = catalogue_all(work, open_to_tell, make)
+        for scan_id, error in failed.items():
+            files.fail(scan_id, error)
+        number += len(open_to_tell) - len(failed)
+    return number
 
 
 def _demand_all(work: Work, files: Files) -> None:

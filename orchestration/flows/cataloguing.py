@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Mapping, Sequence
+import queue
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
-from orchestration.errors import InvalidInput
+from orchestration.errors import (
+    Cancelled,
+    DeadlinePassed,
+    InvalidInput,
+    LeaseLost,
+    OrchestrationError,
+    ServiceUnavailable,
+)
 from orchestration.flows.work import Work
 from orchestration.ledger.copy import CopyRecord
 from orchestration.ledger.manifests import FileEvidence
@@ -19,6 +27,9 @@ from orchestration.ledger.scan import Scan
 from orchestration.scicat import CATALOGUE, DataFile, IngestRequest
 
 DEADLINE_SECONDS = 6 * 3600.0
+
+AT_ONCE = 8
+"""Records that are made side by side: the catalogue takes several requests for each, one after another."""
 
 UNKNOWN = "Unknown"
 NO_EMAIL = "unknown@example.com"
@@ -53,6 +64,47 @@ def ingest(work: Work, scan: Scan, request: IngestRequest, step: str) -> str:
     """
     operation = Operation(scan=scan, step=step, request=request, destination=CATALOGUE, deadline=DEADLINE_SECONDS)
     return str(work.perform(operation, work.services.catalogue).evidence["pid"])
+
+
+Catalogue: TypeAlias = Callable[[Work, Scan], object]
+"""Makes the record of a scan, if it has none."""
+
+
+def catalogue_all(work: Work, scans: Sequence[Scan], make: Catalogue) -> Mapping[str, OrchestrationError]:
+    """Make the records of many scans, some side by side; why of those that have none, by the ids of the scans.
+
+    If one was asked for in vain for as long as that may take, no other is begun.
+    """
+    waiting: queue.SimpleQueue[Scan] = queue.SimpleQueue()
+    for scan in scans:
+        waiting.put(scan)
+    failed: dict[str, OrchestrationError] = {}
+    over: list[OrchestrationError] = []
+
+    def some() -> None:
+        while not over and (scan := _next(waiting)) is not None:
+            try:
+                make(work, scan)
+            except (Cancelled, LeaseLost) as end:
+                over.append(end)
+                raise
+            except OrchestrationError as error:
+                failed[scan.id] = error
+                if isinstance(error, DeadlinePassed | ServiceUnavailable):
+                    over.append(error)
+
+    if scans:
+        work.side_by_side([some] * min(AT_ONCE, len(scans)))
+    while (left := _next(waiting)) is not None:
+        failed[left.id] = over[0]
+    return failed
+
+
+def _next(waiting: queue.SimpleQueue[Scan]) -> Scan | None:
+    try:
+        return waiting.get_nowait()
+    except queue.Empty:
+        return None
 
 
 @dataclass(frozen=True)

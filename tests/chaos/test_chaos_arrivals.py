@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from trial_room import Room
+from trial_room import NEW_FILE, Room
 
 from orchestration.ledger.copy import CopyState, Role
 from orchestration.sandbox.trials.kills import Ended, Kill
 
-NEW_FILES = "orchestration.flows.arrivals:new_files_flow"
+NEW_FILES = "orchestration.flows.bl832.arrivals:new_files_flow"
 
 
 def carried(room: Room, *scans: str, kill: Kill | None = None, **flags: bool) -> Ended:
@@ -40,6 +40,14 @@ def tasks(room: Room, *scans: str) -> int:
     return len(found)
 
 
+def records(room: Room, file_path: str) -> list[int]:
+    """How many the catalogue has of the scan, of its file and of its picture."""
+    effects, stem = room.world.facility.effects(), file_path.rpartition("/")[2].removesuffix(".h5")
+    pids = [one.id for one in effects if one.kind == "dataset" and stem in one.label]
+    parts = [one.kind for one in effects if one.key in pids]
+    return [len(pids), parts.count("origdatablock"), parts.count("attachment")]
+
+
 def test_many_go_in_one_task_of_each_way(room: Room) -> None:
     scans = [room.scan() for _ in range(4)]
     ended = carried(room, *scans)
@@ -48,9 +56,37 @@ def test_many_go_in_one_task_of_each_way(room: Room) -> None:
         assert places(room, file_path) == EVERYWHERE
         assert room.effects(file_path).count("transfer") == 2
         assert [each.step for each in room.overview(file_path).operations if each.service == "prefect.schedule"]
+        assert records(room, file_path) == [1, 1, 1]
+    assert ended.value["catalogued"] == 4
     assert tasks(room, *scans) == 2
     assert carried(room, *scans).completed
     assert tasks(room, *scans) == 2
+    assert [records(room, file_path) for file_path in scans] == [[1, 1, 1]] * 4
+    assert room.run(NEW_FILE, file_path=scans[0]).completed
+    assert records(room, scans[0]) == [1, 1, 1]
+
+
+def test_one_without_a_record_is_named_and_the_others_are_catalogued(room: Room) -> None:
+    scans, bad = [room.scan() for _ in range(2)], room.scan()
+    room.file("spot832", bad).write_bytes(b"no scan")
+    ended = carried(room, *scans, bad)
+    assert ended.error_type == "BatchIncomplete", ended
+    assert "1 of 3 files" in str(ended)
+    assert bad.removeprefix("/global/") in str(ended)
+    assert [records(room, file_path) for file_path in scans] == [[1, 1, 1]] * 2
+    assert records(room, bad) == [0, 0, 0]
+    assert places(room, bad) == EVERYWHERE
+    assert not [each for each in room.overview(bad).operations if each.service == "prefect.schedule"]
+
+
+def test_one_that_the_catalogue_refuses_is_catalogued_by_the_next_run(room: Room) -> None:
+    scans = [room.scan() for _ in range(3)]
+    room.world.facility.faults.add(r"POST /scicat/api/v3/[Dd]atasets$", "status", status=400, times=1)
+    ended = carried(room, *scans)
+    assert ended.error_type == "BatchIncomplete", ended
+    assert sum(records(room, file_path) == [1, 1, 1] for file_path in scans) == 2
+    assert carried(room, *scans).completed
+    assert [records(room, file_path) for file_path in scans] == [[1, 1, 1]] * 3
 
 
 @pytest.mark.slow
@@ -72,6 +108,7 @@ def test_what_is_under_export_control_stays_and_the_others_go(room: Room) -> Non
     assert carried(room, *scans, flagged).completed
     assert [places(room, file_path) for file_path in scans] == [EVERYWHERE] * 2
     assert places(room, flagged).keys() == {"spot832", "data832"}
+    assert [records(room, file_path) for file_path in (*scans, flagged)] == [[1, 1, 1], [1, 1, 1], [0, 0, 0]]
     assert tasks(room, *scans) == 2
 
 
@@ -87,6 +124,7 @@ def test_what_a_killed_run_had_begun_the_next_carries_on_with_its_own(room: Room
     for file_path in (*left, new):
         assert places(room, file_path) == EVERYWHERE
         assert room.effects(file_path).count("transfer") == 2
+        assert records(room, file_path) == [1, 1, 1]
 
 
 @pytest.mark.slow
@@ -102,3 +140,4 @@ def test_killed_at_every_kind_of_boundary_no_file_is_sent_twice(room: Room) -> N
     for file_path in scans:
         assert places(room, file_path) == EVERYWHERE
         assert room.effects(file_path).count("transfer") == 2
+        assert records(room, file_path) == [1, 1, 1]

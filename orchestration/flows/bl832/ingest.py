@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from orchestration.config import ComputeSite, Endpoint
-from orchestration.errors import ConfigError
+from orchestration.errors import ConfigError, ScanUnreadable
 from orchestration.flows.bl832.metadata import ScanMetadata, read_metadata
 from orchestration.flows.bl832.records import Product, derived_request, raw_dataset, raw_request
 from orchestration.flows.cataloguing import ingest, listed, making_of, raw_identity, recorded, software_of
@@ -39,6 +39,7 @@ def ingest_raw(work: Work, scan: Scan) -> Catalogued:
 
     Raises:
         ConfigError: if it was not made before, and no endpoint that has the file is mounted here.
+        ScanUnreadable: if it is no file that can be read as a scan.
     """
     file = _seen_from_here(work, scan)
     known = _catalogued(work, scan) if file is None else None
@@ -121,7 +122,14 @@ def _catalogued(work: Work, scan: Scan) -> Catalogued | None:
     return None if known is None else Catalogued(known.pid, RawDataset.parse(known.record))
 
 
-def _unseen(work: Work, scan: Scan) -> ConfigError:
+def _unseen(work: Work, scan: Scan) -> ConfigError | ScanUnreadable:
+    raw = [copy for copy in work.ledger.copies.of_scan(scan.id) if _is_raw(copy)]
+    if any(entry.path for copy in raw for entry in copy.manifest):
+        return ScanUnreadable(
+            f"{scan.path} is a folder, and a scan of 8.3.2 is one file",
+            where=raw[0].endpoint,
+            next_step="start the flow for each file in it that is a scan",
+        )
     server = work.settings.beamline(scan.beamline).server
     return ConfigError(
         f"the metadata of {scan.path} cannot be read: no endpoint that has it is mounted here",
