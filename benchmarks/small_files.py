@@ -8,6 +8,9 @@ carries it to another place on the same disk, alternately by
   process with its start, without Prefect's;
 * rsync: ``rsync -a``, ``sync``, and ``rsync -ac``, which reads both sides and compares their checksums.
 
+With ``--flow`` it is `new_files_flow` as a worker runs it, with Prefect's stages, for a beamline of its own; a Prefect
+server is started for that, whose memory does not count.
+
 It ends with 1 if this service takes more than twice as long, or more than 300 MB.
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
 import shutil
 import statistics
@@ -22,6 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,15 +100,59 @@ def carry(folder: Path, state: Path) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def ours(folder: Path) -> tuple[float, float]:
+def carry_in_flow(folder: Path, state: Path) -> float:
+    """The real flow; the peak of this process's memory in MB."""
+    from orchestration.ledger import Ledger
+    from orchestration.ledger.database import migrate
+
+    places = {name: {"root_path": f"/{name}", "mount": str(folder / name)} for name in ("source", "ours")}
+    beamline = {"acquisition": "source", "server": "ours", "raw": "ours", "scratch": "ours", "sites": []}
+    url = f"sqlite:///{state / 'ledger.sqlite'}"
+    document = {
+        "globus": {"globus_endpoints": places},
+        "beamlines": {"bench": beamline},
+        "ledger": {"url": url},
+        "transfer": {"batch_seconds": 0.0},
+    }
+    (state / "config.yml").write_text(json.dumps(document))
+    os.environ |= {"BEAMLINE_CONFIG": str(state / "config.yml"), "BEAMLINE_STATE": str(state)}
+    migrate(url)
+
+    from orchestration.flows.bl832.arrivals import new_files_flow
+
+    new_files_flow(file_paths=["series"], beamline="bench", send_to_nersc=False)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    with Ledger(url) as ledger:
+        (scan,) = ledger.scans.latest(limit=2)
+        known = ledger.copies.of_scan(scan.id)
+        if len(known) != 2 or not all(row.checksum for copy in known for row in copy.manifest):
+            raise SystemExit("the ledger does not have all files at both places")
+    return peak
+
+
+def ours(folder: Path, *, in_flow: bool) -> tuple[float, float]:
     """Seconds, and peak memory in MB."""
     with tempfile.TemporaryDirectory(dir=folder) as state:
         began = time.monotonic()
-        command = [sys.executable, __file__, "--carry", str(folder), "--state", state]
+        command = [sys.executable, __file__, "--carry", str(folder), "--state", state, *(["--flow"] if in_flow else [])]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         seconds = time.monotonic() - began
     shutil.rmtree(folder / "ours")
-    return seconds, float(done.stdout)
+    return seconds, float(done.stdout.splitlines()[-1])
+
+
+@contextmanager
+def prefect_server(*, needed: bool) -> Iterator[None]:
+    """One for the processes that are measured."""
+    if not needed:
+        yield
+        return
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=300):
+        os.environ["PREFECT_API_URL"] = str(PREFECT_API_URL.value())
+        yield
 
 
 def rsync(folder: Path) -> float:
@@ -116,7 +166,7 @@ def rsync(folder: Path) -> float:
     return seconds
 
 
-def measure(folder: Path, *, files: int, size: int, repeats: int) -> Report:
+def measure(folder: Path, *, files: int, size: int, repeats: int, in_flow: bool) -> Report:
     make(folder / "source" / "series", files, size)
     (folder / "ours").mkdir()
     peer = shutil.which("rsync")
@@ -126,7 +176,7 @@ def measure(folder: Path, *, files: int, size: int, repeats: int) -> Report:
     for _ in range(repeats):
         subprocess.run(["sync"], check=True)
         (folder / "ours").mkdir(exist_ok=True)
-        seconds, peak = ours(folder)
+        seconds, peak = ours(folder, in_flow=in_flow)
         mine.append(seconds)
         peaks.append(peak)
         if peer is not None:
@@ -149,17 +199,26 @@ def measure(folder: Path, *, files: int, size: int, repeats: int) -> Report:
 @click.option("--size", default=20_000, show_default=True, help="Bytes of each.")
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="On the disk to measure.")
+@click.option("--flow", "in_flow", is_flag=True, help="In the real flow, with Prefect.")
 @click.option("--json", "as_json", is_flag=True)
 @click.option("--carry", "carried", type=click.Path(path_type=Path), hidden=True)
 @click.option("--state", type=click.Path(path_type=Path), hidden=True)
 def main(
-    files: int, size: int, repeats: int, folder: Path | None, *, as_json: bool, carried: Path | None, state: Path | None
+    files: int,
+    size: int,
+    repeats: int,
+    folder: Path | None,
+    *,
+    in_flow: bool,
+    as_json: bool,
+    carried: Path | None,
+    state: Path | None,
 ) -> None:
     if carried is not None and state is not None:
-        click.echo(carry(carried, state))
+        click.echo((carry_in_flow if in_flow else carry)(carried, state))
         return
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        report = measure(Path(place), files=files, size=size, repeats=repeats)
+    with tempfile.TemporaryDirectory(dir=folder) as place, prefect_server(needed=in_flow):
+        report = measure(Path(place), files=files, size=size, repeats=repeats, in_flow=in_flow)
     if as_json:
         click.echo(json.dumps(asdict(report)))
     else:

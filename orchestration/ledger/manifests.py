@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -57,15 +58,17 @@ class Manifests:
         with self._database.write("manifests") as connection:
             return {**evidence, "manifest": _keep(connection, _packed(listed))}
 
-    def listed(self, evidence: Document) -> Sequence[Mapping[str, Json]]:
-        """The files in the evidence of an operation, wherever the list is; empty if there is none."""
+    def listed(self, evidence: Document) -> Iterator[Mapping[str, Json]]:
+        """The files in the evidence of an operation, wherever the list is; none if there is no list."""
         listed = evidence.get("manifest") or []
         if isinstance(listed, str):
             with self._database.read() as connection:
-                listed = json.loads(_body(connection, [listed])[listed])
-        if not isinstance(listed, list):
+                (text,) = _texts(connection, [listed]).values()
+            yield from (row for row in _rows(text) if isinstance(row, dict))
+        elif isinstance(listed, list):
+            yield from (row for row in listed if isinstance(row, dict))
+        else:
             raise LedgerError(f"this is no list of files: {str(listed)[:80]}", where="evidence of an operation")
-        return [row for row in listed if isinstance(row, dict)]
 
 
 def keep(connection: Connection, manifest: Iterable[FileEvidence]) -> str:
@@ -80,8 +83,7 @@ def keep_list(connection: Connection, rows: Sequence[Json]) -> str:
 
 def read_list(connection: Connection, digest: str) -> list[Json]:
     """Raises LedgerError if it is missing, or is not what its digest says."""
-    found: list[Json] = json.loads(_body(connection, [digest])[digest])
-    return found
+    return list(_rows(_texts(connection, [digest])[digest]))
 
 
 def read(connection: Connection, digests: Collection[str]) -> Mapping[str, tuple[FileEvidence, ...]]:
@@ -90,12 +92,12 @@ def read(connection: Connection, digests: Collection[str]) -> Mapping[str, tuple
     Raises:
         LedgerError: if one of them is missing, or is not what its digest says.
     """
-    return {
-        digest: tuple(
-            FileEvidence(path=path, size=size, checksum=checksum) for path, size, checksum in json.loads(body)
-        )
-        for digest, body in _body(connection, digests).items()
-    }
+    return {digest: tuple(map(_evidence, _rows(text))) for digest, text in _texts(connection, digests).items()}
+
+
+def _evidence(row: Any) -> FileEvidence:
+    path, size, checksum = row
+    return FileEvidence(path=path, size=size, checksum=checksum)
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,8 @@ def _keep(connection: Connection, packed: _Packed) -> str:
     return packed.digest
 
 
-def _body(connection: Connection, digests: Collection[str]) -> Mapping[str, bytes]:
-    found: dict[str, bytes] = {}
+def _texts(connection: Connection, digests: Collection[str]) -> Mapping[str, str]:
+    found: dict[str, str] = {}
     wanted = sorted(set(digests))
     for some in batched(wanted, KEYS_AT_ONCE):
         for row in connection.execute(select(manifests).where(manifests.c.digest.in_(some))):
@@ -143,7 +145,17 @@ def _body(connection: Connection, digests: Collection[str]) -> Mapping[str, byte
     return found
 
 
-def _checked(digest: str, body: bytes) -> bytes:
+def _rows(text: str) -> Iterator[Json]:
+    """Of a list as `_packed` writes it, one at a time: a long one is never whole in memory but as its text."""
+    place = 1
+    decode = json.JSONDecoder().raw_decode
+    while text[place] != "]":
+        row, place = decode(text, place)
+        yield row
+        place += text[place] == ","
+
+
+def _checked(digest: str, body: bytes) -> str:
     try:
         plain = zlib.decompress(body)
     except zlib.error:
@@ -154,4 +166,4 @@ def _checked(digest: str, body: bytes) -> bytes:
             where=f"table manifests, {digest}",
             next_step="restore the ledger from a backup: without it its copies prove nothing",
         )
-    return plain
+    return plain.decode()

@@ -21,7 +21,7 @@ from orchestration.local.jobfolder import fsync_directory
 from orchestration.local.pools import SMALL, each_batch
 from orchestration.local.renaming import exchange
 from orchestration.local.syncing import FEW, FileSystems, keep_folders
-from orchestration.local.trees import Found, Tree, look
+from orchestration.local.trees import Found, Tree, look, shape_of
 from orchestration.local.verified import CopiedFile, Writer, changed
 from orchestration.local.work import Meter
 
@@ -82,7 +82,7 @@ class Copier:
         demand_space(destination.parent, tree.size)
         with self._temporary(destination.parent) as temporary:
             files = self._fill(tree, temporary)
-            if look(tree.top, root=root).shape != tree.shape:
+            if shape_of(tree.top, root=root) != tree.shape:
                 raise changed(tree.top)
             self.meter.check()
             with writing(destination):

@@ -11,7 +11,7 @@ from orchestration.local.copying import Copied, Copier, demand_fit, demand_space
 from orchestration.local.errors import writing
 from orchestration.local.pools import SMALL, each_batch
 from orchestration.local.syncing import FEW, FileSystems, keep_folders
-from orchestration.local.trees import Found, Tree, look
+from orchestration.local.trees import Found, Tree, look, shape_of
 from orchestration.local.verified import CopiedFile, changed, spoilt
 from orchestration.transfers import OF_ONE
 
@@ -134,7 +134,7 @@ class Together:
             raise spoilt(str(file.destination)) from error
 
     def _place(self, file: _File) -> None:
-        if file.temporary is None or look(file.tree.top, root=self.root).shape != file.tree.shape:
+        if file.temporary is None or shape_of(file.tree.top, root=self.root) != file.tree.shape:
             raise changed(file.tree.top)
         self.copier.meter.check()
         with writing(file.destination):

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from orchestration.errors import EndpointRefused, InvalidPath, SourceMissing
 from orchestration.local.errors import reading
 from orchestration.paths import check_name
+
+
+class Shape(NamedTuple):
+    """Equal for equal trees, and small however many files there are."""
+
+    is_directory: bool
+    entries: int
+    digest: int
 
 
 class Found(NamedTuple):
@@ -36,12 +46,30 @@ class Tree:
         return sum(file.size for file in self.files)
 
     @property
-    def shape(self) -> tuple[object, ...]:
+    def shape(self) -> Shape:
         """What must not change while it is copied."""
-        return self.is_directory, self.directories, self.files
+        return _shape(chain(self.files, self.directories), is_directory=self.is_directory)
 
     def path(self, file: Found) -> str:
         return f"{self.top}/{file.name}" if file.name else str(self.top)
+
+
+def shape_of(path: Path, *, root: Path) -> Shape:
+    """That of the tree that is there now, which is not kept. Raises what `look` does."""
+    facts = _facts(path)
+    if stat.S_ISREG(facts.st_mode):
+        return _shape([_found("", facts)], is_directory=False)
+    found = ((name if stat.S_ISDIR(kind.st_mode) else _found(name, kind)) for name, kind in _walk(path, root=root))
+    return _shape(found, is_directory=True)
+
+
+def _shape(entries: Iterable[Found | str], *, is_directory: bool) -> Shape:
+    """Whatever the order: a sum over all entries, each of which is there once."""
+    number = digest = 0
+    for entry in entries:
+        number += 1
+        digest += int.from_bytes(hashlib.sha256(repr(entry).encode()).digest())
+    return Shape(is_directory, number, digest % 2**256)
 
 
 def look(path: Path, *, root: Path) -> Tree:
@@ -52,15 +80,12 @@ def look(path: Path, *, root: Path) -> Tree:
         InvalidPath: a link leads outside `root` or in a circle, or a name cannot be carried.
         EndpointRefused: something is neither file nor directory.
     """
-    with reading(path):
-        facts = path.stat()
+    facts = _facts(path)
     if stat.S_ISREG(facts.st_mode):
         return Tree(top=path, is_directory=False, files=(_found("", facts),))
-    if not stat.S_ISDIR(facts.st_mode):
-        raise _neither(path)
     files: list[Found] = []
     directories: list[str] = []
-    for name, kind in _walk(path, root=root.resolve()):
+    for name, kind in _walk(path, root=root):
         if stat.S_ISDIR(kind.st_mode):
             directories.append(name)
         else:
@@ -69,7 +94,17 @@ def look(path: Path, *, root: Path) -> Tree:
     return Tree(top=path, is_directory=True, files=tuple(files), directories=tuple(sorted(directories)))
 
 
+def _facts(path: Path) -> os.stat_result:
+    """Of a file or a directory."""
+    with reading(path):
+        facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
+        raise _neither(path)
+    return facts
+
+
 def _walk(top: Path, *, root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    root = root.resolve()
     pending: list[tuple[Path, str, tuple[Path, ...]]] = [(top, "", (top.resolve(),))]
     while pending:
         folder, prefix, above = pending.pop()

@@ -30,6 +30,9 @@ _REMEMBERED = 1000
 _LOOK_SECONDS = 0.1
 """No more often is it looked whether another process wants the work to end, however small the files are."""
 
+_LONG = 10_000
+"""Evidence with a list of more files than this is told once: who asks again has it made again, as after a death."""
+
 _KEPT_SECONDS = 60 * 24 * 3600.0
 """As long it is known what was submitted: far longer than anybody carries on with it."""
 
@@ -112,16 +115,21 @@ class Work:
         self.lock_file, cancel_file = _files(state, token)
         self.meter = Meter(title, cancel_file)
         self._action = action
+        self.told = False
+        """Its evidence is kept no more."""
         self._outcome: Succeeded | Failed | Exception | None = None
         self.thread = threading.Thread(target=self._run, name=f"{title} {token}", daemon=True)
         self.thread.start()
 
     def status(self) -> Status:
-        if self._outcome is None:
+        outcome = self._outcome
+        if outcome is None:
             return Running(progress=self.meter.progress())
-        if isinstance(self._outcome, Exception):
-            raise self._outcome
-        return self._outcome
+        if isinstance(outcome, Exception):
+            raise outcome
+        if isinstance(outcome, Succeeded) and _is_long(outcome.evidence):
+            self.told, self._outcome = True, None
+        return outcome
 
     def cancel(self) -> CancelAnswer:
         self.meter.stop()
@@ -197,7 +205,7 @@ def begin(token: str, action: Action, *, title: str, state: Path) -> Work:
     """The work under this token in this process: begun now, or long ago."""
     with _starting:
         work = _works.get((state, token))
-        if work is None:
+        if work is None or work.told:
             _forget_oldest()
             work = _works[state, token] = Work(token, action, title=title, state=state)
         return work
@@ -222,6 +230,11 @@ def cancel(token: str, *, state: Path) -> CancelAnswer:
         return CancelAnswer.CANCELLED if lock(descriptor, patience=_CANCEL_PATIENCE) else CancelAnswer.UNKNOWN
     finally:
         os.close(descriptor)
+
+
+def _is_long(evidence: Document) -> bool:
+    listed = evidence.get("manifest")
+    return isinstance(listed, list) and len(listed) > _LONG
 
 
 def _note(state: Path, token: str) -> Path:

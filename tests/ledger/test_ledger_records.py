@@ -309,9 +309,9 @@ def test_a_list_of_many_files_is_kept_apart_from_its_operation(ledger: Ledger) -
     assert ledger.manifests.shelve(few) == few
     shelved = ledger.manifests.shelve(many)
     assert len(str(shelved)) < 200
-    assert ledger.manifests.listed(shelved) == ledger.manifests.listed(many) == many["manifest"]
-    assert ledger.manifests.listed(few) == few["manifest"]
-    assert ledger.manifests.listed({}) == []
+    assert list(ledger.manifests.listed(shelved)) == list(ledger.manifests.listed(many)) == many["manifest"]
+    assert list(ledger.manifests.listed(few)) == few["manifest"]
+    assert list(ledger.manifests.listed({})) == []
 
 
 @pytest.mark.parametrize("damage", ["update manifests set body = x'00'", "update manifests set digest = 'x'"])
