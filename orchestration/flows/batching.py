@@ -109,7 +109,8 @@ class _Batching:
         }
         there = self._work.services.look_at(self._destination, [copied.path for copied in known.values()])
         for scan_id, copied in known.items():
-            if copied.path in there and has(there[copied.path], copied.manifest):
+            facts = there.get(copied.path)
+            if facts is not None and (copied.manifest or not facts.size) and has(facts, copied.manifest):
                 self._found.copies[scan_id] = copied
 
     def _enter(self, sent: Sequence[Sent]) -> None:

@@ -141,3 +141,14 @@ def test_killed_at_every_kind_of_boundary_no_file_is_sent_twice(room: Room) -> N
         assert places(room, file_path) == EVERYWHERE
         assert room.effects(file_path).count("transfer") == 2
         assert records(room, file_path) == [1, 1, 1]
+
+
+def test_each_has_its_file_with_its_checksum_at_every_place(room: Room) -> None:
+    """Also where another endpoint of the settings lies deeper in the same collection."""
+    scans = [room.scan() for _ in range(2)]
+    assert carried(room, *scans).completed
+    for file_path in scans:
+        for copy in room.overview(file_path).copies:
+            (file,) = copy.manifest
+            assert (file.path, file.size) == ("", room.file(copy.endpoint, file_path).stat().st_size)
+            assert file.checksum
