@@ -74,7 +74,7 @@ def run(
         intake.parameters(path, chosen, export_controlled=export_control)  # before anything is brought in
         if not intake.elsewhere:
             place = settings.beamline(beamline)
-            path = bring_in(settings, ledger, place, path, flow_name=flow_name, proposal=proposal)
+            path = bring_in(settings, ledger, place, path, proposal=proposal)
         parameters = intake.parameters(path, chosen, export_controlled=export_control)
         controlled = export_control or _flagged(settings, ledger, beamline, path)
         started = start(beamline, flow_name, parameters, name=f"{flow_name}: {path}", export_controlled=controlled)

@@ -41,9 +41,6 @@ PICKED_UP_SECONDS = 8.0
 SILENT_WORKER = timedelta(seconds=45)
 """A worker tells Prefect every 30 s that it lives."""
 
-_FOR_THE_ARCHIVE = frozenset({"cfs_to_hpss_flow", "hpss_to_cfs_flow"})
-"""Flows of what acquisition has deleted long since, of whole folders, and of bundles, which it never had."""
-
 _ALWAYS_WRITTEN = ("tiff", "zarr", "preview")
 """Parameters that flows do not let go: what they carry back is all of it."""
 
@@ -196,9 +193,7 @@ def _in_sandbox() -> bool:
     return bool(os.environ.get("BEAMLINE_SANDBOX"))
 
 
-def bring_in(
-    settings: Settings, ledger: Ledger, beamline: Beamline, file_path: str, *, flow_name: str = "", proposal: str = ""
-) -> str:
+def bring_in(settings: Settings, ledger: Ledger, beamline: Beamline, file_path: str, *, proposal: str = "") -> str:
     """The path under which a flow finds the file: itself, or, if it lies elsewhere on this machine, that of a copy.
 
     Raises:
@@ -208,8 +203,6 @@ def bring_in(
     """
     file = Path(file_path).expanduser()
     acquisition = settings.endpoint(beamline.acquisition)
-    if flow_name in _FOR_THE_ARCHIVE:
-        return file_path
     if not file.is_file():
         _demand_known(ledger, beamline, acquisition.mount, file_path)
         return file_path
