@@ -15,7 +15,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestration.config import Beamline, Endpoint
-from orchestration.errors import BatchIncomplete, InvalidInput, OrchestrationError, SourceChanged, SourceMissing
+from orchestration.errors import (
+    BatchIncomplete,
+    DeadlinePassed,
+    InvalidInput,
+    OrchestrationError,
+    ServiceUnavailable,
+    SourceChanged,
+    SourceMissing,
+)
 from orchestration.flows.batching import Sent, Together, copy_together
 from orchestration.flows.calendar import schedule_all
 from orchestration.flows.cataloguing import Catalogue, catalogue_all
@@ -152,6 +160,9 @@ def _catalogue(work: Work, files: Files, catalogues: Mapping[str, Catalogue]) ->
         failed = catalogue_all(work, open_to_tell, make)
         for scan_id, error in failed.items():
             files.fail(scan_id, error)
+        # Another run would fail for them as well: they are named once, and tried again when they are asked for.
+        refused = [each for each, error in failed.items() if not isinstance(error, DeadlinePassed | ServiceUnavailable)]
+        work.ledger.arrivals.settle(refused, run_id=work.run_id)
         number += len(open_to_tell) - len(failed)
     return number
 
