@@ -50,6 +50,9 @@ class Errand:
     fails: str = ""
     place: Place = HERE
     effect: Effect = Effect.COMPUTE
+    directory: str = "/"
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
 
     def document(self) -> Document:
         return {"name": self.name, "polls": self.polls, "fails": self.fails}

@@ -131,6 +131,7 @@ def test_a_run_whose_process_is_gone_is_closed_in_prefect_too(
 
 class Errand:
     effect = Effect.COMPUTE
+    directory, reads, writes = "/", (), ()
     place = HERE
 
     def __init__(self, name: str) -> None:

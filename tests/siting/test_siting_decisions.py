@@ -127,6 +127,7 @@ def test_a_page_about_a_scan_says_where_it_went_and_why_not_elsewhere(
 
 class _Errand:
     effect = Effect.COMPUTE
+    directory, reads, writes = "/", (), ()
 
     def __init__(self, name: str) -> None:
         self.name = name
