@@ -39,7 +39,7 @@ from orchestration.sandbox.blueprint import project_config
 from orchestration.sandbox.superfacility.local import options as sbatch
 from orchestration.sandbox.testing import submit
 from orchestration.science.xpcs import options as of_program
-from orchestration.science.xpcs.cli import xpcs
+from orchestration.science.xpcs.correlate_cli import correlate
 from orchestration.science.xpcs.correlate import Request
 from orchestration.science.xpcs.frames import Selection
 from orchestration.science.xpcs.parameters import Parameters
@@ -191,8 +191,7 @@ def understood(arguments: Sequence[str]) -> Request:
     """What the program makes of its command line."""
     program = ["-m", "orchestration.science", "xpcs", "correlate"]
     assert list(arguments[:4]) == program
-    command = xpcs.commands["correlate"]
-    found = command.make_context("correlate", list(arguments[4:])).params
+    found = correlate.make_context("correlate", list(arguments[4:])).params
     return of_program.request(found, overwrite=found["overwrite"])
 
 
