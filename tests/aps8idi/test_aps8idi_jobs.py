@@ -39,8 +39,8 @@ from orchestration.sandbox.blueprint import project_config
 from orchestration.sandbox.superfacility.local import options as sbatch
 from orchestration.sandbox.testing import submit
 from orchestration.science.xpcs import options as of_program
-from orchestration.science.xpcs.correlate_cli import correlate
 from orchestration.science.xpcs.correlate import Request
+from orchestration.science.xpcs.correlate_cli import correlate
 from orchestration.science.xpcs.frames import Selection
 from orchestration.science.xpcs.parameters import Parameters
 from orchestration.science.xpcs.tasks import read_tasks
