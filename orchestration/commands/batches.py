@@ -18,6 +18,9 @@ from orchestration.ledger.operation import error_document
 
 Counts = Mapping[ItemState, int]
 
+RETRIED = {"xpcs_batch_flow"}
+"""Flows that take a batch, and try what failed in it."""
+
 
 @click.command()
 @click.argument("batch", required=False)
@@ -69,14 +72,15 @@ def _hint(record: BatchRecord, counts: Counts) -> list[str]:
     """How those that failed are tried again, once the run is over."""
     if not counts[ItemState.FAILED] or counts[ItemState.WAITING] or counts[ItemState.RUNNING]:
         return []
-    return [f"To try the failed ones again: start {record.flow} with batch={record.id}"]
+    how = f"with batch={record.id}" if record.flow in RETRIED else "again with the same ones: what is done stays so"
+    return [f"To try the failed ones again: start {record.flow} {how}"]
 
 
 def _lines(found: Sequence[tuple[BatchRecord, Counts]]) -> list[Text]:
     rows: list[list[page.Cell]] = [page.heading("batch", "since", *ItemState, "flow", "name")]
     for record, counts in found:
         numbers = [_state(state, str(counts[state])) if counts[state] else "0" for state in ItemState]
-        rows.append([record.id[:8], page.clock(record.created_at)[:16], *numbers, record.flow, record.name])
+        rows.append([record.id[:8], page.clock(record.created_at), *numbers, record.flow, record.name])
     return page.columns(rows, right=range(2, 2 + len(ItemState)))
 
 

@@ -11,7 +11,8 @@ ledger (`orchestration.flows.batching`). What a run that has died had begun, the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestration.config import Beamline, Endpoint
@@ -30,6 +31,7 @@ from orchestration.flows.cataloguing import Catalogue, catalogue_all
 from orchestration.flows.copying import Dataset, record_source
 from orchestration.flows.work import Work, register
 from orchestration.ledger.copy import RAW, CopyRecord
+from orchestration.ledger.operation import canonical
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json
 
@@ -75,6 +77,9 @@ def carry_new_files(
         raise InvalidInput("no file was named", where=NAME, next_step="give the path of at least one new file")
     acquisition, server = work.settings.endpoint(beamline.acquisition), work.settings.endpoint(beamline.server)
     files = _registered(work, beamline, acquisition, file_paths, is_export_control=is_export_control)
+    asked = frozenset(files.scans)
+    told: Document = {"is_export_control": is_export_control, "send_to_nersc": send_to_nersc}
+    _begin(work, beamline, files, told)
     _leg(work, files, acquisition, server)
     _record_originals(work, files, acquisition)
     if send_to_nersc and beamline.nersc is not None:
@@ -82,7 +87,8 @@ def carry_new_files(
     catalogued = _catalogue(work, files, catalogues)
     schedule_all(work, [present for scan in files.well for present in files.copies.get(scan.id, ())])
     work.ledger.arrivals.settle([scan.id for scan in files.well], run_id=work.run_id)
-    _demand_all(work, files)
+    _end(work, files, told)
+    _demand_all(work, files, asked)
     arrived: list[Json] = [scan.id for scan in files.well]
     return {"scans": arrived, "copies": sum(map(len, files.copies.values())), "catalogued": catalogued}
 
@@ -108,6 +114,32 @@ def _registered(
             where = acquisition.full_path(scan.path)
             files.fail(scan.id, SourceMissing(f"there is nothing at {where}", where=acquisition.name))
     return files
+
+
+def _begin(work: Work, beamline: Beamline, files: Files, told: Document) -> None:
+    """Several are a batch in the ledger, so that each can tell what becomes of it; the same ones again are the same."""
+    names = {scan.path.text: scan.id for scan in files.scans.values()}
+    if len(names) == 1:
+        return
+    first = next(iter(files.scans.values())).path.name
+    what = canonical([beamline.id, told, sorted(names)])
+    batch = work.ledger.batches.begin(
+        id=hashlib.sha256(what.encode()).hexdigest()[:16],
+        flow=NAME,
+        beamline=beamline.id,
+        name=f"{first} and {len(names) - 1} more",
+        parameters=told,
+        run_id=work.run_id,
+        items={name: {} for name in names},
+    )
+    work.ledger.batches.take_all(batch.id, names)
+
+
+def _end(work: Work, files: Files, told: Document) -> None:
+    """What came of each is told, also of those that were taken over from a run that has died."""
+    done: dict[str, Document] = {scan.id: {"copies": len(files.copies.get(scan.id, ()))} for scan in files.well}
+    failed = {scan_id: files.failed[scan.path.text] for scan_id, scan in files.scans.items() if scan_id not in done}
+    work.ledger.batches.end_scans(NAME, told, done=done, failed=failed)
 
 
 def _leg(work: Work, files: Files, source: Endpoint, destination: Endpoint) -> None:
@@ -167,15 +199,18 @@ def _catalogue(work: Work, files: Files, catalogues: Mapping[str, Catalogue]) ->
     return number
 
 
-def _demand_all(work: Work, files: Files) -> None:
+def _demand_all(work: Work, files: Files, asked: Collection[str]) -> None:
+    """Of what this run was asked for. What a run that has died had left is no failure of this one."""
     for path, error in files.failed.items():
         work.logger.error("%s: %s", path, error.sentence)
-    if files.failed:
-        named = "; ".join(f"{path}: {error.what}" for path, error in list(files.failed.items())[:NAMED])
-        more = f"; and {len(files.failed) - NAMED} more" if len(files.failed) > NAMED else ""
-        first = next(iter(files.failed.values()))
+    paths = {files.scans[each].path.text for each in asked}
+    failed = {path: error for path, error in files.failed.items() if path in paths}
+    if failed:
+        named = "; ".join(f"{path}: {error.what}" for path, error in list(failed.items())[:NAMED])
+        more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
+        first = next(iter(failed.values()))
         raise BatchIncomplete(
-            f"{len(files.failed)} of {len(files.scans)} files did not get everywhere: {named}{more}",
+            f"{len(failed)} of {len(asked)} files did not get everywhere: {named}{more}",
             where=NAME,
             next_step=first.next_step,
         ) from first

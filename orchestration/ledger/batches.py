@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, RowMapping, case, func, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, case, func, select, update
 
 from orchestration.errors import OrchestrationError, UnknownName
 from orchestration.ledger.database import Database
 from orchestration.ledger.operation import error_document, error_from
 from orchestration.ledger.scan import MIN_ID_CHARACTERS
 from orchestration.ledger.service import Document
+from orchestration.ledger.slices import KEYS_AT_ONCE, batched
 from orchestration.ledger.tables import batch_items, batches, scans
 
 
@@ -159,6 +160,45 @@ class Batches:
         with self._database.write("batches") as connection:
             self._change(connection, id, name, state=ItemState.FAILED, error=document, evidence=None)
 
+    def take_all(self, id: str, scan_ids: Mapping[str, str]) -> None:
+        """As `take`, of many items: the id of the scan by the name of the item."""
+        turn = batch_items.c.attempts + case((batch_items.c.state == ItemState.RUNNING, 0), else_=1)
+        this = (batch_items.c.batch_id == id) & (batch_items.c.name == bindparam("item"))
+        values = {"state": ItemState.RUNNING, "attempts": turn, "scan_id": bindparam("scan")}
+        taken = update(batch_items).where(this).values(**values, error=None, evidence=None, **self._now())
+        with self._database.write("batches") as connection:
+            _demand(connection, id)
+            for name, scan_id in scan_ids.items():
+                connection.execute(taken, {"item": name, "scan": scan_id})
+
+    def end_scans(
+        self,
+        flow: str,
+        parameters: Document,
+        *,
+        done: Mapping[str, Document],
+        failed: Mapping[str, OrchestrationError],
+    ) -> None:
+        """What came of scans (evidence or error, by id) came of them in every batch that asks the same of a flow."""
+        good = {"state": ItemState.DONE, "error": None}
+        bad = {"state": ItemState.FAILED, "evidence": None}
+        with self._database.write("batches") as connection:
+            for name, id, scan_id in _open_items(connection, flow, parameters, [*done, *failed]):
+                if scan_id in done:
+                    self._change(connection, id, name, **good, evidence=done[scan_id])
+                else:
+                    self._change(connection, id, name, **bad, error=error_document(failed[scan_id]))
+
+    def of_scan(self, scan_id: str) -> Sequence[tuple[BatchRecord, BatchItem]]:
+        """The items that are this scan, each with its batch; the oldest batch first."""
+        query = select(batch_items).join(batches).where(batch_items.c.scan_id == scan_id)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(batches.c.created_at)).mappings()
+            items = [BatchItem.from_row(row) for row in rows]
+            those = select(batches).where(batches.c.id.in_({item.batch_id for item in items}))
+            known = {row["id"]: BatchRecord.from_row(row) for row in connection.execute(those).mappings()}
+        return [(known[item.batch_id], item) for item in items]
+
     def retry(self, id: str) -> Sequence[str]:
         """The failed items wait again, with the inputs they had; returns their names, in order."""
         failed = (batch_items.c.batch_id == id) & (batch_items.c.state == ItemState.FAILED)
@@ -166,13 +206,15 @@ class Batches:
             _demand(connection, id)
             query = select(batch_items.c.name).where(failed).order_by(batch_items.c.position)
             names = connection.execute(query).scalars().all()
-            afresh = {"state": ItemState.WAITING, "error": None, "updated_at": self._database.now()}
+            afresh = {"state": ItemState.WAITING, "error": None, **self._now()}
             connection.execute(update(batch_items).where(failed).values(**afresh))
         return names
 
-    def latest(self, *, limit: int = 50) -> Sequence[BatchRecord]:
+    def latest(self, *, limit: int = 50, flow: str | None = None) -> Sequence[BatchRecord]:
         """Newest first."""
         query = select(batches).order_by(batches.c.created_at.desc(), batches.c.id).limit(limit)
+        if flow is not None:
+            query = query.where(batches.c.flow == flow)
         with self._database.read() as connection:
             return [BatchRecord.from_row(row) for row in connection.execute(query).mappings()]
 
@@ -185,9 +227,12 @@ class Batches:
             found = {ItemState(state): count for state, count in rows}
         return {state: found.get(state, 0) for state in ItemState}
 
+    def _now(self) -> dict[str, float]:
+        return {"updated_at": self._database.now()}
+
     def _change(self, connection: Connection, id: str, name: str, **values: object) -> None:
         where = (batch_items.c.batch_id == id) & (batch_items.c.name == name)
-        changed = update(batch_items).where(where).values(**values, updated_at=self._database.now())
+        changed = update(batch_items).where(where).values(**values, **self._now())
         if connection.execute(changed).rowcount == 0:
             _demand(connection, id)
             raise UnknownName(
@@ -210,6 +255,18 @@ def _add(connection: Connection, id: str, items: Mapping[str, Document], now: fl
     ]
     if rows:
         connection.execute(batch_items.insert(), rows)
+
+
+def _open_items(
+    connection: Connection, flow: str, parameters: Document, scan_ids: Sequence[str]
+) -> Iterator[tuple[str, str, str]]:
+    """Name, batch and scan of the items of these scans that are not done, in batches of that flow that ask this."""
+    for some in batched(scan_ids, KEYS_AT_ONCE):
+        query = select(batch_items.c.name, batch_items.c.scan_id, batches.c.id, batches.c.parameters).join(batches)
+        these = query.where(batch_items.c.scan_id.in_(some), batch_items.c.state != ItemState.DONE)
+        for row in connection.execute(these.where(batches.c.flow == flow)).all():
+            if row.parameters == parameters:
+                yield row.name, row.id, row.scan_id
 
 
 def _demand(connection: Connection, id: str) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from orchestration.errors import OrchestrationError, RunFailed
 from orchestration.ledger import Ledger
 from orchestration.ledger.audit import AuditRecord
+from orchestration.ledger.batches import BatchItem, ItemState
 from orchestration.ledger.copy import CopyRecord
 from orchestration.ledger.decisions import DecisionRecord
+from orchestration.ledger.holds import HoldRecord
 from orchestration.ledger.operation import Event, OperationRecord, OperationState, canonical, error_document
 from orchestration.ledger.results import ResultRecord
 from orchestration.ledger.runs import RunRecord, RunState
@@ -50,6 +52,8 @@ class Overview:
     decisions: Sequence[DecisionRecord]
     permissions: Mapping[str, Event]
     """By the key of an operation: the last decision of the policy by which it was submitted."""
+    holds: Sequence[HoldRecord]
+    """Those that stand now."""
     denials: Sequence[AuditRecord]
     """What the policy did not permit."""
 
@@ -69,13 +73,14 @@ class Overview:
             "results": [_result(result) for result in self.results],
             "runs": [_run(run) for run in self.runs],
             "decisions": [_decision(decision) for decision in self.decisions],
+            "holds": [hold.document() for hold in self.holds],
             "denials": [_denial(denial) for denial in self.denials],
         }
 
 
 def overview(ledger: Ledger, scan: Scan) -> Overview:
     """What is known of `scan` now."""
-    runs = ledger.runs.of_scan(scan.id)
+    runs = sorted([*ledger.runs.of_scan(scan.id), *_shared(ledger, scan)], key=lambda run: run.started_at)
     operations = ledger.operations.of_scan(scan.id)
     deletions = [run for run in runs if run.flow.startswith(DELETION)]
     state, error = _standing([run for run in runs if run not in deletions], operations)
@@ -90,8 +95,27 @@ def overview(ledger: Ledger, scan: Scan) -> Overview:
         results=ledger.results.of_scan(scan.id),
         decisions=ledger.decisions.of_scan(scan.id),
         permissions=ledger.operations.permissions(scan.id),
+        holds=ledger.holds.standing(scan.id),
         denials=ledger.audit.denials(scan.id),
     )
+
+
+def _shared(ledger: Ledger, scan: Scan) -> Iterator[RunRecord]:
+    """Runs that carry many scans, each as far as it concerns this one."""
+    for batch, item in ledger.batches.of_scan(scan.id):
+        run = ledger.runs.get(batch.run_id)
+        if run is not None and run.scan_id != scan.id:
+            yield _share(run, item)
+
+
+def _share(run: RunRecord, item: BatchItem) -> RunRecord:
+    """A run that ended before it came to the scan ended so for it as well; but it has not completed it."""
+    if item.state in _ENDED:
+        return replace(run, state=_ENDED[item.state], error=item.error, finished_at=item.updated_at)
+    return replace(run, state=RunState.DEAD) if run.state is RunState.COMPLETED else run
+
+
+_ENDED = {ItemState.DONE: RunState.COMPLETED, ItemState.FAILED: RunState.FAILED}
 
 
 def _refusals(deletions: Sequence[RunRecord]) -> Sequence[OrchestrationError]:

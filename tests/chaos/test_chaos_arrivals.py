@@ -15,6 +15,14 @@ def carried(room: Room, *scans: str, kill: Kill | None = None, **flags: bool) ->
     return room.run(NEW_FILES, kill=kill, file_paths=[*scans], beamline="bl832", **flags)
 
 
+def killed_after_submission(room: Room, *scans: str) -> None:
+    ended, spared = Ended(killed=True), list[str]()
+    while not ended.killed_at.startswith("after-submit"):
+        ended = carried(room, *scans, kill=Kill(spared=tuple(spared)))
+        assert ended.killed, ended
+        spared.append(ended.killed_at)
+
+
 def places(room: Room, file_path: str) -> dict[str, Role]:
     copies = room.overview(file_path).copies
     assert all(copy.state is CopyState.PRESENT for copy in copies)
@@ -78,6 +86,9 @@ def test_one_without_a_record_is_named_and_the_others_are_catalogued(room: Room)
     assert places(room, bad) == EVERYWHERE
     assert not [each for each in room.overview(bad).operations if each.service == "prefect.schedule"]
 
+    good = room.scan()
+    assert carried(room, good).completed  # it is left to the next run for it
+
 
 def test_one_that_the_catalogue_refuses_is_catalogued_by_the_next_run(room: Room) -> None:
     scans = [room.scan() for _ in range(3)]
@@ -87,6 +98,42 @@ def test_one_that_the_catalogue_refuses_is_catalogued_by_the_next_run(room: Room
     assert sum(records(room, file_path) == [1, 1, 1] for file_path in scans) == 2
     assert carried(room, *scans).completed
     assert [records(room, file_path) for file_path in scans] == [[1, 1, 1]] * 3
+
+
+def test_the_page_of_each_says_what_became_of_it(room: Room) -> None:
+    scans, bad, missing = [room.scan() for _ in range(2)], room.scan(), room.scan()
+    room.file("spot832", bad).write_bytes(b"no scan")
+    room.file("spot832", missing).unlink()
+    assert carried(room, *scans, bad, missing).error_type == "BatchIncomplete"
+    told = [(found.state.value, found.error) for found in map(room.overview, scans)]
+    assert told == [("completed", None)] * 2
+    for file_path, kind in ((bad, "ScanUnreadable"), (missing, "SourceMissing")):
+        found = room.overview(file_path)
+        assert (found.state.value, type(found.error).__name__) == ("failed", kind)
+        assert found.error is not None
+        assert found.error.next_step
+    with room.world.ledger() as ledger:
+        (batch, *_) = ledger.batches.latest(limit=1)
+        assert {state.value: count for state, count in ledger.batches.counts(batch.id).items() if count} == {
+            "done": 2,
+            "failed": 2,
+        }
+    room.file("spot832", missing).write_bytes(room.file("spot832", scans[0]).read_bytes())
+    assert carried(room, missing).completed
+    assert room.overview(missing).state.value == "completed"
+
+
+@pytest.mark.slow
+def test_one_whose_run_was_killed_is_interrupted_until_the_same_run_goes_on(room: Room) -> None:
+    scans = [room.scan() for _ in range(2)]
+    killed_after_submission(room, *scans)
+    with room.world.ledger() as ledger:
+        (batch, *_) = ledger.batches.latest(limit=1)
+    assert [room.overview(each).state.value for each in scans] == ["interrupted"] * 2
+    assert carried(room, *scans).completed
+    with room.world.ledger() as ledger:
+        assert ledger.batches.latest(limit=1)[0].id == batch.id
+    assert [room.overview(each).state.value for each in scans] == ["completed"] * 2
 
 
 @pytest.mark.slow
@@ -115,11 +162,7 @@ def test_what_is_under_export_control_stays_and_the_others_go(room: Room) -> Non
 @pytest.mark.slow
 def test_what_a_killed_run_had_begun_the_next_carries_on_with_its_own(room: Room) -> None:
     left, new = [room.scan() for _ in range(2)], room.scan()
-    ended, spared = Ended(killed=True), list[str]()
-    while not ended.killed_at.startswith("after-submit"):
-        ended = carried(room, *left, kill=Kill(spared=tuple(spared)))
-        assert ended.killed, ended
-        spared.append(ended.killed_at)
+    killed_after_submission(room, *left)
     assert carried(room, new).completed
     for file_path in (*left, new):
         assert places(room, file_path) == EVERYWHERE

@@ -52,7 +52,7 @@ def begin(work: Work, flow: str, deployment: XpcsDeployment, asked: Document, ch
     no result yet: those that have come since, and those that failed.
     """
     batches, folder = work.ledger.batches, RelativePath(str(asked["folder"]))
-    alike = [each for each in batches.latest(limit=_MOST) if each.flow == flow and each.parameters == asked]
+    alike = [each for each in batches.latest(limit=_MOST, flow=flow) if each.parameters == asked]
     unfinished = [each for each in alike if not chosen and _is_open(batches.counts(each.id))]
     if unfinished:
         record, items = unfinished[0], {}
