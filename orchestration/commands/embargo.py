@@ -14,7 +14,7 @@ from orchestration.commands.scans import open_ledger, standing_embargo
 from orchestration.errors import InvalidInput
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document
-from orchestration.policy import EMBARGO_UNTIL, Embargo
+from orchestration.policy import EMBARGO_UNTIL, EMBARGO_WHY, Embargo
 
 
 @click.command(short_help="Say until when not everybody may see a scan.")
@@ -49,7 +49,7 @@ def _facts(end: datetime, why: str) -> Document:
         raise InvalidInput("an embargo is not changed without a reason", where="--why", next_step="say why")
     said: Document = {
         EMBARGO_UNTIL: end.isoformat(timespec="seconds"),
-        "embargo_why": why.strip(),
+        EMBARGO_WHY: why.strip(),
         "embargo_by": somebody(),
     }
     return said

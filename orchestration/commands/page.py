@@ -6,13 +6,13 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Collection, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
 from rich.console import Console
 from rich.text import Text
 
+from orchestration import times
 from orchestration.errors import OrchestrationError
 
 Cell: TypeAlias = str | Text
@@ -93,11 +93,11 @@ def _wrapped(text: str, first: str, others: str, console: Console, *, style: str
 
 
 def clock(seconds: float | None) -> str:
-    return "" if seconds is None else datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return "" if seconds is None else times.clock(seconds)
 
 
 def day(seconds: float | None) -> str:
-    return clock(seconds)[:10]
+    return "" if seconds is None else times.day(seconds)
 
 
 def size(count: float) -> str:

@@ -124,8 +124,10 @@ def _title(settings: Settings, found: Overview) -> Text:
         text.append("export-controlled: stays at the beamline\n", style="yellow")
     kept = standing_embargo(settings, scan)
     if kept is not None and time.time() < kept.until:
-        until = "" if math.isinf(kept.until) else f" until {page.clock(kept.until)}"
-        text.append(f"under embargo{until}: not everybody may see it\n", style="yellow")
+        until = "without an end" if math.isinf(kept.until) else f"until {page.clock(kept.until)}"
+        text.append(f"under embargo {until}, not everybody may see it: {kept.why}\n", style="yellow")
+    for each in found.holds:
+        text.append(f"{each.sentence}\n", style="yellow")
     return text
 
 
@@ -199,7 +201,7 @@ def pictures(settings: Settings, found: Overview) -> list[Path]:
 def _list(found: Sequence[Overview]) -> list[Text]:
     rows: list[list[page.Cell]] = [page.heading("scan", "state", "since", "results", "file")]
     for each in found:
-        since = page.clock(each.scan.registered_at)[:16]
+        since = page.clock(each.scan.registered_at)
         results = str(len(each.results))
         rows.append([each.scan.id[:8], page.state(each.state.value), since, results, each.scan.path.text])
     return page.columns(rows, right={3})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 
 from orchestration.config import Beamline, Endpoint
 from orchestration.errors import ConfigError, OrchestrationError
@@ -14,6 +13,7 @@ from orchestration.flows.work import Work
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document
 from orchestration.policy import Zone
+from orchestration.times import clock
 
 HOUR = 3600.0
 
@@ -57,7 +57,7 @@ def _silence(work: Work, beamline: Beamline) -> str:
     hours = arrivals.hours(max(last, since), now)
     if hours <= arrivals.within_hours:
         return ""
-    when = f"the last became known at {_clock(last)}" if latest else "none ever became known"
+    when = f"the last became known at {clock(last)}" if latest else "none ever became known"
     what = f"no new scan for {hours:.1f} of the hours in which it takes scans ({arrivals.between})"
     return f"{what}, and {when}: is the beamline down, or does acquisition not reach this service?"
 
@@ -138,7 +138,3 @@ def _sentence(beamline: Beamline, endpoint: str, scans: Sequence[Scan]) -> str:
     more = f"; and {len(scans) - NAMED} more" if len(scans) > NAMED else ""
     what = f"{len(scans)} scans became known more than {hours:g} hours ago and have no copy at {endpoint}"
     return f"{what}: {named}{more} (`beamline show` says of each what went wrong)"
-
-
-def _clock(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

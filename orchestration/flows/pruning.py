@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from orchestration.config import Endpoint
 from orchestration.errors import (
@@ -26,10 +25,12 @@ from orchestration.ledger.audit import Verdict
 from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.holds import HoldRecord
 from orchestration.ledger.operation import OperationRecord
+from orchestration.ledger.overview import iso
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json
 from orchestration.paths import QUARANTINE, RelativePath
 from orchestration.retention import CLOCK_SLACK_SECONDS, Case, Proof, prove
+from orchestration.times import clock
 
 BUSY_SECONDS = DAY
 """So much later a scheduled deletion is tried again of what is still in use."""
@@ -105,7 +106,7 @@ def present_at(work: Work, endpoint: Endpoint, path: RelativePath, generation: i
 
 
 def aside(copy: CopyRecord) -> Document:
-    until = _clock(copy.delete_after)
+    until = iso(copy.delete_after)
     return {"endpoint": copy.endpoint, "path": copy.lies_at.text, "from": copy.path.text, "until": until}
 
 
@@ -284,14 +285,14 @@ def demand_due(work: Work, copy: CopyRecord) -> None:
                 next_step=f"wait: watch_copies writes to owners, and it is kept until {_clock(kept_until)} at least",
             )
         raise DeletionUnproven(
-            f"this copy is due for deletion at {'never' if kept_until is None else _clock(kept_until)}",
+            f"this copy is {'never due' if kept_until is None else f'not due before {clock(kept_until)}'}",
             where=f"{copy.endpoint}:{copy.path}",
             next_step="wait until then; the scheduled run deletes it",
         )
 
 
 def _clock(seconds: float | None) -> str:
-    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+    return "" if seconds is None else clock(seconds)
 
 
 def _holds(work: Work, copy: CopyRecord) -> Sequence[HoldRecord]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from orchestration.errors import Cancelled, DeletionUnproven, InvalidInput, OperationFailed, PolicyRefused
 from orchestration.flows.archived import dataset_of, object_at
@@ -20,6 +19,7 @@ from orchestration.ledger.audit import Verdict
 from orchestration.ledger.copy import CopyRecord, CopyState, Proven
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.service import Document, Json
+from orchestration.times import clock
 
 DAY = 24 * 3600.0
 
@@ -165,7 +165,7 @@ def _demand_age(work: Work, copy: CopyRecord) -> None:
     until = copy.verified_at + retention_days(work.settings, rule) * DAY
     if until > work.ledger.now():
         raise DeletionUnproven(
-            f"it is kept until {datetime.fromtimestamp(until, UTC).isoformat(timespec='seconds')}",
+            f"it is kept until {clock(until)}",
             where=f"{copy.endpoint}:{copy.path}",
             next_step=f"wait until then, or change `retention.{copy.endpoint}`",
         )

@@ -19,6 +19,7 @@ from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.notices import NoticeKind
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document
+from orchestration.times import day
 
 AT_ONCE = 500
 """Copies that are read from the ledger together."""
@@ -113,7 +114,8 @@ def _rules(settings: Settings) -> Iterator[RetentionRule]:
 
 def _warn(work: Work, warnings: Warnings, owners: tuple[str, ...], leaving: Sequence[_Leaving]) -> None:
     told, left = leaving[:MOST], len(leaving[MOST:])
-    key = f"warning {' '.join(sorted(owners))} {_day(work.ledger.now())}"
+    utc_day = datetime.fromtimestamp(work.ledger.now(), UTC).date()
+    key = f"warning {' '.join(sorted(owners))} {utc_day}"
     new = not work.ledger.notices.exists(key) and work.ledger.notices.write(
         key=key,
         kind=NoticeKind.WARNING,
@@ -134,7 +136,7 @@ def _warn(work: Work, warnings: Warnings, owners: tuple[str, ...], leaving: Sequ
 def _subject(leaving: Sequence[_Leaving]) -> str:
     scans = len({each.scan.id for each in leaving})
     what = "1 scan" if scans == 1 else f"{scans} scans"
-    return f"Copies of {what} will be deleted from {_day(leaving[0].at)} on"
+    return f"Copies of {what} will be deleted from {day(leaving[0].at)} on"
 
 
 def _body(work: Work, leaving: Sequence[_Leaving]) -> str:
@@ -157,10 +159,10 @@ def _paragraph(work: Work, leaving: Sequence[_Leaving]) -> Iterator[str]:
     yield _subject_of(scan) + (f" ({title})" if isinstance(title, str) and title else "")
     for each in leaving:
         size = f"{each.copy.size / 1e9:.3f} GB"
-        yield f"  {_day(each.at)}: {each.copy.dataset} at {named(work, each.copy)}, {size}"
+        yield f"  {day(each.at)}: {each.copy.dataset} at {named(work, each.copy)}, {size}"
         for other in _others(work, each.copy):
-            yield f"      also at {named(work, other)}, verified on {_day(other.evidence_at)}"
-    until = _day(max(each.at for each in leaving) + PROLONGED_DAYS * DAY)
+            yield f"      also at {named(work, other)}, verified on {day(other.evidence_at)}"
+    until = day(max(each.at for each in leaving) + PROLONGED_DAYS * DAY)
     command = shlex.join(["beamline", "hold", scan.id, "--why", "still needed", "--until", until])
     yield f"  To keep them for longer: {command}"
 
@@ -176,7 +178,3 @@ def _others(work: Work, copy: CopyRecord) -> Sequence[CopyRecord]:
         if (other.dataset, other.version, other.state) == (copy.dataset, copy.version, CopyState.PRESENT)
         and other.id != copy.id
     ]
-
-
-def _day(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")

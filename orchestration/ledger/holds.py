@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from sqlalchemy import Connection, select, update
 
@@ -16,6 +15,7 @@ from orchestration.ledger.database import Database
 from orchestration.ledger.service import Document
 from orchestration.ledger.tables import copies, holds, scans
 from orchestration.paths import RelativePath
+from orchestration.times import clock
 
 _NOT_THERE = ("deleted", "missing", "quarantined")
 """Copies in these states (`CopyState`) have no files under their paths."""
@@ -39,8 +39,8 @@ class HoldRecord:
 
     @property
     def sentence(self) -> str:
-        """``held by ada until 2026-12-24 08:00 UTC: paper under review``"""
-        end = "until it is released" if self.until is None else f"until {_clock(self.until)}"
+        """``held by ada until 2026-12-24 08:00:00 PST: paper under review``"""
+        end = "until it is released" if self.until is None else f"until {clock(self.until)}"
         return f"held by {self.who} {end}: {self.why}"
 
     def against(self, scan_id: str) -> str:
@@ -81,7 +81,7 @@ class Holds:
         if not why.strip():
             raise InvalidInput("a hold without a reason was asked for", next_step="say why the data is to be kept")
         if until is not None and until <= now:
-            raise InvalidInput(f"a hold until {_clock(until)} would be over already", next_step="give a later time")
+            raise InvalidInput(f"a hold until {clock(until)} would be over already", next_step="give a later time")
         values = {"scan_id": scan_id, "why": why.strip(), "who": who, "placed_at": now, "until": until}
         with self._database.write("holds") as connection:
             if connection.execute(select(scans.c.id).where(scans.c.id == scan_id)).one_or_none() is None:
@@ -139,7 +139,3 @@ def _overlap(one: str, other: str) -> bool:
 def _of_scan(connection: Connection, scan_id: str) -> Sequence[HoldRecord]:
     query = select(holds).where(holds.c.scan_id == scan_id).order_by(holds.c.id)
     return [HoldRecord(**row) for row in connection.execute(query).mappings()]
-
-
-def _clock(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

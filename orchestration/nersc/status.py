@@ -6,13 +6,14 @@ import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from orchestration.conditions import Outage, SiteCondition, SiteState
 from orchestration.config import Credentials, NerscSite
 from orchestration.errors import OrchestrationError, ServiceUnavailable
 from orchestration.ledger.service import Json
 from orchestration.nersc.client import Clients
+from orchestration.times import clock
 
 _STATES = {"active": SiteState.UP, "degraded": SiteState.DEGRADED, "unavailable": SiteState.DOWN}
 _OVER = ("Cancelled", "Completed")
@@ -71,7 +72,7 @@ class NerscStatus:
             return ""
         now = time.time()
         outage = found.outage(now, now + 1)
-        end = "" if outage is None or outage.end is None else f", planned to end at {_clock(outage.end)}"
+        end = "" if outage is None or outage.end is None else f", planned to end at {clock(outage.end)}"
         said = found.note or (outage.what if outage else "") or "no reason is given"
         return (
             f"wait: NERSC's status page calls {self.site.machine} {found.state.value} ({said}){end}; "
@@ -153,7 +154,3 @@ def _time(text: Json) -> float | None:
         return datetime.fromisoformat(str(text)).timestamp()
     except ValueError:
         return None
-
-
-def _clock(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -12,6 +12,7 @@ from orchestration.policy.places import Audience, Effect, Passage, Place, Zone
 from orchestration.policy.rules import Rule
 from orchestration.policy.subject import (
     EMBARGO_UNTIL,
+    EMBARGO_WHY,
     OWNED_BY,
     BeamlineRules,
     Embargo,
@@ -25,6 +26,7 @@ from orchestration.policy.subject import (
 
 __all__ = [
     "EMBARGO_UNTIL",
+    "EMBARGO_WHY",
     "OWNED_BY",
     "SEVERAL",
     "Asked",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 
 from orchestration.errors import Embargoed, ExportControlled, NotTheOwner, Unpermitted
 from orchestration.policy.folders import SEVERAL, OwnedTree
 from orchestration.policy.places import Audience, Effect, Passage, Place, Zone
 from orchestration.policy.subject import Owners, Subject
+from orchestration.times import clock
 
 TELLING = {Effect.CATALOGUE, Effect.PUBLISH}
 """By which others get to know of the data."""
@@ -116,7 +116,7 @@ def _embargo(audience: Audience, subject: Subject, at: float) -> Rule:
                 next_step="say it with `beamline embargo SCAN --until DATE`, then start the flow again",
             )
         if at < each.until:
-            until = f"{_when(each.until)} ({each.why})"
+            until = f"{clock(each.until)} ({each.why})"
             raise Embargoed(
                 f"everybody would see scan {subject.name}, which is under embargo until {until}", where="policy"
             )
@@ -176,7 +176,3 @@ def _demand_owner(path: str, owner: str, whose: Sequence[str], subject: Subject)
             f"{subject.name} belongs to proposal {', '.join(whose)}, and {path} is a folder of proposal {owner}",
             where="policy",
         )
-
-
-def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="minutes").replace("+00:00", "Z")

@@ -13,6 +13,9 @@ from orchestration.policy.places import Effect
 EMBARGO_UNTIL = "embargo_until"
 """The fact of a scan that tells when its embargo ends: seconds since the epoch, or an ISO date (in UTC), or time."""
 
+EMBARGO_WHY = "embargo_why"
+"""The fact that tells what somebody has put it under embargo for."""
+
 PROPOSAL_FACT = "proposal"
 OWNED_BY = "owned_by"
 """The fact of a scan that tells what an operator has said of its proposal."""
@@ -90,7 +93,9 @@ def embargo(facts: Mapping[str, object], registered_at: float, rules: BeamlineRu
     """Of one scan. What the scan says itself goes before the rule of its beamline."""
     said = facts.get(EMBARGO_UNTIL)
     if said is not None:
-        return Embargo(until=_seconds(said), why=f"{EMBARGO_UNTIL} is {said}")
+        until, why = _seconds(said), facts.get(EMBARGO_WHY)
+        known = isinstance(why, str) and math.isfinite(until)
+        return Embargo(until=until, why=str(why) if known else f"{EMBARGO_UNTIL} is {said}")
     if rules.embargo_days is None:
         return None
     why = f"its beamline keeps scans for {rules.embargo_days:g} days"

@@ -229,7 +229,7 @@ def test_the_list_tells_how_batches_stand(ledger: Ledger, scan: Scan, shown: Cal
     batch = ended(ledger, scan)
     head, line = (each.split() for each in shown().stdout.splitlines())
     assert head == ["batch", "since", "waiting", "running", "done", "failed", "flow", "name"]
-    assert (line[0], line[3:]) == ("batch-01", ["1", "0", "1", "1", "aps8idi_batch", "2026-1/smith"])
+    assert (line[0], line[4:]) == ("batch-01", ["1", "0", "1", "1", "aps8idi_batch", "2026-1/smith"])
     (found,) = json.loads(shown("--json").stdout)
     assert found["id"] == batch.id
     assert found["counts"] == {"waiting": 1, "running": 0, "done": 1, "failed": 1}

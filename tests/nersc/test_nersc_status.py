@@ -11,6 +11,7 @@ from nersc_ground import Ground
 from orchestration.conditions import Outage, SiteCondition, SiteState
 from orchestration.errors import ConfigError
 from orchestration.nersc.status import NerscStatus
+from orchestration.times import clock
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -78,7 +79,7 @@ def test_outages_that_are_not_over_are_told(ground: Ground, status: NerscStatus)
 def test_somebody_who_waits_is_told_until_when(ground: Ground, status: NerscStatus) -> None:
     ground.control.begin_maintenance("unavailable", "new switches")
     ground.control.add_outage(NOW, NOW + timedelta(hours=2), status="Active")
-    assert f"down (new switches), planned to end at {NOW + timedelta(hours=2):%Y-%m-%d %H:%M} UTC" in status.trouble()
+    assert f"down (new switches), planned to end at {clock((NOW + timedelta(hours=2)).timestamp())}" in status.trouble()
 
 
 def test_a_status_page_that_does_not_answer_says_nothing(ground: Ground, status: NerscStatus) -> None:

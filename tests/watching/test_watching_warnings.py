@@ -62,7 +62,7 @@ def test_a_message_says_what_will_be_deleted_when_where_else_it_is_and_how_to_ke
     (letter,), (text,) = office.letters, office.texts()
     assert office.recipients == [["ada@example.org"]]
     assert letter["From"] == "beamline@example.org"
-    day = time.strftime("%Y-%m-%d", time.gmtime(room.clock() + 5 * DAY))
+    day = time.strftime("%Y-%m-%d", time.localtime(room.clock() + 5 * DAY))
     assert f"{day}: raw at server:raw/a.h5" in text
     assert "also at archive:raw/a.h5" in text
     (command,) = [line.partition(": ")[2] for line in text.splitlines() if "To keep them" in line]
