@@ -301,12 +301,16 @@ def test_a_lost_answer_has_created_the_dataset(facility: RunningFacility, ingest
 
 
 def test_the_page_shows_names_as_text_and_thumbnails(facility: RunningFacility, ingestor: Person) -> None:
-    ingestor.post("/datasets", RAW | {"datasetName": "<script>alert(1)</script>"})
+    assert "Nothing is catalogued yet." in httpx.get(f"{facility.url}/catalogue", verify=False).text
+    ingestor.post("/datasets", RAW | {"datasetName": "<script>alert(1)</script>", "numberOfFiles": 1})
     ingestor.post(at(PID, "attachments"), ATTACHMENT)
     page = httpx.get(f"{facility.url}/catalogue", verify=False).text
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert 'alt="middle slice"' in page
+    assert "<p>1 dataset, newest first.</p>" in page
+    assert "1 file</td>" in page
+    assert re.search(r"<td>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC</td>", page)
     link = re.search(r'href="(/catalogue/[^"]+)"', page)
     assert link
     record = httpx.get(facility.url + link[1], verify=False).json()

@@ -181,9 +181,15 @@ class XpcsDemo:
         name = page.program()
         for command in ("scans --beamline aps8idi", f"show {self._records[0].title}"):
             yield f"{name} {command}"
-        if CLIENT.is_file():
-            yield f"{_python()} {CLIENT} run {self._experiment.data} --qmap {self._qmap} --wait end"
+        batch = batch_command(self._experiment.data, self._qmap)
+        if batch is not None:
+            yield batch
         yield f"{name} sandbox down"
+
+
+def batch_command(folder: str, qmap: str) -> str | None:
+    """Correlates all that is in a folder. None where this is no checkout of the project."""
+    return f"{_python()} {CLIENT} run {folder} --qmap {qmap} --wait end" if CLIENT.is_file() else None
 
 
 def correlation(records: Sequence[Record]) -> Document:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from datetime import datetime
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -42,7 +43,7 @@ class Pages:
     async def index(self, request: Request) -> Response:
         datasets = list(self._catalogue.visible(_VISITOR))[::-1]
         rows = "".join(self._row(dataset) for dataset in datasets)
-        count = f"{len(datasets)} dataset" + ("" if len(datasets) == 1 else "s")
+        count = f"{_counted(len(datasets), 'dataset')}, newest first." if datasets else "Nothing is catalogued yet."
         table = (
             '<table><thead><tr><th scope="col">Preview</th><th scope="col">Dataset</th><th scope="col">Type</th>'
             '<th scope="col">Size</th><th scope="col">Created</th></tr></thead>'
@@ -50,7 +51,7 @@ class Pages:
         )
         return HTMLResponse(
             '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Catalogue of the sandbox</title>'
-            f"<style>{_STYLE}</style></head><body><main><h1>Catalogue</h1><p>{count}, newest first.</p>"
+            f"<style>{_STYLE}</style></head><body><main><h1>Catalogue</h1><p>{count}</p>"
             f"{table if rows else ''}</main></body></html>"
         )
 
@@ -73,8 +74,8 @@ class Pages:
             f"<tr><td>{self._preview(pid)}</td>"
             f'<td><a href="/catalogue/{quote(pid)}">{name}</a><br><code>{html.escape(pid)}</code><br>{description}</td>'
             f"<td>{html.escape(documents.text(dataset, 'type'))}</td>"
-            f"<td>{size}<br>{documents.whole(dataset, 'numberOfFiles')} files</td>"
-            f"<td>{html.escape(documents.text(dataset, 'createdAt'))}</td></tr>"
+            f"<td>{size}<br>{_counted(documents.whole(dataset, 'numberOfFiles'), 'file')}</td>"
+            f"<td>{html.escape(_moment(documents.text(dataset, 'createdAt')))}</td></tr>"
         )
 
     def _preview(self, pid: str) -> str:
@@ -84,6 +85,15 @@ class Pages:
                 caption = html.escape(documents.text(attachment, "caption"), quote=True)
                 return f'<img src="{html.escape(image, quote=True)}" alt="{caption}">'
         return ""
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
+def _moment(text: str) -> str:
+    """``2026-11-29 13:31:03 UTC``, of the time that SciCat writes."""
+    return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M:%S %Z") if text else ""
 
 
 def _readable(size: float) -> str:
