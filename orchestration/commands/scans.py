@@ -23,7 +23,7 @@ from orchestration.ledger.audit import AuditRecord
 from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.decisions import DecisionRecord
 from orchestration.ledger.operation import OperationRecord, OperationState
-from orchestration.ledger.overview import Overview, overview
+from orchestration.ledger.overview import Overview, ScanState, overview
 from orchestration.ledger.results import ResultRecord
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json
@@ -126,6 +126,8 @@ def _title(settings: Settings, found: Overview) -> Text:
     if kept is not None and time.time() < kept.until:
         until = "without an end" if math.isinf(kept.until) else f"until {page.clock(kept.until)}"
         text.append(f"under embargo {until}, not everybody may see it: {kept.why}\n", style="yellow")
+    if found.state is ScanState.INTERRUPTED:
+        text.append("a run of it ended without a word; `beamline reconcile` starts it again\n", style="yellow")
     for each in found.holds:
         text.append(f"{each.sentence}\n", style="yellow")
     return text

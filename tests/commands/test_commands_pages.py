@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from command_line import CommandLine
@@ -78,6 +79,15 @@ def test_an_error_in_the_same_words_is_told_once(alone: CommandLine) -> None:
     assert page.index("JobFailed") < page.index("DeletionUnproven")
     assert "  next   give one\n" in page
     assert len(alone.json("show", "tooth")["refusals"]) == 3
+
+
+def test_what_was_interrupted_says_what_starts_it_again(alone: CommandLine) -> None:
+    with known(alone) as (ledger, scan):
+        dead = replace(Owner.here(), pid=2**22 + 1)  # above the largest that Linux gives
+        ledger.runs.begin(run_id="1", flow="local_recon_flow", parameters={}, owner=dead, scan_id=scan.id)
+    page = alone("show", "tooth")
+    assert page.startswith("raw/p1/tooth.h5  interrupted\n")
+    assert "\na run of it ended without a word; `beamline reconcile` starts it again\n" in page
 
 
 def test_without_batches_it_says_when_there_will_be_one(alone: CommandLine) -> None:
