@@ -43,6 +43,7 @@
     │   └── DeadlinePassed
     └── LedgerError
         ├── LeaseLost               another live run took the operation over
+        ├── NameTaken               another operation makes, or has just made, what this one was to make
         └── LedgerOutdated          the database has another schema version than this code
 
 Each says what happened, where, and what to do next, in one sentence (``str(error)``), and keeps the three apart.
@@ -310,6 +311,12 @@ class LedgerError(OrchestrationError):
 
 class LeaseLost(LedgerError):
     """Raised when another live run has taken an operation over; this run must stop touching it."""
+
+
+class NameTaken(LedgerError):
+    """Raised when another operation makes, or has just made, what this one was to make under the same name."""
+
+    next_step_default = "start the flow again when that has ended: it plans anew"
 
 
 class LedgerOutdated(LedgerError):

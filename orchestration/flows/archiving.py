@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from orchestration.config import ArchiveEndpoint, NerscSite
-from orchestration.errors import BatchIncomplete, ConfigError
-from orchestration.flows.archived import record_datasets, record_object
-from orchestration.flows.computing import compute
+from orchestration.errors import (
+    BatchIncomplete,
+    ConfigError,
+    InvalidInput,
+    NameTaken,
+    OperationFailed,
+    PolicyRefused,
+)
+from orchestration.flows.archived import object_at, record_datasets, record_object
+from orchestration.flows.computing import asked_at, compute
 from orchestration.flows.jobs import CHECK_SECONDS, remote_job
 from orchestration.flows.locating import add_places
 from orchestration.flows.results import content, written
@@ -20,11 +27,11 @@ from orchestration.flows.work import Work
 from orchestration.hpss.bundles import Cycle
 from orchestration.hpss.manifest import Manifest
 from orchestration.jobs import JobSpec
-from orchestration.ledger.copy import CopyRecord
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.operation import Operation, OperationRecord, OperationState
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.scan import Scan
-from orchestration.ledger.service import Document, Json
+from orchestration.ledger.service import Document
 from orchestration.nersc.archive import HpssArchive
 from orchestration.nersc.errands import LIST, OUTCOME, Errand
 from orchestration.paths import RelativePath
@@ -70,10 +77,19 @@ def archive_project(work: Work, asked: Project, *, cycle: Cycle | None = None) -
         JobFailed: if a bundle could not be stored, or was not read back as it was. The others were.
     """
     adopt(work, asked)
-    found = _survey(work, asked, cycle)
-    planned = [each for each in found["objects"] if isinstance(each, dict)]
-    calls = [partial(_store, work, asked, str(each["plan"]), str(each["object"])) for each in planned]
-    copies = [copy for stored in (work.side_by_side(calls) if calls else []) for copy in stored]
+    stored: dict[str, None] = {}
+    copies = 0
+    while True:
+        survey = _survey(work, asked, cycle)
+        found = survey.found
+        calls = [partial(_store, work, asked, survey, each) for each in found["objects"]]
+        done = work.side_by_side(calls) if calls else []
+        stored |= {each.object: None for each in done if not each.overtaken}
+        copies += sum(len(each.copies) for each in done)
+        for rival in (each.rival for each in done if each.rival is not None):
+            see_to_its_end(work, asked, rival)
+        if not any(each.overtaken for each in done):
+            break
     for name, why in found["refused"]:
         work.logger.warning("%s is not archived: %s", name, why)
     if found["others_count"]:
@@ -87,8 +103,7 @@ def archive_project(work: Work, asked: Project, *, cycle: Cycle | None = None) -
             where=f"{asked.archive.source}:{asked.scan.path}",
             next_step="the log names them; rename them, then start the flow again: all others are archived",
         )
-    objects: list[Json] = [str(each["object"]) for each in planned]
-    return {"project": asked.name, "stored": objects, "known": found["known"], "copies": len(copies)}
+    return {"project": asked.name, "stored": [*stored], "known": found["known"], "copies": copies}
 
 
 def adopt(work: Work, asked: Project) -> None:
@@ -108,7 +123,11 @@ def operation(work: Work, asked: Project, errand: Errand, *, step: str) -> Opera
         outputs=errand.outputs,
         name=f"{errand.name} {asked.scan.path.name}",
     )
-    deadline = spec.duration + site.start_within_seconds + CHECK_SECONDS + WAIT_SECONDS
+    return _filed(asked, spec, step)
+
+
+def _filed(asked: Project, spec: JobSpec, step: str) -> Operation[JobSpec]:
+    deadline = spec.duration + asked.site.start_within_seconds + CHECK_SECONDS + WAIT_SECONDS
     return Operation(
         scan=asked.scan, step=step, request=spec, destination=asked.archive.endpoint.place, deadline=deadline
     )
@@ -124,15 +143,22 @@ def source_folder(work: Work, asked: Project) -> str:
     return asked.site.path(source, RelativePath(folder)) if folder else asked.site.below_root(source.root_path)
 
 
-def _survey(work: Work, asked: Project, cycle: Cycle | None) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class _Survey:
+    found: dict[str, Any]
+    began_at: float
+    """What was in the archive by then (seconds since the epoch), it has seen."""
+
+
+def _survey(work: Work, asked: Project, cycle: Cycle | None) -> _Survey:
     """What was planned and is not all stored is carried on with; otherwise it is looked anew what there is."""
-    number, found, ended_at = _latest(work, asked, cycle)
-    if found is not None and _carries_on(work, asked, found, fresh=ended_at > _planned_since(work, asked)):
-        return found
-    number += 0 if found is None else 1
+    number, known, ended_at = _latest(work, asked, cycle)
+    if known is not None and _carries_on(work, asked, known, fresh=ended_at > _planned_since(work, asked)):
+        return known
+    number += 0 if known is None else 1
     errand = _survey_errand(work, asked, number, cycle)
     outcome = compute(work, operation(work, asked, errand, step=f"{_survey_step(asked, cycle)}{number}"), asked.site)
-    return {**content(outcome, errand.outcome)}
+    return _Survey(found={**content(outcome, errand.outcome)}, began_at=asked_at(work, outcome))
 
 
 def _planned_since(work: Work, asked: Project) -> float:
@@ -141,7 +167,7 @@ def _planned_since(work: Work, asked: Project) -> float:
     return work.ledger.now() - (days - 1.0) * DAY if days else 0.0
 
 
-def _latest(work: Work, asked: Project, cycle: Cycle | None) -> tuple[int, dict[str, Any] | None, float]:
+def _latest(work: Work, asked: Project, cycle: Cycle | None) -> tuple[int, _Survey | None, float]:
     """The number of the last survey, what it found, and when; nothing while it has not ended well."""
     begins = _survey_step(asked, cycle)
     numbers = {
@@ -155,18 +181,22 @@ def _latest(work: Work, asked: Project, cycle: Cycle | None) -> tuple[int, dict[
     record = numbers[number]
     if record.state is not OperationState.SUCCEEDED:
         return number, None, 0.0
-    found = content(_outcome(record), f"{record.request['directory']}/{OUTCOME}")
-    return number, {**found}, record.finished_at or 0.0
+    outcome = _outcome(record)
+    found = content(outcome, f"{record.request['directory']}/{OUTCOME}")
+    return number, _Survey(found={**found}, began_at=asked_at(work, outcome)), record.finished_at or 0.0
 
 
-def _carries_on(work: Work, asked: Project, found: dict[str, Any], *, fresh: bool) -> bool:
-    """Whether something of it goes on; or was never asked for while it is `fresh`, and nothing has failed for good."""
-    operations = [_storing(work, asked, str(each["plan"]), str(each["object"])) for each in found["objects"]]
+def _carries_on(work: Work, asked: Project, survey: _Survey, *, fresh: bool) -> bool:
+    """Whether something of it goes on; or was never asked for while it is `fresh`, and nothing has failed for good, nor
+    was another run the first to store under one of its names.
+    """
+    operations = [_storing(work, asked, survey, each) for each in survey.found["objects"]]
     known = {record.key: record.state for record in work.ledger.operations.among([each.key for each in operations])}
     states = [known.get(each.key) for each in operations]
     if any(state is not None and state.open for state in states):
         return True
-    return fresh and None in states and all(state in (None, OperationState.SUCCEEDED) for state in states)
+    whole = fresh and None in states and all(state in (None, OperationState.SUCCEEDED) for state in states)
+    return whole and not any(_rival(work, asked, each) for each in operations)
 
 
 def _survey_step(asked: Project, cycle: Cycle | None) -> str:
@@ -178,13 +208,48 @@ def _survey_errand(work: Work, asked: Project, number: int, cycle: Cycle | None)
     return hpss(work, asked).errands.survey(source_folder(work, asked), asked.name, number=number, cycle=cycle)
 
 
-def _storing(work: Work, asked: Project, plan: str, name: str) -> Operation[JobSpec]:
-    return operation(work, asked, hpss(work, asked).errands.store(plan), step=f"store {name} at {asked.archive.name}")
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """What came of one object of a survey: its copies, or that another was the first to store under its name."""
+
+    object: str
+    copies: tuple[CopyRecord, ...] = ()
+    overtaken: bool = False
+    rival: OperationRecord | None = None
+    """By what, unless that has ended badly since."""
 
 
-def _store(work: Work, asked: Project, plan: str, name: str) -> Sequence[CopyRecord]:
+def _storing(work: Work, asked: Project, survey: _Survey, planned: dict[str, Any]) -> Operation[JobSpec]:
+    """Several surveys may have planned an object of that name; the ledger lets one of them store it."""
+    errand = hpss(work, asked).errands.store(str(planned["plan"]))
+    job = operation(work, asked, errand, step=f"store {planned['object']} at {asked.archive.name}")
+    return replace(job, sole_since=survey.began_at)
+
+
+def _rival(work: Work, asked: Project, job: Operation[JobSpec]) -> OperationRecord | None:
+    return work.ledger.operations.rival(job, service=work.services.jobs(asked.site).name)
+
+
+def _store(work: Work, asked: Project, survey: _Survey, planned: dict[str, Any]) -> _Stored:
+    job, name = _storing(work, asked, survey, planned), str(planned["object"])
+    rival = _rival(work, asked, job)
+    if rival is None:
+        try:
+            return _Stored(object=name, copies=tuple(_once(work, asked, job, name)))
+        except NameTaken:
+            rival = _rival(work, asked, job)
+    return _Stored(object=name, overtaken=True, rival=rival)
+
+
+def _once(work: Work, asked: Project, job: Operation[JobSpec], name: str) -> Sequence[CopyRecord]:
     """Stored before, and removed from the archive by somebody, it is stored again."""
-    job = _storing(work, asked, plan, name)
+    known = object_at(work, asked.archive, name)
+    if known is not None and known.state is CopyState.DELETING:
+        raise OperationFailed(
+            f"{name} is being removed from the archive",
+            where=f"{asked.archive.source}:{asked.scan.path}",
+            next_step="start the flow again when that has ended",
+        )
     outcome = compute(work, job, asked.site)
     if outcome.already_done and work.services.look(asked.archive.endpoint, RelativePath(name)) is None:
         work.logger.warning("%s was done, but it is not there any more: done again", job.step)
@@ -194,6 +259,40 @@ def _store(work: Work, asked: Project, plan: str, name: str) -> Sequence[CopyRec
         there = work.ledger.copies.below(asked.archive.name, name)
         return [copy for copy in there if copy.verified_by == job.key]
     return _record(work, asked, outcome)
+
+
+def see_to_its_end(work: Work, asked: Project, rival: OperationRecord) -> None:
+    """What another run has begun under a name that this one had planned as well; it may have died since.
+
+    How it ended is told by the next survey.
+    """
+    work.logger.info("another run was the first with %s; what is left is planned anew", rival.step)
+    theirs = replace(asked, scan=work.ledger.scans.get(rival.scan_id))
+    try:
+        outcome = compute(work, _as_filed(work, theirs, rival), asked.site, redo=False)
+    except (OperationFailed, InvalidInput, PolicyRefused, NameTaken) as error:
+        work.ledger.runs.demand_wanted(work.run_id)
+        if any(each.state.open for each in work.ledger.operations.among([rival.key])):
+            raise
+        work.logger.warning("%s had failed: %s", rival.step, error.what)
+        return
+    if awaits_record(work, asked.archive, outcome.record):
+        _record(work, theirs, outcome)
+
+
+def _as_filed(work: Work, asked: Project, record: OperationRecord) -> Operation[JobSpec]:
+    """A job of another run, asked for again so that it is that very job, whatever was learnt of its scan since."""
+    spec = work.services.request_of(record)
+    if isinstance(spec, JobSpec):
+        for scan in (asked.scan, replace(asked.scan, fingerprint="")):
+            job = replace(_filed(replace(asked, scan=scan), spec, record.step), sole_since=work.ledger.now())
+            if job.key == record.key:
+                return job
+    raise OperationFailed(
+        f"another run goes on with {record.step}, and cannot be carried on by this one",
+        where=f"{asked.archive.source}:{asked.scan.path}",
+        next_step="wait until that has ended, then start the flow again",
+    )
 
 
 def _stored(work: Work, asked: Project) -> Sequence[Outcome]:

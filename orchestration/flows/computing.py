@@ -21,13 +21,15 @@ _HERE = Attempts(preempted=0, node_failed=0, lost=1)
 restarted, as when it is updated. Twice in one run is not that."""
 
 
-def compute(work: Work, operation: Operation[JobSpec], site: ComputeSite, *, ceiling: float = 30.0) -> Outcome:
+def compute(
+    work: Work, operation: Operation[JobSpec], site: ComputeSite, *, ceiling: float = 30.0, redo: bool = True
+) -> Outcome:
     """Perform a job at `site`; preempted, lost or on a computer that failed, it is submitted again as the site says.
 
     It is asked about at least every `ceiling` seconds, but never more often than the site wants to be asked.
 
     How often it was is counted in the ledger, from the beginning of this run: a run that goes on in another process
-    has no more attempts than one that did not have to.
+    has no more attempts than one that did not have to. Without `redo`, how an attempt has ended by now is its end.
 
     Raises:
         JobPreempted, NodeFailed, JobLost: when its attempts are used up.
@@ -38,12 +40,13 @@ def compute(work: Work, operation: Operation[JobSpec], site: ComputeSite, *, cei
     schedule = PollSchedule(first=first, ceiling=max(first, ceiling))
     while True:
         try:
-            return work.perform(operation, service, schedule=schedule)
+            return work.perform(operation, service, schedule=schedule, redo=redo)
         except (JobPreempted, NodeFailed, JobLost) as error:
             used, allowed = _used(work, operation.key, error), _allowed(site, error)
             if used > allowed:
                 raise
             work.logger.warning("%s: %s; submitted again (%d of %d)", operation.step, error.what, used, allowed)
+            redo = True
 
 
 def asked_at(work: Work, outcome: Outcome) -> float:

@@ -58,6 +58,10 @@ class Operation(Generic[R_co]):
 
     They do not make another operation of it: its step and its request tell it from those with other scans.
     """
+    sole_since: float | None = None
+    """If set, no two of its step go on at its destination at once, whatever their scans and requests; nor is it begun
+    where another was done after that time (seconds since the epoch), of which whoever planned it could not know.
+    """
 
     @property
     def key(self) -> str:

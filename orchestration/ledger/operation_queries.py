@@ -8,11 +8,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, select
 
 from orchestration.errors import UnknownName
+from orchestration.ledger.claims import REDONE
 from orchestration.ledger.database import Database
 from orchestration.ledger.history import RESERVED
-from orchestration.ledger.operation import Event, OperationRecord, OperationState
+from orchestration.ledger.operation import Event, Operation, OperationRecord, OperationState
 from orchestration.ledger.permission import PERMITTED
 from orchestration.ledger.requests import records
+from orchestration.ledger.service import Request
 from orchestration.ledger.slices import KEYS_AT_ONCE, batched
 from orchestration.ledger.tables import events, operation_scans, operations
 
@@ -56,6 +58,11 @@ class OperationQueries:
         """All whose end is not known."""
         states = [state for state in OperationState if state.open]
         return self._select(select(operations).where(operations.c.state.in_(states)).order_by(operations.c.created_at))
+
+    def rival(self, operation: Operation[Request], *, service: str) -> OperationRecord | None:
+        """What goes on, or was done, in place of an operation that is to be the only one of its step."""
+        with self._database.read() as connection:
+            return rival(connection, operation, service=service)
 
     def uncleared(self, service: str, *, before: float, limit: int) -> Sequence[OperationRecord]:
         """Those of a service that ended before that time, and whose jobs may have left something; the oldest first."""
@@ -118,6 +125,24 @@ def existing(connection: Connection, key: str) -> OperationRecord:
     if row is None:
         raise UnknownName(f"no operation {key} in the ledger")
     return row
+
+
+def rival(connection: Connection, operation: Operation[Request], *, service: str) -> OperationRecord | None:
+    """Within a transaction of the caller; None as well once the operation has its name itself."""
+    mine = known(connection, operation.key)
+    if operation.sole_since is None or (mine is not None and mine.state not in REDONE):
+        return None
+    since = operation.sole_since
+    kept = operations.c.cleared_at.is_(None) | (operations.c.cleared_at > since)
+    done = (operations.c.service == service) & kept & (operations.c.finished_at > since)
+    done &= operations.c.state == OperationState.SUCCEEDED
+    for which in (operations.c.state.in_([state for state in OperationState if state.open]), done):
+        same = (operations.c.step == operation.step) & (operations.c.destination == operation.destination.name)
+        query = select(operations).where(which, same, operations.c.key != operation.key)
+        rows = connection.execute(query.order_by(operations.c.created_at).limit(1)).mappings().all()
+        if rows:
+            return records(connection, rows)[0]
+    return None
 
 
 def _of_scan(scan_id: str) -> ColumnElement[bool]:

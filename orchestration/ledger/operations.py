@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select, update
 
-from orchestration.errors import LedgerError, OperationFailed, OrchestrationError, PolicyRefused
+from orchestration.errors import LedgerError, NameTaken, OperationFailed, OrchestrationError, PolicyRefused
 from orchestration.ledger import claims, permission, plans
 from orchestration.ledger.claims import lost
 from orchestration.ledger.database import Database
 from orchestration.ledger.history import RESERVED, note
 from orchestration.ledger.manifests import Manifests
 from orchestration.ledger.operation import Operation, OperationRecord, OperationState, error_document
-from orchestration.ledger.operation_queries import OperationQueries, existing, known
+from orchestration.ledger.operation_queries import OperationQueries, existing, known, rival
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.permission import PERMITTED, Rules
 from orchestration.ledger.plans import Together
@@ -107,6 +107,7 @@ class Operations(OperationQueries):
 
         Raises:
             Cancelled: if somebody cancelled the run.
+            NameTaken: if it is to be the only one of its step, and is not.
         """
         with (
             self._denials(operation, service=service, site=site, run_id=run_id),
@@ -114,6 +115,8 @@ class Operations(OperationQueries):
         ):
             if run_id is not None:
                 demand_wanted(connection, run_id)
+            if (other := rival(connection, operation, service=service)) is not None:
+                raise NameTaken(f"another run does it: {other.step}, of which the key is {other.key}", where=other.step)
             row = self._plan(connection, operation, service=service, site=site, run_id=run_id)
             return self._claim(connection, row, owner, redo=redo, run_id=run_id)
 

@@ -69,6 +69,7 @@ def perform(
         DeadlinePassed: when it did not end in time; it was cancelled, or stays open if the service does not say so.
         Cancelled: when somebody cancelled it, or this run.
         LeaseLost: when another run has taken over (this process was thought dead).
+        NameTaken: when it is to be the only one of its step, and is not; nothing was begun.
         Waiting: (no error) when `may_leave` said yes; the operation goes on, and nobody holds it.
     """
     owner = Owner.here()

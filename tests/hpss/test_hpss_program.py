@@ -180,6 +180,26 @@ def test_what_a_killed_job_left_is_completed_and_one_bundle_is_stored(bench: Ben
     assert bench.run("verify", *whole(bench, BUNDLE)).code == 0
 
 
+@pytest.mark.parametrize("whole_there", [False, True])
+def test_a_job_that_another_has_succeeded_removes_and_finishes_nothing_of_it(bench: Bench, whole_there: bool) -> None:
+    """It was thought to be over, and stores all the same; what the other has is half a bundle, or even a whole one."""
+    bench.file(b"a.h5", b"aaa" * 500)
+    plan = bench.survey().object()["plan"]
+    bundle, mark = bench.stored(BUNDLE), bench.stored(f"{BUNDLE}.begun.json")
+    takes = f"echo '{{}}' > {mark}" + ("" if whole_there else f"; echo half > {bundle}")
+    shim = bench.root / "shim"
+    shim.mkdir()
+    (shim / "htar").write_text(f'#!/bin/sh\n{bench.root}/bin/htar "$@" || exit\ncase $1 in -cP) {takes};; esac\n')
+    (shim / "htar").chmod(0o755)
+    late = Bench(bench.root, bench.variables | {"PATH": f"{shim}:{bench.variables['PATH']}"})
+    assert late.store(plan).error["type"] == "ObjectForeign"
+    assert mark.read_text().strip() == "{}"
+    assert bundle.exists()
+    assert not bench.stored(f"{BUNDLE}.manifest.json").exists()
+    assert bench.store(plan).code == 0
+    assert bench.objects() == {BUNDLE, f"{BUNDLE}.idx", f"{BUNDLE}.manifest.json"}
+
+
 def test_what_is_removed_is_gone_and_a_second_removal_is_none(bench: Bench) -> None:
     bench.file(b"a.h5", b"aaa")
     bench.store_all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from ledger_world import errand
 
-from orchestration.errors import JobFailed, LeaseLost
+from orchestration.errors import JobFailed, LeaseLost, NameTaken
 from orchestration.ledger import Ledger
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.owner import Owner
@@ -164,6 +165,33 @@ def empty_ledger(tmp_path: Path) -> None:
     global EMPTY
     EMPTY = tmp_path / "ledger.sqlite"
     Ledger(f"sqlite:///{EMPTY}").close()
+
+
+def test_of_operations_that_are_the_only_ones_of_their_step_one_goes_on_at_a_time(tmp_path: Path) -> None:
+    clock = [1000.0]
+    one, other = RUNS[:2]
+    with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite", clock=lambda: clock[0]) as ledger:
+        rows = ledger.operations
+        scans = [ledger.scans.register(beamline="b", path=RelativePath(name)) for name in ("p", "p/a.h5")]
+        first, second = (replace(errand(each), sole_since=clock[0]) for each in scans)
+        assert rows.take(first, one, service="s", redo=True)
+        with pytest.raises(NameTaken):
+            rows.take(second, other, service="s", redo=True)
+        assert not rows.among([second.key])
+        rows.release(first.key, one)  # its run is dead: whoever comes may carry it on, and nothing else
+        with pytest.raises(NameTaken):
+            rows.take(second, other, service="s", redo=True)
+        assert rows.take(first, other, service="s", redo=True)
+        rows.failed(first.key, other, JobFailed("cold"), {})
+        assert rows.take(second, other, service="s", redo=True)
+        with pytest.raises(NameTaken):
+            rows.take(first, one, service="s", redo=True)
+        clock[0] += 10.0
+        rows.succeeded(second.key, other, {})
+        with pytest.raises(NameTaken):
+            rows.take(first, one, service="s", redo=True)
+        later = replace(first, sole_since=clock[0])  # what was done by then, whoever planned it has seen
+        assert rows.take(later, one, service="s", redo=True)
 
 
 class TestClaims(Claims.TestCase):  # type: ignore[misc, valid-type]
