@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from orchestration.config import ArchiveEndpoint
 from orchestration.flows.work import Work
-from orchestration.hpss.bundles import BUNDLE
+from orchestration.hpss.bundles import BUNDLE, located
 from orchestration.hpss.manifest import Manifest, Stored
 from orchestration.hpss.names import printable
 from orchestration.ledger.copy import CopyRecord, CopyState, Role
@@ -44,6 +44,17 @@ def object_at(work: Work, archive: ArchiveEndpoint, name: str) -> CopyRecord | N
     known = work.ledger.copies.at(archive.name, RelativePath(name))
     present = [each for each in known if each.dataset == dataset_of(name) and each.state is not CopyState.DELETED]
     return present[0] if present else None
+
+
+def member_of(known: CopyRecord, holder: CopyRecord) -> str:
+    """What a dataset is called among the members of the object that holds it: a file, or the folder of its files.
+
+    An object that is a file by itself may hold a folder of which that is the only file.
+    """
+    if member := located(known.path.text)[1]:
+        return member
+    alone, below = holder.manifest[0].path, known.manifest[0].path
+    return alone.removesuffix(f"/{below}") if below else alone
 
 
 def another(known: CopyRecord, report: Mapping[str, object]) -> str:

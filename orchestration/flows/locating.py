@@ -75,12 +75,13 @@ def _address(work: Work, copy: CopyRecord) -> str:
 
 
 def _files(copy: CopyRecord) -> tuple[DataFile, ...]:
-    """As they are called in the bundle."""
+    """As they are called in the bundle; a file by itself is called like its object."""
     _, member = located(copy.path.text)
     time = datetime.fromtimestamp(copy.verified_at, UTC)
-    return tuple(_file(each, member or copy.path.name, time) for each in copy.manifest)
+    if not member:
+        return tuple(_file(each, copy.path.name, time) for each in copy.manifest)
+    return tuple(_file(each, f"{member}/{each.path}" if each.path else member, time) for each in copy.manifest)
 
 
-def _file(entry: FileEvidence, base: str, time: datetime) -> DataFile:
-    path = f"{base}/{entry.path}" if entry.path else base
+def _file(entry: FileEvidence, path: str, time: datetime) -> DataFile:
     return DataFile(path=path, size=entry.size, time=time, checksum=(entry.checksum or "").partition("sha256:")[2])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from orchestration.config import Endpoint
 from orchestration.config.base import suggestion
 from orchestration.errors import ChecksumMismatch, InvalidInput, UnknownName
-from orchestration.flows.archived import another, dataset_of, object_at
+from orchestration.flows.archived import another, dataset_of, member_of, object_at
 from orchestration.flows.archiving import Project, hpss, operation
 from orchestration.flows.calendar import schedule_pruning
 from orchestration.flows.computing import compute
@@ -175,7 +175,7 @@ def _record(
     for known in work.ledger.copies.below(what.object.endpoint, what.object.path.text):
         if known.dataset == dataset_of(what.object.path.text) or known.state is not CopyState.PRESENT:
             continue
-        member = located(known.path.text)[1] or what.object.manifest[0].path
+        member = member_of(known, what.object)
         if not all((f"{member}/{each.path}" if each.path else member) in brought for each in known.manifest):
             continue
         copies.append(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from orchestration.errors import Cancelled, DeletionUnproven, InvalidInput, OperationFailed, PolicyRefused
-from orchestration.flows.archived import dataset_of, object_at
+from orchestration.flows.archived import dataset_of, member_of, object_at
 from orchestration.flows.archiving import Project, operation
 from orchestration.flows.computing import compute
 from orchestration.flows.locating import forget_places
@@ -41,7 +41,7 @@ class Bundled:
         """Members that are of no dataset which the ledger knows: on tape is all that is known of them."""
         known = set()
         for copy in self.datasets:
-            member = located(copy.path.text)[1] or self.object.manifest[0].path
+            member = member_of(copy, self.object)
             known |= {f"{member}/{each.path}" if each.path else member for each in copy.manifest}
         return sorted(each.path for each in self.object.manifest if each.path not in known)
 

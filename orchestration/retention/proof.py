@@ -322,9 +322,10 @@ def unlike(copy: CopyRecord, facts: FileFacts | None) -> tuple[CopyState, str]:
 
     A look sees sizes and times; bytes that were changed under the same time only a checksum tells.
     """
-    if facts is None or (copy.files and not facts.sizes):
+    found = {} if facts is None else _found(copy, facts)
+    if facts is None or (copy.files and not found):
         return CopyState.MISSING, "it is not there any more"
-    if _sizes(copy.manifest) != facts.sizes:
+    if _sizes(copy.manifest) != found:
         return CopyState.CHANGED, "its files are not those that were verified"
     if facts.modified > copy.evidence_at + CLOCK_SLACK_SECONDS:
         return CopyState.CHANGED, "it was changed after it was verified"
@@ -338,7 +339,7 @@ def _change(copy: CopyRecord, facts: FileFacts | None) -> str:
     """
     if facts is None:
         return ""
-    known, found = _expected(copy), facts.sizes
+    known, found = _expected(copy), _found(copy, facts)
     if not found:
         return ""
     if any(known.get(path) != size for path, size in found.items()):
@@ -349,6 +350,15 @@ def _change(copy: CopyRecord, facts: FileFacts | None) -> str:
     if facts.modified > copy.evidence_at + CLOCK_SLACK_SECONDS:
         return "it was changed after it was verified"
     return ""
+
+
+def _found(copy: CopyRecord, facts: FileFacts) -> Mapping[str, int]:
+    """The size of each file that was found, by its path below the copy: an archive may have the only file of a folder
+    by itself.
+    """
+    if copy.role is Role.ARCHIVE and copy.files == 1 and not facts.is_directory:
+        return {copy.manifest[0].path: facts.size}
+    return facts.sizes
 
 
 def _expected(copy: CopyRecord) -> Mapping[str, int]:

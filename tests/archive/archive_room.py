@@ -69,9 +69,9 @@ class Room:
         os.utime(path, (at, at))
         return path
 
-    def scan(self, project: str, name: str, content: bytes) -> Scan:
-        """One that was carried to NERSC before."""
-        self.file(project, name.encode(), content)
+    def scan(self, project: str, name: str, content: bytes, *, inside: str = "") -> Scan:
+        """One that was carried to NERSC before: a file, or a folder with that file in it."""
+        self.file(project, (f"{name}/{inside}" if inside else name).encode(), content)
         path = RelativePath(f"raw/{project}/{name}")
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         with self.world.ledger() as ledger:
@@ -82,7 +82,7 @@ class Room:
                 endpoint=SOURCE,
                 path=path,
                 role=Role.REPLICA,
-                manifest=[FileEvidence(path="", size=len(content), checksum=digest)],
+                manifest=[FileEvidence(path=inside, size=len(content), checksum=digest)],
                 method="globus.transfer",
                 verified_by=None,
                 version=scan.fingerprint,
