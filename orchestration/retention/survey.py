@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from orchestration.config import RetentionRule, Settings
-from orchestration.ledger.copy import RAW, CopyState, Role
-from orchestration.ledger.due import DueRow
+from orchestration.ledger.copy import CopyState, Role
+from orchestration.ledger.due import DueRow, Input
 
 _DAY = 24 * 3600.0
 
@@ -107,10 +107,17 @@ class _Judge:
         alike = [other for other in rows if _same(row, other)]
         if self._count(row, alike, rule) >= rule.requires.min_copies:
             return True
-        if not rule.recreatable or row.role != Role.CACHE:
+        if not rule.recreatable or row.role != Role.CACHE or not row.inputs:
             return False
-        raw = [other for other in rows if other.dataset == RAW and other.state == CopyState.PRESENT]
-        return self._count(row, raw, rule) >= rule.requires.min_copies
+        return all(self._kept(row, each, rows, rule) for each in row.inputs)
+
+    def _kept(self, row: DueRow, made_of: Input, rows: Sequence[DueRow], rule: RetentionRule) -> bool:
+        """Whether there are as many copies of one of its inputs, in any one version."""
+        versions: dict[str, list[DueRow]] = {}
+        for other in rows:
+            if (other.dataset, other.size, other.state) == (*made_of, CopyState.PRESENT):
+                versions.setdefault(other.version, []).append(other)
+        return any(self._count(row, alike, rule) >= rule.requires.min_copies for alike in versions.values())
 
     def _count(self, row: DueRow, others: Sequence[DueRow], rule: RetentionRule) -> int:
         counted = [row.endpoint]

@@ -167,17 +167,23 @@ def result(bench: Bench, **change: object) -> CopyRecord:
     """A result at the source, with its receipt, and the raw data that it was made of at the source, too."""
     raw = bench.put("source", role=Role.ORIGINAL)
     copy = bench.put("source", b"result", role=Role.CACHE, path=RESULT, dataset="rec.zarr")
+    receipt(bench, RESULT, raw, change)
+    return copy
+
+
+def receipt(bench: Bench, path: RelativePath, made_of: CopyRecord, change: dict[str, object] | None = None) -> None:
+    """Of the result at that path of the source."""
     taken: dict[str, object] = {
-        "dataset": RAW,
-        "endpoint": "source",
-        "path": raw.path.text,
-        "size": raw.size,
-        "checksum": raw.manifest[0].checksum,
+        "dataset": made_of.dataset,
+        "endpoint": made_of.endpoint,
+        "path": made_of.path.text,
+        "size": made_of.size,
+        "checksum": made_of.manifest[0].checksum,
     }
     operation = Operation(
         scan=bench.scan,
         step="reconstruct",
-        request=DeleteRequest(endpoint=bench.endpoint("source"), paths=(RESULT,)),  # any request will do
+        request=DeleteRequest(endpoint=bench.endpoint("source"), paths=(path,)),  # any request will do
         destination=bench.endpoint("source").place,
         deadline=60.0,
     )
@@ -187,9 +193,9 @@ def result(bench: Bench, **change: object) -> CopyRecord:
         operation_key=operation.key,
         kind="tomography",
         endpoint="source",
-        path=RESULT,
+        path=path,
         receipt=Receipt(
-            inputs=({**taken, **change},),  # type: ignore[dict-item]
+            inputs=({**taken, **(change or {})},),  # type: ignore[dict-item]
             parameters={},
             code_version="1",
             environment={},
@@ -199,7 +205,6 @@ def result(bench: Bench, **change: object) -> CopyRecord:
             quality={},
         ),
     )
-    return copy
 
 
 def test_a_result_may_go_if_what_it_was_made_of_is_kept(bench: Bench) -> None:
@@ -229,6 +234,50 @@ def test_a_result_without_a_receipt_cannot_be_made_again(bench: Bench) -> None:
     copy = bench.put("source", b"result", role=Role.CACHE, path=RESULT, dataset="rec.zarr")
     with pytest.raises(DeletionUnproven, match="no receipt"):
         bench.prove(copy, recreatable=True)
+
+
+PICTURES = RelativePath("rec/scan.png")
+
+
+def nightly(bench: Bench, copy: CopyRecord, *, recreatable: bool = True) -> list[Finding]:
+    """What a night finds of it, whose timer is lost."""
+    bench.ledger.copies.schedule_all([(copy, 0.0)])
+    change = {"recreatable": recreatable}
+    rules = {"source": bench.settings.retention["source"].model_copy(update=change)}
+    settings = bench.settings.model_copy(update={"retention": rules})
+    before = bench.ledger.now() + DAY
+    scans = bench.ledger.due.scans(before)
+    found = survey(scans, settings=settings, days=lambda _: 0.0, known=Known(), before=before)
+    return [each.finding for each in found if each.row.id == copy.id]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_night_finds_what_was_made_of_a_result_that_is_kept(bench: Bench, kept: bool) -> None:
+    """Not of raw data: of those there may be no copy any more."""
+    middle = bench.put("source", b"result", role=Role.CACHE, path=RESULT, dataset="rec.zarr")
+    pictures = bench.put("source", b"pictures", role=Role.CACHE, path=PICTURES, dataset="pictures")
+    receipt(bench, PICTURES, middle)
+    if kept:
+        bench.put("archive", b"result", path=RESULT, dataset="rec.zarr")
+    else:
+        bench.put("archive", b"scan")
+    assert nightly(bench, pictures) == [Finding.DUE if kept else Finding.UNPROVEN]
+    assert nightly(bench, pictures, recreatable=False) == [Finding.UNPROVEN]
+    if kept:
+        assert bench.prove(pictures, recreatable=True).recreated_by is not None
+    else:
+        with pytest.raises(DeletionUnproven, match="cannot be made again"):
+            bench.prove(pictures, recreatable=True)
+
+
+@pytest.mark.parametrize("change", [{}, {"size": 5}, {"dataset": None}])
+def test_a_night_tries_a_result_only_if_what_it_was_made_of_is_kept_as_it_was(
+    bench: Bench, change: dict[str, object]
+) -> None:
+    copy = result(bench, **change)
+    assert nightly(bench, copy) == [Finding.UNPROVEN]
+    bench.put("server")
+    assert nightly(bench, copy) == [Finding.UNPROVEN if change else Finding.DUE]
 
 
 def test_what_lies_in_quarantine_is_proved_as_it_lies_there(bench: Bench) -> None:
