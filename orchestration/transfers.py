@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -144,11 +146,15 @@ class DeleteRequest:
     endpoint: Endpoint
     paths: tuple[RelativePath, ...]
     ignore_missing: bool = False
+    seen: tuple[str, ...] = ()
+    """For each path what stood there when its deletion was proved (`shown`); of requests that are older, nothing."""
     label: str = ""
 
     def __post_init__(self) -> None:
         if not self.paths:
             raise InvalidInput("a deletion without a file or directory was asked for", where=self.endpoint.name)
+        if self.seen and len(self.seen) != len(self.paths):
+            raise InvalidInput("it is not said of each path what was seen there", where=self.endpoint.name)
 
     @property
     def place(self) -> Place:
@@ -156,7 +162,8 @@ class DeleteRequest:
 
     def document(self) -> Document:
         paths: list[Json] = [self.endpoint.full_path(path) for path in self.paths]
-        return {"endpoint": _identity(self.endpoint), "paths": paths, "ignore_missing": self.ignore_missing}
+        seen: Document = {"seen": [*self.seen]} if self.seen else {}
+        return {"endpoint": _identity(self.endpoint), "paths": paths, "ignore_missing": self.ignore_missing, **seen}
 
     @classmethod
     def parse(cls, document: Document, endpoints: Collection[Endpoint]) -> DeleteRequest:
@@ -167,6 +174,7 @@ class DeleteRequest:
         """
         try:
             rows: Any = document["paths"]
+            seen: Any = document.get("seen", [])
             endpoint = _named(document["endpoint"], list(rows), endpoints)
         except (KeyError, TypeError) as error:
             raise InvalidInput(f"this is not the document of a deletion: {error!r}") from error
@@ -174,6 +182,7 @@ class DeleteRequest:
             endpoint=endpoint,
             paths=tuple(endpoint.relative(path) for path in rows),
             ignore_missing=bool(document.get("ignore_missing")),
+            seen=tuple(map(str, seen)),
         )
 
 
@@ -191,6 +200,8 @@ class RenameRequest:
     path: RelativePath
     to: RelativePath
     to_is_ours: bool = False
+    seen: str = ""
+    """What stood at `path` when it was proved that it may go (`shown`), if that was proved."""
     label: str = ""
 
     def __post_init__(self) -> None:
@@ -213,11 +224,13 @@ class RenameRequest:
         return (Passage(path=f"{self.endpoint.name}:{self.to}", source=source, destination=destination),)
 
     def document(self) -> Document:
+        seen: Document = {"seen": self.seen} if self.seen else {}
         return {
             "endpoint": _identity(self.endpoint),
             "path": self.endpoint.full_path(self.path),
             "to": self.endpoint.full_path(self.to),
             "to_is_ours": self.to_is_ours,
+            **seen,
         }
 
     @classmethod
@@ -232,8 +245,10 @@ class RenameRequest:
             endpoint = _named(document["endpoint"], [path, to], endpoints)
         except KeyError as error:
             raise InvalidInput(f"this is not the document of a new name: {error!r}") from error
-        ours = bool(document.get("to_is_ours"))
-        return cls(endpoint=endpoint, path=endpoint.relative(path), to=endpoint.relative(to), to_is_ours=ours)
+        ours, seen = bool(document.get("to_is_ours")), str(document.get("seen", ""))
+        return cls(
+            endpoint=endpoint, path=endpoint.relative(path), to=endpoint.relative(to), to_is_ours=ours, seen=seen
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +273,14 @@ class FileFacts:
     def sizes(self) -> Mapping[str, int]:
         """The size of each file by its path below this one; a file by itself has the empty path."""
         return dict(self.manifest) if self.is_directory else {"": self.size}
+
+
+def shown(facts: FileFacts | None) -> str:
+    """What a look has seen, in short: another look of the same kind has seen the same if it says the same."""
+    if facts is None:
+        return "nothing"
+    told = [facts.is_directory, facts.size, facts.modified, facts.manifest]
+    return hashlib.sha256(json.dumps(told).encode("ascii")).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,15 @@ from typing import TypeVar
 
 from orchestration.config import Endpoint
 from orchestration.errors import DeletionUnproven, InvalidInput, OperationFailed, PolicyRefused, SourceMissing
-from orchestration.flows.quarantining import Performer, again, carry_aside, carry_back, goes_on, gone
+from orchestration.flows.quarantining import (
+    Performer,
+    again,
+    carry_aside,
+    carry_back,
+    goes_on,
+    gone,
+    written_since,
+)
 from orchestration.flows.work import Work
 from orchestration.ledger.audit import Verdict
 from orchestration.ledger.claims import held
@@ -39,7 +47,9 @@ def delete(work: Work, endpoint: Endpoint, proven: Sequence[Proven]) -> Mapping[
             is not certain that the task has ended.
     """
     copies = [each.copy for each in proven]
-    operation = _operation(work, endpoint, copies)
+    if written := written_since(work, endpoint, proven):
+        return written
+    operation = _operation(work, endpoint, proven)
     service = _service(work, endpoint)
     refused = work.ledger.copies.begin_deletion(proven, operation, service=service.name, run_id=work.run_id)
     if not refused:
@@ -111,18 +121,24 @@ def _again_as(work: Work, record: OperationRecord, request: R, endpoint: Endpoin
     )
 
 
-def _operation(work: Work, endpoint: Endpoint, copies: Sequence[CopyRecord]) -> Operation[DeleteRequest]:
+def _operation(work: Work, endpoint: Endpoint, proven: Sequence[Proven]) -> Operation[DeleteRequest]:
     """Of many copies it is filed under the first one's scan. What is deleted does not depend on the version of a file
     that was read meanwhile, so the operation does not, either.
     """
+    copies = [each.copy for each in proven]
     scan = work.ledger.scans.get(copies[0].scan_id)
     many = len(copies) > 1
+    seen = tuple(each.seen for each in proven) if endpoint.uuid is None else ()
     label = f"prune {scan.path.stem}" + (f" and {len(copies) - 1} more" if many else "")
     return Operation(
         scan=replace(scan, fingerprint=""),
         step=_step(endpoint, copies),
         request=DeleteRequest(
-            endpoint=endpoint, paths=tuple(copy.goes_with for copy in copies), ignore_missing=many, label=label
+            endpoint=endpoint,
+            paths=tuple(copy.goes_with for copy in copies),
+            ignore_missing=many,
+            seen=seen,
+            label=label,
         ),
         destination=endpoint.place,
         deadline=DEADLINE_SECONDS,

@@ -6,7 +6,7 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -29,7 +29,7 @@ from orchestration.ledger.operation import Operation
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.service import Service
 from orchestration.paths import QUARANTINE, RelativePath
-from orchestration.transfers import RenameRequest
+from orchestration.transfers import RenameRequest, shown
 
 DAY = 24 * 3600.0
 
@@ -67,6 +67,26 @@ def to_be_set_aside(work: Work, copy: CopyRecord) -> bool:
     return copy.state is CopyState.PRESENT and grace_days(work, copy) > 0
 
 
+def written_since(work: Work, endpoint: Endpoint, proven: Sequence[Proven]) -> Mapping[int, DeletionUnproven]:
+    """Of which copies (by id) there is something else by now than their proofs saw.
+
+    Globus cannot be told what it is to find, so that this last look comes directly before it is asked. Who deletes on
+    this machine looks himself.
+    """
+    if endpoint.uuid is None:
+        return {}
+    found = {each.copy.id: work.services.look(endpoint, each.copy.goes_with) for each in proven}
+    return {
+        each.copy.id: DeletionUnproven(
+            "it was written to while its deletion was being proved",
+            where=f"{endpoint.name}:{each.copy.path}",
+            next_step="find out who wrote there; the next night looks at it anew",
+        )
+        for each in proven
+        if found[each.copy.id] is not None and shown(found[each.copy.id]) != each.seen
+    }
+
+
 def set_aside(work: Work, endpoint: Endpoint, proven: Proven) -> DeletionUnproven | None:
     """Put a copy whose deletion was proved into quarantine; why it may not be deleted after all, or None.
 
@@ -74,8 +94,11 @@ def set_aside(work: Work, endpoint: Endpoint, proven: Proven) -> DeletionUnprove
         OperationFailed: (or another error of the endpoint) if it has kept its name, unless that is not certain.
     """
     copy = proven.copy
+    if written := written_since(work, endpoint, [proven]):
+        return written[copy.id]
     aside = _place(work, copy)
-    request = RenameRequest(endpoint=endpoint, path=copy.path, to=aside, to_is_ours=True)
+    seen = proven.seen if endpoint.uuid is None else ""
+    request = RenameRequest(endpoint=endpoint, path=copy.path, to=aside, to_is_ours=True, seen=seen)
     operation = _operation(work, copy, f"quarantine {copy.dataset} at {endpoint.name}", request)
     service = renamer(work, endpoint)
     refused = work.ledger.copies.begin_deletion(

@@ -122,6 +122,8 @@ class Proven:
     copy: CopyRecord
     witnesses: tuple[CopyRecord, ...] = ()
     evidence: Document = field(default_factory=dict)
+    seen: str = ""
+    """What a look saw of the copy itself (`transfers.shown`): what stands there later may be something else."""
 
 
 @dataclass(frozen=True, kw_only=True)

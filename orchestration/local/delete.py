@@ -12,7 +12,7 @@ from orchestration.ledger.service import CancelAnswer, Document, Json, Status
 from orchestration.local import work
 from orchestration.local.copying import remove
 from orchestration.local.errors import writing
-from orchestration.local.files import demand_mounted, inspect, own_path
+from orchestration.local.files import demand_mounted, demand_seen, inspect, own_path
 from orchestration.local.jobfolder import JobFolder, fsync_directory
 from orchestration.local.work import Meter
 from orchestration.paths import RelativePath
@@ -95,6 +95,10 @@ class _Deletion:
 
     def _facts(self, path: RelativePath) -> dict[str, Any]:
         own = own_path(self.request.endpoint, path)
+        if self.request.seen:
+            demand_seen(
+                self.request.endpoint, path, dict(zip(self.request.paths, self.request.seen, strict=True))[path]
+            )
         if not os.path.lexists(own):
             demand_mounted(self.request.endpoint)
             if self.request.ignore_missing:

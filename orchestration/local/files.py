@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestration.config import Endpoint
-from orchestration.errors import ConfigError, EndpointRefused
+from orchestration.errors import ConfigError, EndpointRefused, SourceChanged
 from orchestration.local.errors import reading
 from orchestration.local.trees import look
 from orchestration.paths import QUARANTINE, RelativePath
-from orchestration.transfers import FileFacts, Listed
+from orchestration.transfers import FileFacts, Listed, shown
 
 
 def mount(endpoint: Endpoint) -> Path:
@@ -98,6 +98,21 @@ def demand_mounted(endpoint: Endpoint) -> None:
             f"{endpoint.mount} is empty: its disk is not mounted, or all of it is lost",
             where="this machine",
             next_step="mount it, then start the flow again",
+        )
+
+
+def demand_seen(endpoint: Endpoint, path: RelativePath, seen: str) -> None:
+    """That there is still what was seen there (`shown`), or nothing any more.
+
+    Raises:
+        SourceChanged: if it is something else.
+    """
+    facts = inspect(endpoint, path)
+    if facts is not None and shown(facts) != seen:
+        raise SourceChanged(
+            f"{endpoint.local_path(path)} is not what it was when it was proved that it may go; it was left alone",
+            where="this machine",
+            next_step="find out who wrote there; the next night looks at it anew",
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from orchestration.errors import EndpointRefused, OperationFailed, SourceMissing
 from orchestration.ledger.service import CancelAnswer, Failed, Status, Succeeded
 from orchestration.local.errors import writing
-from orchestration.local.files import demand_mounted, own_path
+from orchestration.local.files import demand_mounted, demand_seen, own_path
 from orchestration.local.jobfolder import fsync_directory
 from orchestration.local.renaming import rename_new
 from orchestration.policy import Permitted, opened
@@ -47,6 +47,8 @@ class LocalRename:
         if not os.path.lexists(source):
             demand_mounted(request.endpoint)
             raise SourceMissing(f"there is nothing to rename at {source}", where=_WHERE)
+        if request.seen:
+            demand_seen(request.endpoint, request.path, request.seen)
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             _rename(source, target)

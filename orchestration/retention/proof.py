@@ -9,7 +9,7 @@ computed from.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from orchestration.config import Endpoint, RetentionRule, Settings
@@ -21,7 +21,7 @@ from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.results import ResultRecord
 from orchestration.ledger.service import Document, Json
 from orchestration.paths import RelativePath
-from orchestration.transfers import FileFacts
+from orchestration.transfers import FileFacts, shown
 
 CLOCK_SLACK_SECONDS = 120.0
 """How far the clock of an endpoint may be off when its time of change is compared with ours."""
@@ -112,12 +112,14 @@ class Proof:
     began_at: float
     """What was looked at for it was looked at after that (seconds since the epoch)."""
     recreated_by: Document | None = None
+    seen: str = ""
+    """What stood at its place (`transfers.shown`)."""
 
     @property
     def proven(self) -> Proven:
         """For the ledger."""
         witnesses = tuple(witness.copy for witness in self.witnesses)
-        return Proven(copy=self.copy, witnesses=witnesses, evidence=self.document())
+        return Proven(copy=self.copy, witnesses=witnesses, evidence=self.document(), seen=self.seen)
 
     def document(self) -> Document:
         witnesses: list[Json] = [witness.document() for witness in self.witnesses]
@@ -173,7 +175,7 @@ def prove(case: Case, *, settings: Settings, inspector: Inspector) -> Proof:
             where=case.where,
             next_step="start the scan's flow again: it catalogues what the catalogue does not have",
         )
-    return _Hearing(case, rule, settings, inspector).proof()
+    return replace(_Hearing(case, rule, settings, inspector).proof(), seen=shown(facts))
 
 
 def _seen(case: Case, endpoint: Endpoint, inspector: Inspector) -> FileFacts | None:

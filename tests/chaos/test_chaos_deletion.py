@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from trial_room import LOCAL, NEW_FILE, Room
 
+from orchestration.flows.deleting import delete
+from orchestration.flows.pruning import proof_of
+from orchestration.flows.quarantining import set_aside
+from orchestration.flows.services import Services
+from orchestration.flows.suspending import Suspension
+from orchestration.flows.work import Work
 from orchestration.ledger.audit import AuditRecord, Verdict
 from orchestration.ledger.copy import CopyState
 from orchestration.sandbox.trials.kills import Ended, Kill
@@ -64,6 +72,28 @@ def test_a_copy_is_kept_when_the_other_is_not_what_it_was(room: Room, spoil: Cal
     sentence = kept(room, "data832", file_path, room.prune("data832", file_path))
     assert "nersc832" in sentence
     assert [str(refusal) for refusal in room.overview(file_path).refusals] == [sentence]
+    assert "delete" not in room.effects(file_path)
+
+
+def test_what_is_written_in_place_of_a_copy_at_a_collection_after_its_proof_is_kept(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_path = due_scan(room)
+    for name, value in room.world.environment.items():
+        monkeypatch.setenv(name, value)
+    settings = room.world.settings()
+    with closing(Services(settings)) as services, room.world.ledger() as ledger:
+        suspension = Suspension(ledger, "test", None, 60.0)
+        work = Work(settings, ledger, services, "test", logging.getLogger(__name__), suspension)
+        (copy,) = [each for each in room.overview(file_path).copies if each.endpoint == "data832"]
+        proof = proof_of(work, copy)
+        rewrite(room.file("data832", file_path))
+        endpoint = settings.endpoint("data832")
+        for refused in (delete(work, endpoint, [proof.proven]), {copy.id: set_aside(work, endpoint, proof.proven)}):
+            why = refused[copy.id]
+            assert why is not None
+            assert "written to while" in why.what
+    assert state(room, "data832", file_path) is CopyState.PRESENT
     assert "delete" not in room.effects(file_path)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from orchestration.ledger.service import CancelAnswer, Failed, Running, Status, 
 from orchestration.local.delete import LocalDelete, inspect
 from orchestration.paths import RelativePath
 from orchestration.sandbox.testing import submit
-from orchestration.transfers import DeleteRequest
+from orchestration.transfers import DeleteRequest, shown
 
 
 @pytest.fixture
@@ -63,6 +64,25 @@ def test_exactly_what_is_named_is_deleted(deleter: LocalDelete, here: Endpoint, 
     assert isinstance(status, Succeeded)
     assert status.evidence["bytes"] == 5
     assert [path.name for path in data.iterdir()] == ["other"]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_is_not_what_was_seen_is_left_with_all_that_was_to_go_with_it(
+    deleter: LocalDelete, here: Endpoint, data: Path, folder: bool
+) -> None:
+    file = data / "rec" / "0.tif" if folder else data / "rec"
+    file.parent.mkdir(exist_ok=True)
+    for each in (data / "other", file):
+        each.write_bytes(b"abc")
+    request = request_of(here, "other", "rec")
+    seen = tuple(shown(inspect(here, path)) for path in request.paths)
+    file.write_bytes(b"xyz")
+    os.utime(file, (1, 1))  # also if it is older
+    assert isinstance(failure(delete(deleter, replace(request, seen=seen))), SourceChanged)
+    assert (file.read_bytes(), (data / "other").read_bytes()) == (b"xyz", b"abc")
+    seen = tuple(shown(inspect(here, path)) for path in request.paths)
+    assert isinstance(delete(deleter, replace(request, seen=seen), "t2"), Succeeded)
+    assert not list(data.iterdir())
 
 
 def test_a_missing_path_stops_it_before_anything_is_deleted(deleter: LocalDelete, here: Endpoint, data: Path) -> None:

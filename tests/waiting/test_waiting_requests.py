@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from orchestration.errors import InvalidInput
 from orchestration.flows.runs import RunRequest
 from orchestration.ledger.service import Document
 from orchestration.paths import RelativePath
-from orchestration.transfers import DeleteRequest, TransferRequest
+from orchestration.transfers import DeleteRequest, RenameRequest, TransferRequest, shown
 
 SHARED = UUID("44ae904c-ab64-4145-a8f0-7287de38324d")
 ENDPOINTS = [
@@ -54,6 +55,17 @@ def test_a_deletion_comes_back() -> None:
     request = DeleteRequest(endpoint=ENDPOINTS[1], paths=(RelativePath("p/a.h5"),), ignore_missing=True)
     again = DeleteRequest.parse(stored(request.document()), ENDPOINTS)
     assert again == DeleteRequest(endpoint=ENDPOINTS[1], paths=request.paths, ignore_missing=True)
+    assert "seen" not in request.document()  # as requests were written before there was that
+    proved = replace(request, seen=(shown(None),))
+    assert DeleteRequest.parse(stored(proved.document()), ENDPOINTS) == proved
+
+
+@pytest.mark.parametrize("seen", ["", shown(None)])
+def test_a_new_name_comes_back(seen: str) -> None:
+    aside = RelativePath(".aside/a.h5")
+    request = RenameRequest(endpoint=ENDPOINTS[1], path=RelativePath("p/a.h5"), to=aside, to_is_ours=True, seen=seen)
+    assert RenameRequest.parse(stored(request.document()), ENDPOINTS) == request
+    assert ("seen" in request.document()) == bool(seen)
 
 
 def test_an_endpoint_that_is_gone_is_named_with_a_remedy() -> None:
