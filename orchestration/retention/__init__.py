@@ -1,6 +1,7 @@
 """When a copy may go, and under which proof."""
 
-from orchestration.retention.proof import CLOCK_SLACK_SECONDS, Case, Inspector, Proof, prove, unlike
+from orchestration.retention.likeness import CLOCK_SLACK_SECONDS, unlike
+from orchestration.retention.proof import Case, Inspector, Proof, prove
 from orchestration.retention.survey import Decision, Finding, Known, survey
 
 __all__ = [

@@ -8,7 +8,7 @@ computed from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -16,15 +16,12 @@ from orchestration.config import Endpoint, RetentionRule, Settings
 from orchestration.errors import Cancelled, DeletionUnproven, InvalidInput, OperationFailed
 from orchestration.ledger.copy import CopyRecord, CopyState, Proven, Role
 from orchestration.ledger.holds import HoldRecord
-from orchestration.ledger.manifests import COMPARED, FileEvidence
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.results import ResultRecord
 from orchestration.ledger.service import Document, Json
 from orchestration.paths import RelativePath
+from orchestration.retention.likeness import change, difference, unlike
 from orchestration.transfers import FileFacts, shown
-
-CLOCK_SLACK_SECONDS = 120.0
-"""How far the clock of an endpoint may be off when its time of change is compared with ours."""
 
 _DAY = 24 * 3600.0
 
@@ -163,9 +160,9 @@ def prove(case: Case, *, settings: Settings, inspector: Inspector) -> Proof:
             where=case.where,
             next_step="mount it; the next night tries again",
         )
-    if change := _change(copy, facts):
+    if written := change(copy, facts):
         raise DeletionUnproven(
-            change,
+            written,
             where=case.where,
             next_step="find out who wrote there; if it is a scan, start its flow to carry it anew",
         )
@@ -291,7 +288,7 @@ class _Hearing:
             raise
         except OperationFailed as error:
             return other, f"its checksums are {(self.case.now - other.evidence_at) / _DAY:.0f} days old: {error.what}"
-        return renewed, _difference(copy.manifest, renewed.manifest)
+        return renewed, difference(copy.manifest, renewed.manifest)
 
     def _doubt(self, copy: CopyRecord, other: CopyRecord) -> str:
         """Why `other` does not prove that there is another copy of these bytes; empty if it does."""
@@ -302,8 +299,8 @@ class _Hearing:
             return "it is a copy of another version"
         if endpoint.shares_storage_with(self.settings.endpoint(self.case.copy.endpoint)):
             return "it is the same storage"
-        if difference := _difference(copy.manifest, other.manifest):
-            return difference
+        if unequal := difference(copy.manifest, other.manifest):
+            return unequal
         try:
             facts = self.inspector.look(endpoint, other.path)
         except (OperationFailed, InvalidInput) as error:
@@ -317,78 +314,3 @@ class _Hearing:
             if endpoint.shares_storage_with(self.settings.endpoint(witness.copy.endpoint)):
                 return f"it is the same storage as {witness.copy.endpoint}"
         return ""
-
-
-def unlike(copy: CopyRecord, facts: FileFacts | None) -> tuple[CopyState, str]:
-    """What a look at a copy says of it: `present`, or `missing` or `changed` with the reason.
-
-    A look sees sizes and times; bytes that were changed under the same time only a checksum tells.
-    """
-    found = {} if facts is None else _found(copy, facts)
-    if facts is None or (copy.files and not found):
-        return CopyState.MISSING, "it is not there any more"
-    if _sizes(copy.manifest) != found:
-        return CopyState.CHANGED, "its files are not those that were verified"
-    if facts.modified > copy.evidence_at + CLOCK_SLACK_SECONDS:
-        return CopyState.CHANGED, "it was changed after it was verified"
-    return CopyState.PRESENT, ""
-
-
-def _change(copy: CopyRecord, facts: FileFacts | None) -> str:
-    """Whether more than the copy would be deleted: what stands there was written since; empty if not.
-
-    Files that are missing are no loss: the rest of a deletion that was interrupted may go on.
-    """
-    if facts is None:
-        return ""
-    known, found = _expected(copy), _found(copy, facts)
-    if not found:
-        return ""
-    if any(known.get(path) != size for path, size in found.items()):
-        return "what stands there is not what was verified"
-    # The version of an original is that of its file. Elsewhere, the time of change must do.
-    if copy.role is Role.ORIGINAL and copy.version:
-        return "" if facts.version == copy.version else "the file was written anew after it was carried"
-    if facts.modified > copy.evidence_at + CLOCK_SLACK_SECONDS:
-        return "it was changed after it was verified"
-    return ""
-
-
-def _found(copy: CopyRecord, facts: FileFacts) -> Mapping[str, int]:
-    """The size of each file that was found, by its path below the copy: an archive may have the only file of a folder
-    by itself.
-    """
-    if copy.role is Role.ARCHIVE and copy.files == 1 and not facts.is_directory:
-        return {copy.manifest[0].path: facts.size}
-    return facts.sizes
-
-
-def _expected(copy: CopyRecord) -> Mapping[str, int]:
-    """The size of each file by its path below what is deleted with the copy."""
-    sizes = _sizes(copy.manifest)
-    if copy.quarantined_at is None:
-        return sizes
-    name = copy.lies_at.name
-    return {f"{name}/{path}" if path else name: size for path, size in sizes.items()}
-
-
-def _difference(one: Sequence[FileEvidence], other: Sequence[FileEvidence]) -> str:
-    """Whether two copies of a dataset hold the same bytes, as far as their evidence goes."""
-    if _sizes(one) != _sizes(other):
-        return "its sizes differ"
-    sums = {entry.path: entry.checksum for entry in one}
-    for entry in other:
-        mine, theirs = sums[entry.path], entry.checksum
-        if mine is None or theirs is None:
-            return "it has no checksum"
-        if COMPARED != _algorithm(mine) == _algorithm(theirs) and mine != theirs:
-            return f"the checksum of {entry.path or 'the file'} differs"
-    return ""
-
-
-def _algorithm(checksum: str) -> str:
-    return checksum.partition(":")[0].lower()
-
-
-def _sizes(manifest: Sequence[FileEvidence]) -> dict[str, int]:
-    return {entry.path: entry.size for entry in manifest}
