@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from orchestration.config import Settings
 from orchestration.errors import DeletionUnproven, OrchestrationError
 from orchestration.flows.inspecting import Inspection
-from orchestration.flows.pruning import due_at, proof_of
+from orchestration.flows.proving import due_at, proof_of
 from orchestration.flows.services import Services
 from orchestration.flows.suspending import Suspension
 from orchestration.flows.variables import QUICK

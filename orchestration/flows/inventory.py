@@ -14,7 +14,7 @@ from orchestration.config import Endpoint
 from orchestration.errors import ConfigError, InvalidInput, OperationFailed, ServiceUnavailable
 from orchestration.flows.alarms import Alarms, named
 from orchestration.flows.calendar import DAY
-from orchestration.flows.pruning import HARMLESS
+from orchestration.flows.proving import HARMLESS
 from orchestration.flows.work import Work
 from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.inventory import Round

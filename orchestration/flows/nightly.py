@@ -18,7 +18,8 @@ from orchestration.errors import Cancelled, OrchestrationError
 from orchestration.flows.cancelling import say_cancelled
 from orchestration.flows.emptying import remove_empty_folders
 from orchestration.flows.overdue import cancelled_by_hand, timers
-from orchestration.flows.pruning import HARMLESS, prune_copies
+from orchestration.flows.proving import HARMLESS
+from orchestration.flows.pruning import prune_copies
 from orchestration.flows.variables import retention_days
 from orchestration.flows.work import Work, working
 from orchestration.ledger import Ledger

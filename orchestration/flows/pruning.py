@@ -17,29 +17,22 @@ from orchestration.errors import (
 from orchestration.flows.calendar import DAY, schedule_all
 from orchestration.flows.deleting import delete, settled
 from orchestration.flows.inspecting import Inspection
+from orchestration.flows.proving import demand_due, due_at, holds_on, moment, proof_of, reading
 from orchestration.flows.quarantining import set_aside, to_be_set_aside
-from orchestration.flows.variables import PATIENT, retention_days
-from orchestration.flows.warned import not_before, unwarned
+from orchestration.flows.warned import unwarned
 from orchestration.flows.work import Work
 from orchestration.ledger.audit import Verdict
 from orchestration.ledger.copy import CopyRecord, CopyState
-from orchestration.ledger.holds import HoldRecord
-from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.overview import iso
-from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json
 from orchestration.paths import QUARANTINE, RelativePath
-from orchestration.retention import CLOCK_SLACK_SECONDS, Case, Proof, prove
-from orchestration.times import clock
+from orchestration.retention import CLOCK_SLACK_SECONDS, Proof
 
 BUSY_SECONDS = DAY
 """So much later a scheduled deletion is tried again of what is still in use."""
 
 FRESH_SECONDS = 120.0
 """A proof that began longer ago is made a second time: checksums, of this copy or of another, may have taken hours."""
-
-HARMLESS = ("prefect.run", "prefect.schedule", "globus.delete", "local.delete", "globus.rename", "local.rename")
-"""Open operations that do not read the copy: runs, whose own operations count; schedules; and the deletion itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +118,7 @@ def put_off(work: Work, copies: Sequence[CopyRecord]) -> Mapping[int, str]:
     schedule_all(work, [copy for copy, _ in later])
     said: dict[int, str] = {}
     for copy, why in later:
-        said[copy.id] = f"{copy.endpoint}:{copy.path} is deleted at {_clock(copy.delete_after)} at the earliest: {why}"
+        said[copy.id] = f"{copy.endpoint}:{copy.path} is deleted at {moment(copy.delete_after)} at the earliest: {why}"
         work.ledger.audit.write(copy, Verdict.PUT_OFF, run_id=work.run_id, reason=why)
         work.logger.info("%s", said[copy.id])
     return said
@@ -134,7 +127,7 @@ def put_off(work: Work, copies: Sequence[CopyRecord]) -> Mapping[int, str]:
 def _later(work: Work, copy: CopyRecord, now: float) -> tuple[CopyRecord, str] | None:
     """The copy with a later time, and why; None if it may go."""
     scan = work.ledger.scans.get(copy.scan_id)
-    busy, holds = _reading(work, scan), _holds(work, copy)
+    busy, holds = reading(work, scan), holds_on(work, copy)
     kept_until = due_at(work, copy)
     if kept_until is None or (kept_until <= now + CLOCK_SLACK_SECONDS and not busy and not holds):
         return None
@@ -234,71 +227,6 @@ def _planned(work: Work, *, fresh: Collection[int], waiting: Collection[int]) ->
     timed = [work.ledger.copies.postpone(copy, ends[copy.id]) for copy in lying if copy.id in ends]
     schedule_all(work, timed)
     for copy in timed:
-        how = f"`beamline retention restore` brings it back until {_clock(copy.delete_after)}"
+        how = f"`beamline retention restore` brings it back until {moment(copy.delete_after)}"
         work.logger.info("%s:%s lies at %s: %s", copy.endpoint, copy.path, copy.lies_at, how)
     return timed
-
-
-def proof_of(work: Work, copy: CopyRecord, *, inspection: Inspection | None = None) -> Proof:
-    """That it may be deleted now, apart from whether its time has come.
-
-    Raises:
-        DeletionUnproven: saying what is missing.
-    """
-    scan = work.ledger.scans.get(copy.scan_id)
-    case = Case(
-        copy=copy,
-        rule=work.settings.retention_rule(copy.endpoint, copy.dataset),
-        others=work.ledger.copies.of_scan(scan.id),
-        holds=_holds(work, copy),
-        open_operations=_reading(work, scan),
-        results=work.ledger.results.of_scan(scan.id),
-        now=work.ledger.now(),
-    )
-    return prove(case, settings=work.settings, inspector=inspection or Inspection(work))
-
-
-def due_at(work: Work, copy: CopyRecord, *, patience: float = PATIENT) -> float | None:
-    """The time that was set when the copy was made, or a later one: operators keep copies for longer since, or the
-    owner has to be warned first.
-
-    Raises:
-        ServiceUnavailable: if Prefect, which knows what operators have set, does not answer within `patience` seconds.
-    """
-    rule = work.settings.retention_rule(copy.endpoint, copy.dataset)
-    if copy.delete_after is None or rule is None:
-        return copy.delete_after
-    if copy.quarantined_at is not None:
-        return max(copy.delete_after, copy.quarantined_at + rule.grace_days * DAY)
-    aged = copy.verified_at + retention_days(work.settings, rule, patience=patience) * DAY
-    return max(copy.delete_after, aged, not_before(work, copy, rule))
-
-
-def demand_due(work: Work, copy: CopyRecord) -> None:
-    """Raises DeletionUnproven."""
-    kept_until = due_at(work, copy)
-    if kept_until is None or kept_until > work.ledger.now() + CLOCK_SLACK_SECONDS:
-        if unwarned(work, copy):
-            raise DeletionUnproven(
-                "its owner has not been warned",
-                where=f"{copy.endpoint}:{copy.path}",
-                next_step=f"wait: watch_copies writes to owners, and it is kept until {_clock(kept_until)} at least",
-            )
-        raise DeletionUnproven(
-            f"this copy is {'never due' if kept_until is None else f'not due before {clock(kept_until)}'}",
-            where=f"{copy.endpoint}:{copy.path}",
-            next_step="wait until then; the scheduled run deletes it",
-        )
-
-
-def _clock(seconds: float | None) -> str:
-    return "" if seconds is None else clock(seconds)
-
-
-def _holds(work: Work, copy: CopyRecord) -> Sequence[HoldRecord]:
-    return work.ledger.holds.keeping(copy.scan_id, endpoint=copy.endpoint, path=copy.goes_with)
-
-
-def _reading(work: Work, scan: Scan) -> list[OperationRecord]:
-    known = work.ledger.operations.of_scan(scan.id)
-    return [operation for operation in known if operation.state.open and operation.service not in HARMLESS]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from orchestration.config import Endpoint
 from orchestration.errors import DeletionUnproven
 from orchestration.flows.inspecting import Inspection
-from orchestration.flows.pruning import demand_due, present_at, proof_of
+from orchestration.flows.proving import demand_due, proof_of
+from orchestration.flows.pruning import present_at
 from orchestration.flows.quarantining import to_be_set_aside
 from orchestration.flows.work import Work
 from orchestration.ledger.copy import CopyRecord

@@ -19,7 +19,7 @@ from orchestration.errors import (
 from orchestration.flows.alarms import Alarms, named
 from orchestration.flows.calendar import DAY
 from orchestration.flows.checksumming import can_be_computed, only_reads, verified_again
-from orchestration.flows.pruning import HARMLESS
+from orchestration.flows.proving import HARMLESS
 from orchestration.flows.work import Work
 from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.service import Document, Json

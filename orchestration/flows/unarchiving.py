@@ -10,7 +10,7 @@ from orchestration.flows.archived import dataset_of, member_of, object_at
 from orchestration.flows.archiving import Project, operation
 from orchestration.flows.computing import compute
 from orchestration.flows.locating import forget_places
-from orchestration.flows.pruning import proof_of
+from orchestration.flows.proving import proof_of
 from orchestration.flows.variables import retention_days
 from orchestration.flows.work import Work
 from orchestration.hpss.bundles import located

@@ -13,7 +13,7 @@ import pytest
 from trial_room import LOCAL, NEW_FILE, Room
 
 from orchestration.flows.deleting import delete
-from orchestration.flows.pruning import proof_of
+from orchestration.flows.proving import proof_of
 from orchestration.flows.quarantining import set_aside
 from orchestration.flows.services import Services
 from orchestration.flows.suspending import Suspension

@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from orchestration.errors import OrchestrationError
 from orchestration.flows.checksumming import verified_again
 from orchestration.flows.nightly import decisions
-from orchestration.flows.pruning import proof_of, prune
+from orchestration.flows.proving import proof_of
+from orchestration.flows.pruning import prune
 from orchestration.ledger.audit import Verdict
 from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.retention import Finding

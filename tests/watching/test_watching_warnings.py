@@ -17,7 +17,7 @@ from orchestration.config import smtp_login
 from orchestration.errors import ConfigError, DeletionUnproven, MailRefused, ServiceUnavailable
 from orchestration.flows.mailing import send_notices
 from orchestration.flows.nightly import known
-from orchestration.flows.pruning import demand_due, due_at
+from orchestration.flows.proving import demand_due, due_at
 from orchestration.flows.warning import Warnings, warn_owners
 from orchestration.ledger.copy import CopyRecord, Role
 from orchestration.mail import Letter, Mailer
