@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import pytest
 from history_world import DAY, Checksums, World
 
 from orchestration.flows.checksumming import verified_again
@@ -32,13 +30,6 @@ class Slow(Checksums):
         if self.meanwhile:
             self.meanwhile.pop(0)()
         return handle
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    found = World(tmp_path / "world")
-    yield found
-    found.close()
 
 
 def carried(world: World) -> CopyRecord:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,6 @@ from history_world import DAY, World
 from orchestration.errors import SourceChanged
 from orchestration.ledger.boundary import Boundary, listening
 from orchestration.ledger.copy import CopyRecord, CopyState
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    found = World(tmp_path / "world")
-    yield found
-    found.close()
 
 
 def at(world: World, place: str) -> CopyRecord:

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from history_world import DAY, World
 
 from orchestration.ledger.copy import CopyState
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    found = World(tmp_path / "world")
-    yield found
-    found.close()
 
 
 def states(world: World, place: str, *numbers: int) -> list[CopyState]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from history_world import DAY, World
 
@@ -14,13 +11,6 @@ from orchestration.ledger.copy import CopyRecord, CopyState, Proven
 from orchestration.ledger.operation import Operation
 from orchestration.paths import RelativePath
 from orchestration.transfers import DeleteRequest
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    found = World(tmp_path / "world")
-    yield found
-    found.close()
 
 
 def due(world: World) -> CopyRecord:
