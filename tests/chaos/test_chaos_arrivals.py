@@ -74,6 +74,7 @@ def test_many_go_in_one_task_of_each_way(room: Room) -> None:
     assert records(room, scans[0]) == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_one_without_a_record_is_named_and_the_others_are_catalogued(room: Room) -> None:
     scans, bad = [room.scan() for _ in range(2)], room.scan()
     room.file("spot832", bad).write_bytes(b"no scan")
@@ -90,6 +91,7 @@ def test_one_without_a_record_is_named_and_the_others_are_catalogued(room: Room)
     assert carried(room, good).completed  # it is left to the next run for it
 
 
+@pytest.mark.slow
 def test_one_that_the_catalogue_refuses_is_catalogued_by_the_next_run(room: Room) -> None:
     scans = [room.scan() for _ in range(3)]
     room.world.facility.faults.add(r"POST /scicat/api/v3/[Dd]atasets$", "status", status=400, times=1)
@@ -100,6 +102,7 @@ def test_one_that_the_catalogue_refuses_is_catalogued_by_the_next_run(room: Room
     assert [records(room, file_path) for file_path in scans] == [[1, 1, 1]] * 3
 
 
+@pytest.mark.slow
 def test_the_page_of_each_says_what_became_of_it(room: Room) -> None:
     scans, bad, missing = [room.scan() for _ in range(2)], room.scan(), room.scan()
     room.file("spot832", bad).write_bytes(b"no scan")

@@ -102,6 +102,7 @@ def test_one_run_of_an_endpoint_deletes_all_that_arrived_together(room: Room) ->
     assert [room.effects(each).count("delete") for each in scans] == [1] * 4
 
 
+@pytest.mark.slow
 def test_more_that_arrive_later_have_a_run_of_their_own_and_leave_the_first_alone(room: Room) -> None:
     first = arrived(room, 2)
     (run,) = timers(room, *first)
@@ -112,6 +113,7 @@ def test_more_that_arrive_later_have_a_run_of_their_own_and_leave_the_first_alon
     assert other["parameters"]["copies"].keys() == {path_of(each) for each in more}
 
 
+@pytest.mark.slow
 def test_one_that_is_held_is_put_off_and_the_others_are_deleted(room: Room) -> None:
     scans = arrived(room)
     (run,) = timers(room, *scans)
@@ -125,6 +127,7 @@ def test_one_that_is_held_is_put_off_and_the_others_are_deleted(room: Room) -> N
     assert len(timers(room, scans[1])) == 2
 
 
+@pytest.mark.slow
 def test_one_that_is_not_proved_is_named_and_the_others_are_deleted(room: Room) -> None:
     scans = arrived(room)
     (run,) = timers(room, *scans)
@@ -137,6 +140,7 @@ def test_one_that_is_not_proved_is_named_and_the_others_are_deleted(room: Room) 
     assert states(room, *scans) == [CopyState.DELETED, CopyState.PRESENT, CopyState.DELETED]
 
 
+@pytest.mark.slow
 def test_a_run_for_many_that_prefect_has_lost_is_planned_again_for_all(room: Room) -> None:
     scans = arrived(room)
     (run,) = timers(room, *scans)
@@ -154,6 +158,7 @@ def test_a_run_for_many_that_prefect_has_lost_is_planned_again_for_all(room: Roo
     assert states(room, *scans) == [CopyState.DELETED] * 3
 
 
+@pytest.mark.slow
 def test_what_a_person_cancelled_for_many_is_left_for_each(room: Room) -> None:
     scans = arrived(room)
     (run,) = timers(room, *scans)

@@ -21,7 +21,9 @@ HOUR = 3600.0
 
 
 def overdue_scan(room: Room) -> str:
-    """Since two hours; its deletions stand in the calendar for the time that was set first."""
+    """Since two hours; its deletions stand in the calendar for the time that was set first. Nothing else is due there:
+    where one cannot be planned, the others are not tried.
+    """
     file_path = room.moved_scan()
     room.keep_copies(0.0)
     scan = room.overview(file_path).scan
@@ -29,6 +31,10 @@ def overdue_scan(room: Room) -> str:
         database.execute(
             "update copies set delete_after = ? where scan_id = ? and endpoint = 'spot832'",
             (time.time() - 2 * HOUR, scan.id),
+        )
+        database.execute(
+            "update copies set delete_after = ? where scan_id <> ? and endpoint = 'spot832' and delete_after < ?",
+            (time.time() + 24 * HOUR, scan.id, time.time() + HOUR),
         )
     return file_path
 

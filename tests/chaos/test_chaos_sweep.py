@@ -151,6 +151,7 @@ def test_what_a_person_cancelled_in_prefect_is_left(room: Room) -> None:
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.slow
 def test_a_sweep_that_is_cancelled_begins_no_other_batch(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     scans = [room.moved_scan() for _ in range(2)]
     overdue(room, *scans)

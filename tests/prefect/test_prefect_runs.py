@@ -233,6 +233,7 @@ def test_the_services_work_inside_an_event_loop(server: str, tmp_path: Path) -> 
     assert isinstance(asyncio.run(within_a_loop()), Succeeded)
 
 
+@pytest.mark.slow
 def test_without_an_answer_nothing_is_known() -> None:
     request = RunRequest(deployment="tiny/tiny")
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
