@@ -91,11 +91,9 @@ class WholeFrames:
         return len(self.values)
 
     def fill(self, first: int, out: Float32) -> None:
-        put = _put_panels
         for some in columns(self.values):
             whole = self._scaled(first, some)
-            in_threads(-(-len(out) // _PANEL), partial(put, whole, out[:, first:]))
-            put = _add_panels
+            in_threads(-(-len(out) // _PANEL), partial(_fill_panels, whole, out[:, first:], some.start == 0))
 
     def _scaled(self, first: int, some: slice) -> Float32:
         """Some columns of the normalised frames from `first` on."""
@@ -195,22 +193,20 @@ def _add_sums(values: NDArray[np.generic], chosen: NDArray[np.float64], sums: ND
     sums[rows] += values[rows].astype(np.float64) @ chosen
 
 
-def _put_panels(whole: Float32, out: Float32, low: int, high: int) -> None:
-    """Products of the frames of some panels with those and all later ones; the library lets other threads go on."""
+def _fill_panels(whole: Float32, out: Float32, fresh: bool, low: int, high: int) -> None:
+    """Products of the frames of some panels with those and all later ones; the library lets other threads go on.
+
+    They take the place of what is in `out` if it is `fresh`, or are added to it.
+    """
     for top in range(low * _PANEL, min(high * _PANEL, len(out)), _PANEL):
         panel = whole[top : min(top + _PANEL, len(out))]
         line, left = out[top : top + len(panel)], top + len(panel)
-        np.matmul(panel, panel.T, out=line[:, top:left])  # which the library makes with half of the work
-        np.matmul(panel, whole[left:].T, out=line[:, left:])
-
-
-def _add_panels(whole: Float32, out: Float32, low: int, high: int) -> None:
-    """The same, added to what is there."""
-    for top in range(low * _PANEL, min(high * _PANEL, len(out)), _PANEL):
-        panel = whole[top : min(top + _PANEL, len(out))]
-        line, left = out[top : top + len(panel)], top + len(panel)
-        line[:, top:left] += panel @ panel.T
-        line[:, left:] += panel @ whole[left:].T
+        # The library makes the first of the two with half of the work: it sees the same numbers twice.
+        for place, others in ((line[:, top:left], panel), (line[:, left:], whole[left:])):
+            if fresh:
+                np.matmul(panel, others.T, out=place)
+            else:
+                place += panel @ others.T
 
 
 @numba.njit(cache=True, nogil=True)
