@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 import yaml
+from quarantine_room import copies, grace_is_over, second_step
 from trial_room import ALCF, LOCAL, NERSC, NEW_FILE, Room
 
 from orchestration.config import Endpoint
@@ -31,13 +32,20 @@ def jobs(room: Room, file_path: str) -> int:
 
 
 def pruned(room: Room, endpoint: str, file_path: str) -> None:
-    """All that the endpoint has of the scan is deleted, as it is when its time has come."""
+    """All that the endpoint has of the scan is deleted, as it is when its time has come, and that of its quarantine."""
     room.let_time_pass(file_path)
-    for copy in room.overview(file_path).copies:
-        if copy.endpoint == endpoint and copy.state is CopyState.PRESENT:
+    for copy in copies(room, endpoint, file_path):
+        if copy.state is CopyState.PRESENT:
             ended = room.run(f"{PRUNE}{endpoint}", relative_path=copy.path.text, generation=copy.generation)
             assert ended.completed, ended
+            assert ended.value["deleted"] or ended.value["quarantined"], ended
+    grace_is_over(room, file_path)
+    for copy in copies(room, endpoint, file_path):
+        if copy.state is CopyState.QUARANTINED:
+            ended = second_step(room, copy)
+            assert ended.completed, ended
             assert ended.value["deleted"], ended
+    assert all(copy.state is CopyState.DELETED for copy in copies(room, endpoint, file_path))
     room.keep_copies(None)
 
 
