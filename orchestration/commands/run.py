@@ -39,6 +39,9 @@ _ANSWERS = {
     CancelAnswer.UNKNOWN: "has not confirmed that it stopped; ask again in a while",
 }
 
+NAMED = 3
+"""Others of a batch that a sentence names."""
+
 
 @click.command(short_help="Take a scan, or another path, through a flow.")
 @click.argument("beamline")
@@ -114,47 +117,65 @@ def rerun(scan: str, changes: Sequence[str], flow_name: str, *, wait: bool, as_j
 
 @click.command(short_help="Cancel all that is going on with a scan.")
 @click.argument("scan")
+@click.option("--whole-batch", is_flag=True, help="Also what is for other scans as well: it is stopped for all.")
 @click.option(
     "--give-up", metavar="WHY", help="What nobody confirms is written down as failed: its service is gone for good."
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
-def cancel(scan: str, give_up: str | None, *, as_json: bool) -> None:
+def cancel(scan: str, give_up: str | None, *, whole_batch: bool, as_json: bool) -> None:
     """Cancel all that is going on with SCAN, here and at the facilities, and say what each answered.
 
-    Ends with 1 if anything may still be going on.
+    A run or a transfer that is for other scans as well goes on, and is named with them. Ends with 1 if anything may
+    still be going on.
     """
     use_environment()
     with open_ledger() as (settings, ledger), closing(Services(settings)) as services:
         found = ledger.scans.find(scan)
-        answers = cancel_scan(ledger, services, found)
-        given_up = _give_up(ledger, found.id, give_up) if give_up else []
+        answers = cancel_scan(ledger, services, found, whole_batch=whole_batch)
+        given_up = _give_up(ledger, answers, give_up) if give_up else []
     if as_json:
         told: list[Json] = [each.document() for each in answers]
         click.echo(json.dumps({"scan": found.id, "answers": told, "given_up": given_up}))
     elif not answers:
         click.echo(f"Nothing is going on with {found.path}.")
     else:
-        for line in _lines(answers, given_up):
+        for line in _lines(answers, given_up, scan):
             click.echo(line)
     if not all(each.certain or each.key in given_up for each in answers):
         sys.exit(1)
 
 
-def _lines(answers: Sequence[Answered], given_up: Collection[str]) -> Iterator[str]:
+def _lines(answers: Sequence[Answered], given_up: Collection[str], scan: str) -> Iterator[str]:
     """Of several with the same name, each with the beginning of its key as well."""
     names = Counter(each.what for each in answers)
     for each in answers:
         name = each.what if names[each.what] == 1 else f"{each.what} [{each.key[:8]}]"
-        why = f": {each.why}" if each.why else ""
-        yield f"{name}: {'given up' if each.key in given_up else _ANSWERS[each.answer] + why}"
+        yield f"{name}: {'given up' if each.key in given_up else _came_of(each, scan)}"
 
 
-def _give_up(ledger: Ledger, scan_id: str, why: str) -> list[str]:
+def _came_of(each: Answered, scan: str) -> str:
+    if each.spared:
+        everything = f"`{page.program()} cancel {scan} --whole-batch`"
+        return f"goes on: it is for {_these(each.others)}. {everything} stops it for all"
+    others = f": it was for {_these(each.others)}" if each.others else ""
+    why = f": {each.why}" if each.why else ""
+    return _ANSWERS[each.answer] + others + why
+
+
+def _these(others: Sequence[str]) -> str:
+    """``2 others as well (raw/a.h5, raw/b.h5)``"""
+    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+    return f"{len(others)} other{'' if len(others) == 1 else 's'} as well ({', '.join(others[:NAMED])}{more})"
+
+
+def _give_up(ledger: Ledger, answers: Sequence[Answered], why: str) -> list[str]:
     """The keys of what was still open, and is now written down as failed on a person's word; and of its runs."""
-    lost = [operation for operation in ledger.operations.of_scan(scan_id) if operation.state.open]
+    open_to_doubt = [each.key for each in answers if not (each.certain or each.spared)]
+    lost = [operation for operation in ledger.operations.among(open_to_doubt) if operation.state.open]
     for operation in lost:
         ledger.operations.abandon(operation.key, Owner.here(), why)
-    runs = [run for run in ledger.runs.of_scan(scan_id) if run.state is RunState.CANCELLING and run.dead(ledger.now())]
+    found = [run for run in map(ledger.runs.get, open_to_doubt) if run is not None]
+    runs = [run for run in found if run.state is RunState.CANCELLING and run.dead(ledger.now())]
     for run in runs:
         ledger.runs.cancelled(run.id, Cancelled(f"given up by a person: {why}", where=f"run {run.id}"))
     return [each.key for each in lost] + [run.id for run in runs]

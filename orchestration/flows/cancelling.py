@@ -53,6 +53,10 @@ class Answered:
     """The step of the operation; ``run of <flow>``."""
     answer: CancelAnswer
     why: str = ""
+    others: tuple[str, ...] = ()
+    """What else it carries, or did: that was cancelled with it."""
+    spared: bool = False
+    """It goes on for the sake of those."""
 
     @property
     def certain(self) -> bool:
@@ -64,7 +68,8 @@ class Answered:
         return f"{self.what}: {self.answer.value}" + (f" ({self.why})" if self.why else "")
 
     def document(self) -> Document:
-        return {"step": self.what, "key": self.key, "answer": self.answer.value, "why": self.why}
+        told: Document = {"step": self.what, "key": self.key, "answer": self.answer.value, "why": self.why}
+        return {**told, "others": [*self.others], "spared": self.spared}
 
 
 # ----- as Prefect tells and is told ---------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
@@ -25,8 +26,8 @@ from orchestration.paths import RelativePath
 SOON = timedelta(hours=1)
 """What is to begin later stands in the calendar: a deletion, mostly. It is no part of what is going on."""
 
-PARAMETER = "file_path"
-"""In which every flow that carries a scan is told of its file."""
+PARAMETERS = ("file_path", "file_paths")
+"""In which flows that carry a scan are told of its file, or of many."""
 
 
 def runs_of_file(beamline: Beamline, path: RelativePath) -> list[FlowRun]:
@@ -54,15 +55,32 @@ def _going_on(client: SyncPrefectClient) -> Iterator[FlowRun]:
         offset += len(some)
 
 
+def others_of(run: FlowRun, beamline: Beamline, path: RelativePath) -> tuple[str, ...]:
+    """What else the run is told to carry."""
+    return tuple(sorted({each.text for each in map(partial(_relative, beamline), _told(run)) if each} - {path.text}))
+
+
 def _is_about(run: FlowRun, beamline: Beamline, path: RelativePath) -> bool:
+    """A run may be told of thousands: only what has the right name is read as a path."""
+    return any(_relative(beamline, each) == path for each in _told(run) if path.name in each)
+
+
+def _told(run: FlowRun) -> Iterator[str]:
+    for given in map(run.parameters.get, PARAMETERS):
+        yield from map(str, given if isinstance(given, list) else [given or ""])
+
+
+def _relative(beamline: Beamline, file_path: str) -> RelativePath | None:
     try:
-        return beamline.relative(str(run.parameters.get(PARAMETER, ""))) == path
+        return beamline.relative(file_path)
     except InvalidPath:
-        return False
+        return None
 
 
 def _belongs_to(client: SyncPrefectClient, run: FlowRun, beamline: str) -> bool:
     """Not to a deployment of another beamline, which may call a file of its own the same."""
+    if "beamline" in run.parameters:  # a flow for all of them, deployed with one
+        return bool(run.parameters["beamline"] == beamline)
     if run.deployment_id is None:
         return True
     flow, deployment = client.read_flow(run.flow_id).name, client.read_deployment(run.deployment_id).name

@@ -20,7 +20,7 @@ from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.ledger.scan import Scan, read_scans
 from orchestration.ledger.service import Request
 from orchestration.ledger.slices import KEYS_AT_ONCE, batched
-from orchestration.ledger.tables import arrivals, runs, scans
+from orchestration.ledger.tables import arrivals, operations, runs, scans
 from orchestration.paths import RelativePath
 
 UNLIMITED = 2**31 - 1
@@ -191,6 +191,26 @@ class Arrivals:
             for some in batched(sorted(scan_ids), KEYS_AT_ONCE):
                 these = arrivals.c.scan_id.in_(some) & (arrivals.c.run_id == run_id)
                 connection.execute(update(arrivals).where(these).values(settled_at=self._database.now()))
+
+    def unsettled(self, *, scan_id: str | None = None, run_id: str | None = None) -> Sequence[Arrival]:
+        """Those of a scan, or of a run, that are still to be carried, or to be done with."""
+        where = arrivals.c.settled_at.is_(None) & arrivals.c.error.is_(None)
+        for column, value in ((arrivals.c.scan_id, scan_id), (arrivals.c.run_id, run_id)):
+            where = where if value is None else where & (column == value)
+        return self._select(where)
+
+    def withdraw(self, scan_id: str, error: OrchestrationError) -> bool:
+        """What runs that have ended had left of a scan is taken over by no other; whether there was any.
+
+        What is under way with an operation that has not ended stays.
+        """
+        ended = select(runs.c.id).where(runs.c.state.in_([RunState.FAILED, RunState.DEAD]))
+        under_way = select(operations.c.key).where(operations.c.state.in_([one for one in OperationState if one.open]))
+        left = arrivals.c.settled_at.is_(None) & arrivals.c.error.is_(None) & (arrivals.c.scan_id == scan_id)
+        left &= arrivals.c.operation_key.is_(None) | arrivals.c.operation_key.not_in(under_way)
+        changed = update(arrivals).where(left & arrivals.c.run_id.in_(ended)).values(error=error_document(error))
+        with self._database.write("arrivals") as connection:
+            return connection.execute(changed).rowcount > 0
 
     def of_operation(self, key: str) -> Sequence[Arrival]:
         return self._select(arrivals.c.operation_key == key)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 from trial_room import NEW_FILE, Room
 
+from orchestration import config
+from orchestration.flows.cancelling import Answered
+from orchestration.flows.services import Services
+from orchestration.flows.stopping import cancel_scan
 from orchestration.ledger.copy import CopyState, Role
 from orchestration.sandbox.trials.kills import Ended, Kill
 
@@ -32,6 +38,12 @@ def places(room: Room, file_path: str) -> dict[str, Role]:
         assert [(entry.path, entry.size) for entry in copy.manifest] == [("", len(content))]
         assert all(entry.checksum for entry in copy.manifest)
     return {copy.endpoint: copy.role for copy in copies}
+
+
+def cancelled(room: Room, file_path: str, *, whole_batch: bool = False) -> list[Answered]:
+    with closing(Services(config.load())) as services, room.world.ledger() as ledger:
+        scan = ledger.scans.find(file_path.removeprefix("/global/"))
+        return cancel_scan(ledger, services, scan, whole_batch=whole_batch)
 
 
 EVERYWHERE = {"spot832": Role.ORIGINAL, "data832": Role.REPLICA, "nersc832": Role.REPLICA}
@@ -171,6 +183,23 @@ def test_what_a_killed_run_had_begun_the_next_carries_on_with_its_own(room: Room
         assert places(room, file_path) == EVERYWHERE
         assert room.effects(file_path).count("transfer") == 2
         assert records(room, file_path) == [1, 1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("here")
+def test_what_a_person_cancels_with_its_batch_is_carried_on_by_no_run(room: Room) -> None:
+    left, new = [room.scan() for _ in range(2)], room.scan()
+    planned = Kill(at="after-write of arrivals, after the beginning", nth=3)
+    assert carried(room, *left, kill=planned).killed
+    (with_others,) = cancelled(room, left[0])
+    assert (with_others.spared, with_others.others) == (True, (left[1].removeprefix("/global/"),))
+    answers = cancelled(room, left[0], whole_batch=True)
+    assert all(each.certain for each in answers), answers
+    assert [room.overview(each).state.value for each in left] == ["cancelled"] * 2
+    assert carried(room, new).completed
+    assert places(room, new) == EVERYWHERE
+    assert [places(room, each) for each in left] == [{}, {}]
+    assert cancelled(room, left[0]) == []
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,28 @@ def test_what_nobody_confirms_can_be_given_up(alone: CommandLine) -> None:
     assert alone("cancel", "lost", "--give-up", "the machine was scrapped") == "reconstruct: given up\n"
     (stage,) = alone.json("show", "lost")["stages"]
     assert (stage["state"], stage["error"]["what"]) == ("failed", "given up by a person: the machine was scrapped")
+
+
+def test_what_is_for_other_scans_as_well_is_named_and_cancelled_only_with_them(alone: CommandLine) -> None:
+    here, run_id = Owner.here(), str(uuid.uuid4())
+    names = ("raw/p/first.h5", "raw/p/second.h5")
+    with Ledger(alone.environment["BEAMLINE_LEDGER_URL"]) as ledger:
+        scans = {each: ledger.scans.register(beamline="bl832", path=RelativePath(each)).id for each in names}
+        dead = Owner(here.host, here.pid, "another time", "x")
+        ledger.runs.begin(run_id=run_id, flow="new_files_flow", parameters={}, owner=dead)
+        about = {"flow": "new_files_flow", "beamline": "bl832", "name": "first.h5 and 1 more"}
+        ledger.batches.begin(id="ba7c4", **about, parameters={}, run_id=run_id, items={each: {} for each in names})
+        ledger.batches.take_all("ba7c4", scans)
+    others = "1 other as well (raw/p/second.h5)"
+    said = alone("cancel", "first", code=1)
+    assert said.startswith(f"run of new_files_flow: goes on: it is for {others}. `")
+    assert said.endswith("cancel first --whole-batch` stops it for all\n")
+    (answer,) = alone.json("cancel", "first", code=1)["answers"]
+    assert (answer["key"], answer["others"], answer["spared"]) == (run_id, ["raw/p/second.h5"], True)
+    whole = alone("cancel", "first", "--whole-batch")
+    assert whole == f"run of new_files_flow: cancelled: it was for {others}\n"
+    assert alone.json("show", "second")["state"] == "cancelled"
+    assert alone("cancel", "first") == "Nothing is going on with raw/p/first.h5.\n"
 
 
 def test_a_server_that_is_away_is_named_with_what_starts_it(alone: CommandLine) -> None:

@@ -67,6 +67,16 @@ def scheduled(path: str, *, hours: float) -> str:
     return submit(PrefectRun(), request, uuid.uuid4().hex)
 
 
+def scheduled_together(*paths: str, beamline: str = "bl832") -> str:
+    request = RunRequest(
+        deployment="carrying_many/carrying_many",
+        parameters={"file_paths": [*paths], "beamline": beamline},
+        scheduled_time=datetime.now(UTC).replace(microsecond=0) + timedelta(hours=0.5),
+        flow_run_name="carries many",
+    )
+    return submit(PrefectRun(), request, uuid.uuid4().hex)
+
+
 def state_of(run_id: str) -> StateType:
     state = ask(lambda client: client.read_flow_run(UUID(run_id))).state
     assert state is not None
@@ -99,6 +109,25 @@ def test_all_runs_of_a_file_are_found_however_many_there_are(
     runs = {scheduled(scan.path.text, hours=0.5) for _ in range(5)}
     found = runs_of_file(settings.beamline("bl832"), scan.path)
     assert {str(run.id) for run in found} == runs
+
+
+def test_a_run_that_waits_with_others_is_cancelled_only_with_all_of_them(
+    server: str, ledger: Ledger, settings: Settings, scan: Scan
+) -> None:
+    alone = scheduled_together(f"/global/{scan.path}", scan.path.text)
+    together = scheduled_together(f"/global/{scan.path}", "/global/raw/p/another.h5")
+    elsewhere = scheduled_together(f"/global/{scan.path}", beamline="bl733")
+    scheduled_together(f"/global/{scan.path}x")
+    with closing(Services(settings)) as services:
+        found = {each.key: each for each in cancel_scan(ledger, services, scan)}
+        assert found.keys() == {alone, together}
+        assert (found[together].spared, found[together].others) == (True, ("raw/p/another.h5",))
+        assert (state_of(alone), state_of(together)) == (StateType.CANCELLED, StateType.SCHEDULED)
+
+        (all_of_it,) = cancel_scan(ledger, services, scan, whole_batch=True)
+        assert (all_of_it.answer, all_of_it.others) == (CancelAnswer.CANCELLED, ("raw/p/another.h5",))
+        assert (state_of(together), state_of(elsewhere)) == (StateType.CANCELLED, StateType.SCHEDULED)
+        assert cancel_scan(ledger, services, scan) == []
 
 
 def test_that_prefect_does_not_say_what_is_queued_is_told(

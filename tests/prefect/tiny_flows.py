@@ -35,3 +35,8 @@ def sleeping(path: str, seconds: float) -> None:
 @flow(name="carrying")
 def carrying(file_path: str) -> None:
     """It takes a scan from nowhere to nowhere."""
+
+
+@flow(name="carrying_many")
+def carrying_many(file_paths: list[str], beamline: str) -> None:
+    """It takes many scans from nowhere to nowhere."""

@@ -1,0 +1,118 @@
+"""Of what is for other scans as well, `beamline cancel` stops nothing that it does not name, or all of it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+
+from batching_world import World
+
+from orchestration.errors import TransferFailed
+from orchestration.flows.cancelling import Answered
+from orchestration.flows.stopping import cancel_scan
+from orchestration.flows.work import Work
+from orchestration.ledger.arrivals import Arrival, Limits, Route, Waiting
+from orchestration.ledger.operation import Operation, OperationState
+from orchestration.ledger.owner import Owner
+from orchestration.ledger.runs import RunState
+from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import CancelAnswer
+from orchestration.transfers import TransferItem, TransferRequest
+
+
+def begun(work: Work, *, scan: Scan | None = None, dead: bool = False) -> str:
+    run_id, here = str(uuid.uuid4()), Owner.here()
+    owner = Owner(here.host, here.pid, "another time", "x") if dead else here
+    scan_id = None if scan is None else scan.id
+    work.ledger.runs.begin(run_id=run_id, flow="new_files_flow", parameters={}, owner=owner, scan_id=scan_id)
+    return run_id
+
+
+def arrived(world: World, work: Work, scans: Sequence[Scan], run_id: str) -> Route:
+    route = Route(source=world.here.name, destination=world.there.name)
+    waiting = [Waiting(scan_id=each.id, dataset="raw", path=each.path, version="1", size=1) for each in scans]
+    work.ledger.arrivals.enter(route, waiting, run_id=run_id)
+    return route
+
+
+def gathered(world: World, work: Work, route: Route, run_id: str) -> str:
+    def make(members: Sequence[Arrival], scans: Mapping[str, Scan]) -> Operation[TransferRequest]:
+        items = tuple(TransferItem(source=each.path, destination=each.path) for each in members)
+        request = TransferRequest(source=world.here, destination=world.there, items=items, label="many")
+        first, *others = (scans[each.scan_id] for each in members)
+        return Operation(
+            scan=first,
+            others=tuple(others),
+            step="copy many",
+            request=request,
+            destination=world.there.place,
+            deadline=60,
+        )
+
+    limits = Limits(files=10, bytes=10**9, seconds=0.0)
+    key = work.ledger.arrivals.gather(route, limits, make, service="local.transfer", run_id=run_id)
+    assert key is not None
+    return key
+
+
+def cancelled(work: Work, scan: Scan, *, whole_batch: bool = False) -> dict[str, Answered]:
+    answers = cancel_scan(work.ledger, work.services, scan, whole_batch=whole_batch)
+    return {each.key: each for each in answers}
+
+
+def state(work: Work, run_id: str) -> RunState:
+    record = work.ledger.runs.get(run_id)
+    assert record is not None
+    return record.state
+
+
+def test_a_run_that_has_others_as_well_goes_on_and_is_named_with_them(world: World) -> None:
+    with world.run() as work:
+        mine, other = (each.scan for each in world.sent(work, world.files(2)))
+        run_id = begun(work)
+        route = arrived(world, work, [mine, other], run_id)
+        answers = cancelled(work, mine)
+        assert answers.keys() == {run_id}
+        assert (answers[run_id].others, answers[run_id].spared) == ((other.path.text,), True)
+        assert not answers[run_id].certain
+        assert state(work, run_id) is RunState.RUNNING
+        gathered(world, work, route, run_id)
+        assert cancelled(work, mine).keys() == {run_id}
+        assert [each.cancel_requested for each in work.ledger.operations.of_scan(mine.id)] == [False]
+
+
+def test_the_whole_batch_is_cancelled_if_that_is_what_a_person_wants(world: World) -> None:
+    with world.run() as work:
+        mine, other = (each.scan for each in world.sent(work, world.files(2)))
+        run_id = begun(work, dead=True)
+        key = gathered(world, work, arrived(world, work, [other, mine], run_id), run_id)
+        answers = cancelled(work, mine, whole_batch=True)
+        assert answers[key].certain
+        assert (answers[run_id].answer, answers[run_id].others) == (CancelAnswer.CANCELLED, (other.path.text,))
+        assert state(work, run_id) is RunState.CANCELLED
+        assert work.ledger.operations.get(key).state is OperationState.CANCELLED
+        assert cancelled(work, mine) == {}
+
+
+def test_a_run_of_its_own_ends_and_the_transfer_that_another_run_has_made_for_both_goes_on(world: World) -> None:
+    with world.run() as work:
+        mine, other = (each.scan for each in world.sent(work, world.files(2)))
+        own, theirs = begun(work, scan=mine, dead=True), begun(work, scan=other)
+        arrived(world, work, [mine], own)
+        key = gathered(world, work, arrived(world, work, [other], theirs), theirs)
+        answers = cancelled(work, mine)
+        assert (answers[own].answer, answers[theirs].spared) == (CancelAnswer.CANCELLED, True)
+        assert (state(work, own), state(work, theirs)) == (RunState.CANCELLED, RunState.RUNNING)
+        assert not work.ledger.operations.get(key).cancel_requested
+
+
+def test_what_a_run_that_failed_had_left_is_taken_over_by_no_other(world: World) -> None:
+    with world.run() as work:
+        mine, other = (each.scan for each in world.sent(work, world.files(2)))
+        run_id = begun(work)
+        route = arrived(world, work, [mine, other], run_id)
+        work.ledger.runs.finish(run_id, RunState.FAILED, TransferFailed("no space", where="there"))
+        (answer,) = cancelled(work, mine).values()
+        assert (answer.key, answer.answer) == (mine.id, CancelAnswer.CANCELLED)
+        assert cancelled(work, mine) == {}
+        assert [each.scan_id for each in work.ledger.arrivals.take_over(route, run_id=begun(work))] == [other.id]
