@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,9 @@ from orchestration.ledger.service import Document
 
 DELETION = "prune"
 """How the names of the flows begin that delete copies."""
+
+KINDS = {re.compile(r"new_\w*files?_flow"): "new file", re.compile(r"xpcs_(online|batch)_flow"): "correlation"}
+"""Flows that do the same to a scan, alone or with many others: the last run of any of them says how that stands."""
 
 
 class ScanState(enum.StrEnum):
@@ -126,7 +130,7 @@ def _refusals(deletions: Sequence[RunRecord]) -> Sequence[OrchestrationError]:
 def _standing(
     runs: Sequence[RunRecord], operations: Sequence[OperationRecord]
 ) -> tuple[ScanState, OrchestrationError | None]:
-    """The state of the last run of each flow, the worst of them first."""
+    """The state of the last run of each kind, the worst of them first."""
     if not runs:
         return ScanState.REGISTERED, None
     now = time.time()
@@ -135,7 +139,7 @@ def _standing(
     for run in runs:
         if run.state is RunState.CANCELLING:
             return ScanState.CANCELLING, run.error
-    newest = {run.flow: run for run in runs}
+    newest = {_kind(run): run for run in runs}
     last = [run for run in newest.values() if not _made_good(run, newest, {run.id: run for run in runs}, operations)]
     failed = [run for run in last if run.state is RunState.FAILED]
     if failed:
@@ -166,11 +170,15 @@ def _made_good(
         and 0 < len(bad) < len(stages)
         and all(
             child is not None
-            and newest[child.flow].state is RunState.COMPLETED
-            and newest[child.flow].started_at > child.started_at
+            and newest[_kind(child)].state is RunState.COMPLETED
+            and newest[_kind(child)].started_at > child.started_at
             for child in children
         )
     )
+
+
+def _kind(run: RunRecord) -> str:
+    return next((kind for pattern, kind in KINDS.items() if pattern.fullmatch(run.flow)), run.flow)
 
 
 def _cause(failed: Sequence[RunRecord], operations: Sequence[OperationRecord]) -> OrchestrationError | None:

@@ -136,6 +136,11 @@ def test_the_page_of_each_says_what_became_of_it(room: Room) -> None:
     room.file("spot832", missing).write_bytes(room.file("spot832", scans[0]).read_bytes())
     assert carried(room, missing).completed
     assert room.overview(missing).state.value == "completed"
+    room.file("spot832", bad).write_bytes(room.file("spot832", scans[0]).read_bytes())
+    assert room.run(NEW_FILE, file_path=bad).completed
+    found = room.overview(bad)
+    assert (found.state.value, found.error) == ("completed", None)
+    assert [type(each.error).__name__ for each in found.runs if each.error] == ["ScanUnreadable"]
 
 
 @pytest.mark.slow

@@ -133,3 +133,44 @@ def test_a_scan_is_being_cancelled_until_everything_has_stopped(ledger: Ledger, 
     assert ledger.runs.cancelled("r", Cancelled("cancelled by a person"))
     assert overview(ledger, scan).state is ScanState.CANCELLED
     assert not ledger.runs.cancelled("r", Cancelled("again"))
+
+
+def in_a_batch(ledger: Ledger, scan: Scan, flow: str, *, fails: str = "") -> str:
+    """A run of many scans, of which this one ends so."""
+    run_id = str(uuid.uuid4())
+    ledger.runs.begin(run_id=run_id, flow=flow, parameters={}, owner=Owner.here())
+    batch, name = run_id[:8], scan.path.text
+    about = {"flow": flow, "beamline": scan.beamline, "name": name, "run_id": run_id}
+    ledger.batches.begin(id=batch, **about, parameters={}, items={name: {}})
+    ledger.batches.take(batch, name, scan_id=scan.id)
+    if fails:
+        ledger.batches.fail(batch, name, JobFailed(fails))
+    else:
+        ledger.batches.done(batch, name, evidence={})
+    ledger.runs.finish(run_id, RunState.FAILED, JobFailed("some have failed"))
+    return run_id
+
+
+@pytest.mark.parametrize(
+    ("together", "alone"),
+    [
+        ("new_files_flow", "new_832_file_flow"),
+        ("new_files_flow", "new_733_file_flow"),
+        ("xpcs_batch_flow", "xpcs_online_flow"),
+    ],
+)
+def test_what_failed_among_many_is_made_good_by_a_run_of_its_own_and_the_other_way_round(
+    ledger: Ledger, scan: Scan, together: str, alone: str
+) -> None:
+    failed = in_a_batch(ledger, scan, together, fails="no space")
+    run(ledger, scan, "another")
+    assert overview(ledger, scan).state is ScanState.FAILED
+    run(ledger, scan, alone)
+    found = overview(ledger, scan)
+    assert (found.state, found.error) == (ScanState.COMPLETED, None)
+    assert [each.error.what for each in found.runs if each.id == failed and each.error] == ["no space"]
+
+    run(ledger, scan, alone, fails="no space again")
+    assert overview(ledger, scan).state is ScanState.FAILED
+    in_a_batch(ledger, scan, together)
+    assert overview(ledger, scan).state is ScanState.COMPLETED
