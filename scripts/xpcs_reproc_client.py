@@ -2,11 +2,12 @@
 
     python scripts/xpcs_reproc_client.py SUBJECT --qmap QMAP [--suffix _finer] [--avg-frame 4]
 
-    python scripts/xpcs_reproc_client.py --experiment foo202611 --cycle 2026-3 --qmap QMAP
+    python scripts/xpcs_reproc_client.py --experiment foo202611 --cycle 2026-3 --qmap QMAP [--wait end]
 
 SUBJECT is that of a record in the search index. Without it, every final record is taken that fits --search,
 --experiment and --cycle; they are shown first, and asked about unless --yes is given. Options that are not given are as
 they were. Starts a run of xpcs_reprocess_flow/xpcs_reprocess for each: its work queue says how many are busy at once.
+With `--wait` it returns when all of them are as far as that, with 0 if all is well, and with 1 if one has failed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import click
 
 from orchestration import config
 from orchestration.flows.aps8idi import client_options
-from orchestration.flows.aps8idi.client import Client, Started, begin, look_ahead
+from orchestration.flows.aps8idi.client import Client, Until, begin, look_ahead, report_all
 from orchestration.flows.aps8idi.finding import Records
 from orchestration.flows.aps8idi.published import Original
 from orchestration.flows.aps8idi.reprocess import FLOW, xpcs_reprocess_flow
@@ -39,10 +40,12 @@ from orchestration.ledger.service import Document
 @click.option("--suffix", default="_qmap", show_default=True, help="Added to the name of each dataset.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @client_options.of_a_correlation
+@client_options.of_waiting(*Until)
 @client_options.of_asking
 def main(
     subject: str | None,
     *,
+    until: str,
     words: str,
     experiment: str,
     cycle: str,
@@ -58,6 +61,7 @@ def main(
     if subject is not None and (words or experiment or cycle):
         raise click.UsageError("give either a SUBJECT, or what the records have in common")
     options = client_options.chosen(given)
+    goal = client_options.awaited(until, dry_run=dry_run, results_return=not options.skip_transfer_back)
     settings = config.load()
     where = settings.xpcs.deployment(deployment)
     where.qmap_to_relative(given["qmap"])
@@ -78,7 +82,8 @@ def main(
         outlook = {one.subject: look_ahead(xpcs_reprocess_flow, _of(one, asked), verbose=verbose) for one in found}
         click.echo(json.dumps(outlook, indent=2))
     elif _agreed(found, yes=yes or subject is not None):
-        _tell([begin(FLOW, _of(one, asked), name=f"xpcs_reprocess: {one.title}") for one in found], as_json=as_json)
+        started = [begin(FLOW, _of(one, asked), name=f"xpcs_reprocess: {one.title}") for one in found]
+        report_all(started, goal, as_json=as_json)
 
 
 def _of(original: Original, asked: Document) -> Document:
@@ -92,14 +97,6 @@ def _agreed(found: Sequence[Original], *, yes: bool) -> bool:
         click.echo(f"{one.title}  {one.raw.path}", err=True)
     click.echo(f"{len(found)} record{'' if len(found) == 1 else 's'}", err=True)
     return click.confirm("Correlate these again?", err=True)
-
-
-def _tell(runs: Sequence[Started], *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps({"runs": [each.document() for each in runs]}))
-        return
-    for each in runs:
-        click.echo(f"started run {each.run_id}  {each.page}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.context import refresh_global_settings_context
+from prefect.states import Completed
 from prefect.states import Failed as FailedState
 from xpcs_stand_in import SPOILED
 
@@ -27,7 +29,7 @@ from orchestration import config
 from orchestration.doctor.once import once as once_more
 from orchestration.doctor.once import trials
 from orchestration.errors import OperationFailed, RunFailed
-from orchestration.flows.aps8idi.client import Started, Until, wait
+from orchestration.flows.aps8idi.client import Started, Until, report_all, wait
 from orchestration.flows.aps8idi.finding import Source
 from orchestration.flows.aps8idi.published import Publication
 from orchestration.flows.runs import RunRequest
@@ -220,7 +222,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_started(
 # ----- again ----------------------------------------------------------------------------------------------------------
 
 
-def publish(desk: Desk, name: str, *, reprocessing: Reprocessing | None = None) -> str:
+def publish(desk: Desk, name: str, *, reprocessing: Reprocessing | None = None, experiment: str = "foo202611") -> str:
     """The final record of a dataset; its subject."""
     settings = desk.world.settings()
     subject = f"globus://portal/{name}{'' if reprocessing is None else '_again'}"
@@ -228,7 +230,7 @@ def publish(desk: Desk, name: str, *, reprocessing: Reprocessing | None = None) 
         deployment=settings.xpcs.deployment(),
         title=name,
         dataset=name,
-        experiment="foo202611",
+        experiment=experiment,
         cycle="2026-3",
         raw=Located(name=f"{name}.h5", endpoint="aps8idi", path=f"{EXPERIMENT}/data/{name}/{name}.h5"),
         qmap=Located(name="foo_qmap.hdf", endpoint="aps8idi", path=f"{EXPERIMENT}/foo_qmap.hdf"),
@@ -266,6 +268,41 @@ def test_published_datasets_are_correlated_again_one_or_all_of_an_experiment(des
     assert [desk.parameters(each["run"])["subject"] for each in runs] == subjects
 
 
+@pytest.mark.slow
+def test_all_that_is_correlated_again_is_waited_for_and_one_that_failed_is_named(desk: Desk) -> None:
+    subjects = [publish(desk, name, experiment="more202611") for name in ("w01", "w02")]
+    of_all = ("--experiment", "more202611", "--qmap", QMAP, "--suffix", "_waited", "--yes")
+    with desk.start("reproc", *of_all, "--wait", "end") as script:
+        assert script.stdout is not None
+        runs = [script.stdout.readline().split()[2] for _ in subjects]
+        with get_client(sync_client=True) as client:
+            failed: State[None] = FailedState(message="the raw data is truncated")
+            client.set_flow_run_state(UUID(runs[0]), failed, force=True)
+            client.set_flow_run_state(UUID(runs[1]), Completed(), force=True)
+        said, complained = script.communicate(timeout=60)
+    assert script.returncode == 1, complained
+    assert f"run {runs[0]}: run xpcs_reprocess: w01" in complained
+    assert "the raw data is truncated" in complained
+    assert said.startswith(f"run {runs[1]}: the run has completed: http")
+    assert said.endswith(f"/runs/flow-run/{runs[1]}\n")
+
+
+def test_a_program_that_waits_for_runs_is_told_of_each(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    subject = publish(desk, "j01", experiment="told202611")
+    ended = desk.run("reproc", subject, "--qmap", QMAP, "--suffix", "_told", "--json")
+    (run,) = json.loads(ended.stdout)["runs"]
+    assert run["failed"] is None
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(run["run"]), FailedState(message="no space"), force=True)
+    started = Started(request=RunRequest(deployment=run["deployment"]), run_id=run["run"], page=run["url"])
+    with pytest.raises(SystemExit) as left:
+        report_all([started], Until.END, as_json=True)
+    assert left.value.code == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["waited_for"] == "end"
+    assert "no space" in told["runs"][0]["failed"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -273,6 +310,8 @@ def test_published_datasets_are_correlated_again_one_or_all_of_an_experiment(des
         ((), 1, "every record of the index"),
         (("--experiment", "bar"), 1, "no final record fits"),
         (("some", "--search", "thing"), 2, "either a SUBJECT"),
+        (("some", "--wait", "end", "--dry-run"), 2, "starts no run"),
+        (("some", "--wait", "results", "--skip-transfer-back"), 2, "no results come back"),
     ],
 )
 def test_a_reprocessing_of_nothing_is_refused(words: Sequence[str], code: int, said: str, desk: Desk) -> None:

@@ -7,7 +7,7 @@ import enum
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -114,18 +114,47 @@ def report(started: Started, until: Until, *, as_json: bool, also: Document | No
         for name, value in known.items():
             if name not in {"run", "deployment"} and value:
                 click.echo(f"  {name.replace('_', ' ')}  {value}")
-    waited = _wait_here(started, until)
+    with _leaving("The run goes on"):
+        waited = wait(started, until, _teller())
     if as_json:
         click.echo(json.dumps({**known, "waited_for": until.value}))
     elif waited:
-        click.echo(waited)
+        click.echo(_ended(started, waited))
 
 
-def _wait_here(started: Started, until: Until) -> str:
+def report_all(runs: Sequence[Started], until: Until, *, as_json: bool) -> None:
+    """As `report`, of many: one that fails keeps none of the others from being waited for; then this ends with 1."""
+    if not as_json:
+        for each in runs:
+            click.echo(f"started run {each.run_id}  {each.page}")
+    failed: dict[str, str] = {}
+    for each in runs:
+        try:
+            with _leaving("The runs go on"):
+                waited = wait(each, until, _teller())
+        except OrchestrationError as error:
+            failed[each.run_id] = error.sentence
+            click.echo(f"run {each.run_id}: {error.sentence}", err=True)
+        else:
+            if waited and not as_json:
+                click.echo(f"run {each.run_id}: {_ended(each, waited)}")
+    if as_json:
+        told = [{**each.document(), "failed": failed.get(each.run_id)} for each in runs]
+        click.echo(json.dumps({"runs": told, "waited_for": until.value}))
+    if failed:
+        sys.exit(1)
+
+
+def _ended(started: Started, waited: str) -> str:
+    return f"{waited}: {started.page}" if started.page else waited
+
+
+@contextlib.contextmanager
+def _leaving(what_goes_on: str) -> Iterator[None]:
     try:
-        return wait(started, until, _teller())
+        yield
     except KeyboardInterrupt:
-        click.echo("\nThe run goes on without this terminal.", err=True)
+        click.echo(f"\n{what_goes_on} without this terminal.", err=True)
         sys.exit(INTERRUPTED_EXIT)
 
 
