@@ -1,8 +1,8 @@
-"""How a moment is told to people: in pages of the terminal, in mails, and in the sentences of errors."""
+"""How a moment is told: to people, in pages of the terminal, mails and sentences of errors; to programs, in JSON."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 
 def clock(seconds: float) -> str:
@@ -13,3 +13,8 @@ def clock(seconds: float) -> str:
 def day(seconds: float) -> str:
     """Of the local calendar."""
     return clock(seconds)[:10]
+
+
+def iso(seconds: float | None) -> str | None:
+    """For programs, in UTC: ``2026-12-24T16:00:00.000+00:00``, which sorts as the moments do."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -25,6 +25,8 @@ a BATCH: a list) to standard output and everything else to standard error. Exit 
 work, and one sentence on standard error says what, where and what next; 2, it was called wrongly; 130, interrupted with
 Ctrl-C (a run that was followed goes on).
 
+Moments are in local time with its zone on pages, and in JSON in UTC as ISO 8601: `2026-12-24T16:00:00.000+00:00`.
+
 Settings come from `$BEAMLINE_CONFIG`, or `config.yml` in the working directory; variables that are not set come from
 `$BEAMLINE_ENV_FILE`, or `.env`, or else `.sandbox/env` there. So commands in a directory with a sandbox use it.
 """

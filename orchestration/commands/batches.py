@@ -15,6 +15,7 @@ from orchestration.commands import page
 from orchestration.commands.scans import open_ledger
 from orchestration.ledger.batches import BatchItem, BatchRecord, ItemState
 from orchestration.ledger.operation import error_document
+from orchestration.times import iso
 
 Counts = Mapping[ItemState, int]
 
@@ -130,9 +131,11 @@ def _why(item: BatchItem) -> tuple[str, str]:
 
 
 def _document(record: BatchRecord, counts: Counts) -> dict[str, object]:
-    return {**dataclasses.asdict(record), "counts": {state.value: count for state, count in counts.items()}}
+    told = {**dataclasses.asdict(record), "created_at": iso(record.created_at)}
+    return {**told, "counts": {state.value: count for state, count in counts.items()}}
 
 
 def _item(item: BatchItem) -> dict[str, object]:
     known = {field.name: getattr(item, field.name) for field in dataclasses.fields(item) if field.name != "batch_id"}
-    return {**known, "error": None if item.error is None else error_document(item.error)}
+    error = None if item.error is None else error_document(item.error)
+    return {**known, "error": error, "updated_at": iso(item.updated_at)}

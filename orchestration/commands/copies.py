@@ -11,6 +11,7 @@ from orchestration.commands import page
 from orchestration.commands.scans import open_ledger
 from orchestration.ledger.inventory import FoundCopy, Round, UnknownFolder
 from orchestration.ledger.service import Document, Json
+from orchestration.times import iso
 
 
 @click.command(short_help="Show which copies are missing, changed, unknown.")
@@ -78,17 +79,17 @@ def _folder(found: UnknownFolder) -> Document:
         "folder": found.folder,
         "files": found.files,
         "size": found.size,
-        "oldest": found.oldest,
-        "newest": found.newest,
+        "oldest": iso(found.oldest),
+        "newest": iso(found.newest),
         "example": found.example,
-        "seen_at": found.seen_at,
+        "seen_at": iso(found.seen_at),
     }
 
 
 def _round_document(name: str, number: int, found: Round | None) -> Document:
     if found is None:
         return {"endpoint": name, "copies": number, "looked": 0, "began_at": None, "ended_at": None}
-    times: Document = {"began_at": found.began_at, "ended_at": found.ended_at}
+    times: Document = {"began_at": iso(found.began_at), "ended_at": iso(found.ended_at)}
     return {"endpoint": name, "copies": number, "looked": found.looked, **times}
 
 
@@ -102,5 +103,5 @@ def _document(found: FoundCopy) -> Document:
         "state": found.state.value,
         "why": found.why,
         "by_checksum": found.by_checksum,
-        "found_at": found.found_at,
+        "found_at": iso(found.found_at),
     }

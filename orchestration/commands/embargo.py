@@ -15,6 +15,7 @@ from orchestration.errors import InvalidInput
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document
 from orchestration.policy import EMBARGO_UNTIL, EMBARGO_WHY, Embargo
+from orchestration.times import iso
 
 
 @click.command(short_help="Say until when not everybody may see a scan.")
@@ -58,7 +59,7 @@ def _facts(end: datetime, why: str) -> Document:
 def _document(standing: Embargo | None, now: float) -> Document:
     if standing is None:
         return {"embargo": False, "until": None, "why": ""}
-    until = None if math.isinf(standing.until) else datetime.fromtimestamp(standing.until, UTC).isoformat()
+    until = None if math.isinf(standing.until) else iso(standing.until)
     return {"embargo": now < standing.until, "until": until, "why": standing.why}
 
 

@@ -20,6 +20,10 @@ from orchestration.flows.services import Services
 from orchestration.ledger.audit import AuditRecord
 from orchestration.ledger.holds import HoldRecord
 from orchestration.ledger.service import Document, Json
+from orchestration.times import iso
+
+MOMENTS = frozenset({"verified_at", "looked_at", "until"})
+"""Of the evidence for a deletion."""
 
 
 @click.group("retention")
@@ -141,7 +145,7 @@ def _why(line: AuditRecord) -> str:
 
 def _line(record: AuditRecord) -> Document:
     return {
-        "at": record.at,
+        "at": iso(record.at),
         "run": record.run_id,
         "dataset": record.dataset,
         "endpoint": record.endpoint,
@@ -149,5 +153,18 @@ def _line(record: AuditRecord) -> Document:
         "generation": record.generation,
         "verdict": record.verdict.value,
         "reason": record.reason,
-        "evidence": record.evidence,
+        "evidence": _dated(record.evidence),
     }
+
+
+def _dated(evidence: Json) -> Json:
+    """As it is told to programs; the ledger has seconds."""
+    if isinstance(evidence, list):
+        return [_dated(each) for each in evidence]
+    if not isinstance(evidence, dict):
+        return evidence
+    return {name: _moment(value) if name in MOMENTS else _dated(value) for name, value in evidence.items()}
+
+
+def _moment(value: Json) -> Json:
+    return iso(value) if isinstance(value, int | float) else value

@@ -19,6 +19,7 @@ from orchestration.ledger import Ledger
 from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document, Json
+from orchestration.times import iso
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +51,9 @@ class Outlook:
             "role": self.copy.role.value,
             "state": self.copy.state.value,
             "lies_at": self.copy.lies_at.text,
-            "quarantined_at": self.copy.quarantined_at,
-            "verified_at": self.copy.verified_at,
-            "due": self.due,
+            "quarantined_at": iso(self.copy.quarantined_at),
+            "verified_at": iso(self.copy.verified_at),
+            "due": iso(self.due),
             "missing": self.missing,
             "witnesses": witnesses,
         }

@@ -23,10 +23,10 @@ from orchestration.flows.warned import unwarned
 from orchestration.flows.work import Work
 from orchestration.ledger.audit import Verdict
 from orchestration.ledger.copy import CopyRecord, CopyState
-from orchestration.ledger.overview import iso
 from orchestration.ledger.service import Document, Json
 from orchestration.paths import QUARANTINE, RelativePath
 from orchestration.retention import CLOCK_SLACK_SECONDS, Proof
+from orchestration.times import iso
 
 BUSY_SECONDS = DAY
 """So much later a scheduled deletion is tried again of what is still in use."""

@@ -19,6 +19,7 @@ from orchestration.ledger.operation import Operation, OperationState
 from orchestration.ledger.perform import Outcome, perform
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import CancelAnswer, Document, Json, Request, Service
+from orchestration.times import iso
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Restored:
             "dataset": self.copy.dataset,
             "endpoint": self.copy.endpoint,
             "path": self.copy.path.text,
-            "delete_after": self.copy.delete_after,
+            "delete_after": iso(self.copy.delete_after),
             "notes": notes,
         }
 

@@ -15,7 +15,7 @@ from orchestration.ledger.database import Database
 from orchestration.ledger.service import Document
 from orchestration.ledger.tables import copies, holds, scans
 from orchestration.paths import RelativePath
-from orchestration.times import clock
+from orchestration.times import clock, iso
 
 _NOT_THERE = ("deleted", "missing", "quarantined")
 """Copies in these states (`CopyState`) have no files under their paths."""
@@ -57,9 +57,9 @@ class HoldRecord:
         return {
             "why": self.why,
             "who": self.who,
-            "placed_at": self.placed_at,
-            "until": self.until,
-            "released_at": self.released_at,
+            "placed_at": iso(self.placed_at),
+            "until": iso(self.until),
+            "released_at": iso(self.released_at),
             "released_by": self.released_by,
         }
 

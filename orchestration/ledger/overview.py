@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from orchestration.errors import OrchestrationError, RunFailed
 from orchestration.ledger import Ledger
@@ -21,6 +20,7 @@ from orchestration.ledger.results import ResultRecord
 from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Document
+from orchestration.times import iso
 
 DELETION = "prune"
 """How the names of the flows begin that delete copies."""
@@ -187,11 +187,6 @@ def _cause(failed: Sequence[RunRecord], operations: Sequence[OperationRecord]) -
     waited = [run.error for run in failed if run.error is not None]
     stages = [operation.error for operation in operations if operation.state is OperationState.FAILED]
     return next(iter([*own, *waited, *(error for error in stages if error is not None)]), None)
-
-
-def iso(seconds: float | None) -> str | None:
-    """Seconds since the epoch as UTC text."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def _stage(operation: OperationRecord, permission: Event | None) -> Document:

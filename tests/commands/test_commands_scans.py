@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_when_each_copy_may_go_is_explained_and_a_hold_keeps_them_all(
     assert all("paper under review" in copy["missing"] for copy in held["copies"] if copy["due"])
     page = command("retention", "explain", "demo")
     assert "may not be deleted now: the scan is held by" in page
-    assert f"is kept until {clock(raw['due'])} at least" in page
+    assert f"is kept until {clock(datetime.fromisoformat(raw['due']).timestamp())} at least" in page
     assert "is not deleted by itself" in page
     assert command("release", "demo").count("paper under review") == 1
     assert "No hold stands" in command("release", "demo")
