@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
+from sandbox_hall import wait_for
 from trial_room import NEW_FILE, Room
 
 from orchestration import config
@@ -12,6 +13,8 @@ from orchestration.flows.cancelling import Answered
 from orchestration.flows.services import Services
 from orchestration.flows.stopping import cancel_scan
 from orchestration.ledger.copy import CopyState, Role
+from orchestration.ledger.scan import scan_identity
+from orchestration.paths import RelativePath
 from orchestration.sandbox.trials.kills import Ended, Kill
 
 NEW_FILES = "orchestration.flows.bl832.arrivals:new_files_flow"
@@ -205,6 +208,23 @@ def test_what_a_person_cancels_with_its_batch_is_carried_on_by_no_run(room: Room
     assert places(room, new) == EVERYWHERE
     assert [places(room, each) for each in left] == [{}, {}]
     assert cancelled(room, left[0]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("here")
+def test_a_run_that_waits_for_more_files_goes_on_or_ends_with_all_of_them(room: Room) -> None:
+    scans = [room.scan() for _ in range(2)]
+    child = room.start(NEW_FILES, file_paths=[*scans], beamline="bl832")
+    with room.world.ledger() as ledger:
+        scan = scan_identity("bl832", RelativePath(scans[0].removeprefix("/global/")))
+        wait_for(lambda: ledger.arrivals.unsettled(scan_id=scan), seconds=60.0)
+    (with_others,) = cancelled(room, scans[0])
+    assert with_others.spared
+    answers = cancelled(room, scans[0], whole_batch=True)
+    assert all(each.certain for each in answers), answers
+    assert not child.wait().completed
+    assert [room.overview(each).state.value for each in scans] == ["cancelled"] * 2
+    assert [places(room, each) for each in scans] == [{}, {}]
 
 
 @pytest.mark.slow
