@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orchestration.config import Endpoint
 from orchestration.errors import ConfigError, SourceMissing
 from orchestration.flows.work import Work
-from orchestration.ledger.copy import RAW, CopyRecord, Role
+from orchestration.ledger.copy import LOST, RAW, CopyRecord, Role
 from orchestration.ledger.manifests import COMPARED, FileEvidence
 from orchestration.ledger.operation import Operation, OperationRecord
 from orchestration.ledger.perform import Outcome
@@ -106,7 +106,12 @@ def _step(what: str, source: Endpoint, destination: Endpoint) -> str:
 
 
 def _stands(work: Work, outcome: Outcome, item: TransferItem, destination: Endpoint) -> bool:
-    """Whether what was copied before this run is still there, as far as its sizes tell."""
+    """Whether what was copied before this run is still there, as far as its sizes tell, and was not found changed or
+    missing since.
+    """
+    known = work.ledger.copies.at(destination.name, item.destination)
+    if any(each.state in LOST and each.verified_by == outcome.record.key for each in known):
+        return False
     facts = look(work, destination, item.destination)
     if facts is None or not outcome.evidence.get("manifest_complete", False):
         return facts is not None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, select, update
+from sqlalchemy import Connection, RowMapping, Select, delete, select, update
 
 from orchestration.errors import DeletionUnproven
 from orchestration.ledger import audit, manifests
-from orchestration.ledger.copy import CopyRecord, CopyState, Proven, Role, Verified
+from orchestration.ledger.copy import LOST, CopyRecord, CopyState, Proven, Role, Verified
 from orchestration.ledger.copy_queries import LEAVING, CopyQueries
 from orchestration.ledger.database import Database
 from orchestration.ledger.holds import keeping
@@ -50,8 +51,9 @@ class Copies(CopyQueries):
         `method` says how it was verified (``globus checksum``, ``sha256 after write``). A second proof of the same copy
         replaces the first; a time of deletion that was already set is kept. One that was deleted before, or is of
         another version, begins a new generation, whose time of deletion is still to be set. One that is being deleted
-        stays so: that it was there once is no proof that it will be. One that lies in quarantine, or is on its way
-        there and of another version, stays what it is, under its path there.
+        stays so: that it was there once is no proof that it will be. So does one that was found changed or missing
+        after the time of this proof. One that lies in quarantine, or is on its way there and of another version, stays
+        what it is, under its path there.
         """
         one = Verified(
             scan_id=scan_id,
@@ -105,10 +107,10 @@ class Copies(CopyQueries):
             values["deleted_at"] = None
             if again:
                 values |= {"deletion": None, "quarantined_at": None, "quarantine_path": None, "checked_at": None}
-            if not again and row["state"] == CopyState.DELETING:
-                values["state"] = CopyState.DELETING
-            if not again and one.verified_by is not None and row["verified_by"] == one.verified_by:
-                values["verified_at"] = row["verified_at"]  # the same proof, told again by a run that was repeated
+            if not again and _told_before(row, one):
+                values["verified_at"] = row["verified_at"]
+            if not again and (row["state"] == CopyState.DELETING or _found_since(connection, row, values)):
+                values["state"] = row["state"]
             values["delete_after"] = one.delete_after if again or row["delete_after"] is None else row["delete_after"]
             connection.execute(update(copies).where(where).values(**values))
         stored = connection.execute(select(copies).where(where)).mappings().one()
@@ -211,10 +213,13 @@ class Copies(CopyQueries):
                 expire(connection, row.verified_by)
 
     def verified(self, copy: CopyRecord, *, method: str, at: float | None = None) -> CopyRecord:
-        """By checksums of what was read after `at` it is what it was; what was changed or missing is there again."""
+        """By checksums of what was read after `at` it is what it was; what was found changed or missing before that is
+        there again.
+        """
+        read_at = self._database.now() if at is None else at
         this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
-        lost = this & copies.c.state.in_([CopyState.CHANGED, CopyState.MISSING])
-        values = {"checked_at": self._database.now() if at is None else at, "method": method}
+        lost = this & copies.c.state.in_(LOST) & copies.c.id.not_in(_found_after(copy.id, copy.generation, read_at))
+        values = {"checked_at": read_at, "method": method}
         with self._database.write("copies") as connection:
             connection.execute(update(copies).where(this).values(**values))
             if connection.execute(update(copies).where(lost).values(state=CopyState.PRESENT)).rowcount:
@@ -227,7 +232,7 @@ class Copies(CopyQueries):
         Nothing if it was verified anew since `copy` was read: what was found may have been the one before. One whose
         checksums were not what they were is present again only once they are: see `verified`.
         """
-        these = [CopyState.PRESENT, CopyState.CHANGED, CopyState.MISSING]
+        these = [CopyState.PRESENT, *LOST]
         this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
         this &= (copies.c.verified_at == copy.verified_at) & copies.c.state.in_(these)
         mine = copy_findings.c.copy_id == copy.id
@@ -273,6 +278,23 @@ class Copies(CopyQueries):
         evidence: Document | None = None,
     ) -> None:
         audit.add(connection, copy, verdict, at=self._database.now(), run_id=run_id, evidence=evidence)
+
+
+def _told_before(row: RowMapping, one: Verified) -> bool:
+    """Whether a run that was repeated tells a proof again; the next attempt of the same operation is another proof."""
+    same = one.verified_by is not None and row["verified_by"] == one.verified_by
+    return same and (one.verified_at is None or one.verified_at <= row["verified_at"])
+
+
+def _found_since(connection: Connection, row: RowMapping, values: Mapping[str, Any]) -> bool:
+    """Whether a copy was found changed or missing after it was verified as these values say."""
+    since = _found_after(row["id"], row["generation"], values["verified_at"])
+    return row["state"] in LOST and connection.execute(since).first() is not None
+
+
+def _found_after(copy_id: int, generation: int, at: float) -> Select[tuple[int]]:
+    this = (copy_findings.c.copy_id == copy_id) & (copy_findings.c.generation == generation)
+    return select(copy_findings.c.copy_id).where(this & (copy_findings.c.found_at > at))
 
 
 def _stays_aside(row: RowMapping, version: str) -> bool:

@@ -49,6 +49,10 @@ class CopyState(enum.StrEnum):
     """Nobody here deleted it, and it is not there."""
 
 
+LOST = (CopyState.CHANGED, CopyState.MISSING)
+"""What stands at the place of such a copy, if anything does, is not what was verified."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CopyRecord:
     id: int

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from trial_room import Room
+from trial_room import NEW_FILE, Room
 
 from orchestration.ledger.copy import RAW, CopyRecord, CopyState, Role
 from orchestration.ledger.manifests import COMPARED, FileEvidence
@@ -78,6 +78,19 @@ def test_a_look_does_not_make_good_what_a_checksum_found_and_new_checksums_do(ro
         database.execute("update checksum_attempts set at = at - 90000")  # a day ago
     ended = read_again(room, "data832")
     assert copy_at(room, file_path, "data832").state is CopyState.PRESENT, ended
+
+
+@pytest.mark.slow
+def test_what_is_changed_is_carried_anew_when_its_flow_is_started_again(room: Room) -> None:
+    file_path = room.moved_scan()
+    file = room.file("data832", file_path)
+    flip_a_bit(file)
+    assert read_again(room, "data832").completed
+    assert copy_at(room, file_path, "data832").state is CopyState.CHANGED
+    ended = room.run(NEW_FILE, file_path=file_path)
+    assert ended.completed, ended
+    assert file.read_bytes() == room.file("spot832", file_path).read_bytes()
+    assert copy_at(room, file_path, "data832").state is CopyState.PRESENT
 
 
 def at_site(room: Room, file_path: str, checksum: str = "") -> Path:

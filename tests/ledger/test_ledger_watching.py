@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from ledger_world import QUICK, Books, errand
 
 from orchestration.ledger import Ledger
 from orchestration.ledger.copy import CopyRecord, CopyState, Role
 from orchestration.ledger.inventory import UnknownFolder
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.notices import NoticeKind
+from orchestration.ledger.perform import perform
 from orchestration.ledger.scan import Scan
 from orchestration.paths import RelativePath
 
@@ -22,7 +24,15 @@ def later(ledger_url: str) -> Iterator[Ledger]:
         yield ledger
 
 
-def copied(ledger: Ledger, scan: Scan, endpoint: str = "server", path: str = "raw/p1/tooth.h5") -> CopyRecord:
+def copied(
+    ledger: Ledger,
+    scan: Scan,
+    endpoint: str = "server",
+    path: str = "raw/p1/tooth.h5",
+    *,
+    verified_by: str | None = None,
+    verified_at: float | None = None,
+) -> CopyRecord:
     return ledger.copies.record(
         scan_id=scan.id,
         dataset="raw",
@@ -31,7 +41,8 @@ def copied(ledger: Ledger, scan: Scan, endpoint: str = "server", path: str = "ra
         role=Role.REPLICA,
         manifest=[FileEvidence(path="", size=3, checksum="md5:0")],
         method="test",
-        verified_by=None,
+        verified_by=verified_by,
+        verified_at=verified_at,
     )
 
 
@@ -74,6 +85,30 @@ def test_a_copy_that_is_carried_anew_is_present_whatever_was_found_of_the_one_be
     assert again.state is CopyState.PRESENT
     assert not ledger.copies.found(copy, CopyState.MISSING)  # of the one before
     assert ledger.copies.found(again, CopyState.MISSING, why="gone")
+
+
+def test_a_proof_from_before_it_was_found_changed_does_not_make_it_good(
+    ledger: Ledger, scan: Scan, books: Books
+) -> None:
+    made = perform(ledger, errand(scan), books, schedule=QUICK).record
+    carried = copied(ledger, scan, verified_by=made.key, verified_at=made.finished_at)
+    source = copied(ledger, scan, "detector", verified_at=made.finished_at)
+    for copy in (carried, source):
+        ledger.copies.found(copy, CopyState.CHANGED, why="bits", by_checksum=True)
+    assert copied(ledger, scan, verified_by=made.key, verified_at=made.finished_at).state is CopyState.CHANGED
+    assert copied(ledger, scan, "detector", verified_at=made.finished_at).state is CopyState.CHANGED
+    ledger.operations.expire(made.key)
+    again = perform(ledger, errand(scan), books, schedule=QUICK).record
+    renewed = copied(ledger, scan, verified_by=again.key, verified_at=again.finished_at)
+    assert (again.key, renewed.state, renewed.verified_at) == (made.key, CopyState.PRESENT, again.finished_at)
+
+
+def test_what_was_read_before_it_was_found_changed_does_not_make_it_good(ledger: Ledger, scan: Scan) -> None:
+    copy = copied(ledger, scan)
+    read_at = ledger.now()
+    ledger.copies.found(copy, CopyState.CHANGED, why="it was written to")
+    assert ledger.copies.verified(copy, method="sha256", at=read_at).state is CopyState.CHANGED
+    assert ledger.copies.verified(copy, method="sha256", at=ledger.now()).state is CopyState.PRESENT
 
 
 def test_reading_a_copy_makes_its_evidence_young_and_not_the_copy(ledger: Ledger, later: Ledger, scan: Scan) -> None:
