@@ -7,12 +7,12 @@ from pathlib import PurePosixPath
 
 from sqlalchemy import Connection, select
 
+from orchestration.ledger.copy import CopyState
 from orchestration.ledger.scan import Scan, scan_identity
+from orchestration.ledger.slices import KEYS_AT_ONCE, batched
 from orchestration.ledger.tables import copies, scans
 from orchestration.paths import RelativePath
 from orchestration.policy import BeamlineRules, Passage
-
-_AT_ONCE = 500
 
 
 def flagged(
@@ -28,7 +28,7 @@ def flagged(
     origins = {each.origin for each in passages if each.origin is not None}
     own = {(scan.beamline, scan.path.text) for scan in about}
     ids = {*_of_scans(connection, origins, own, rules), *_of_copies(connection, origins)} - {scan.id for scan in about}
-    for some in _some(sorted(ids)):
+    for some in batched(sorted(ids), KEYS_AT_ONCE):
         query = select(scans).where(scans.c.id.in_(some), scans.c.export_controlled)
         yield from (Scan.from_row(row) for row in connection.execute(query).mappings())
 
@@ -53,19 +53,21 @@ def _of_scans(
 
 
 def _of_copies(connection: Connection, origins: Collection[tuple[str, str]]) -> Iterator[str]:
-    """Of which that is a copy, or a part of one."""
+    """Of which that is a copy, or a part of one, or has one in it."""
     for endpoint in {endpoint for endpoint, _ in origins}:
         paths = {each for at, path in origins if at == endpoint for each in _upwards(path)}
-        for some in _some(sorted(paths)):
+        for some in batched(sorted(paths), KEYS_AT_ONCE):
             query = select(copies.c.scan_id).where(copies.c.endpoint == endpoint, copies.c.path.in_(some))
             yield from connection.execute(query.distinct()).scalars()
+    # By their scans, of which few are under export control: of an endpoint there may be very many copies.
+    secret = copies.c.scan_id.in_(select(scans.c.id).where(scans.c.export_controlled))
+    inside = select(copies.c.scan_id, copies.c.endpoint, copies.c.path).where(secret)
+    for row in connection.execute(inside.where(copies.c.state != CopyState.DELETED)):
+        if any((row.endpoint, each) in origins for each in _upwards(row.path)):
+            yield row.scan_id
 
 
 def _upwards(path: str) -> Iterator[str]:
     """The path, and the folders that it lies in."""
     yield path
     yield from (str(folder) for folder in PurePosixPath(path).parents if str(folder) != ".")
-
-
-def _some(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))

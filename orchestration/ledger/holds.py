@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select, update
 
 from orchestration.errors import DeletionUnproven, InvalidInput, UnknownName
+from orchestration.ledger.copy import CopyState
 from orchestration.ledger.database import Database
 from orchestration.ledger.service import Document
 from orchestration.ledger.tables import copies, holds, scans
 from orchestration.paths import RelativePath
 from orchestration.times import clock, iso
 
-_NOT_THERE = ("deleted", "missing", "quarantined")
-"""Copies in these states (`CopyState`) have no files under their paths."""
+_NOT_THERE = (CopyState.DELETED, CopyState.MISSING, CopyState.QUARANTINED)
+"""Copies in these states have no files under their paths."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -143,7 +143,7 @@ def test_copies_of_a_flagged_scan_are_known_wherever_they_are(guarded: Ledger) -
         verified_by=None,
         version="1",
     )
-    for path in ("scratch/rec", "scratch/rec/a.tiff"):
+    for path in ("scratch/rec", "scratch/rec/a.tiff", "scratch"):
         with pytest.raises(ExportControlled):
             carry(guarded, path)
     carry(guarded, "scratch/rec2")
