@@ -6,11 +6,14 @@ import json
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 _GLUED = re.compile(r"-\w(/.*)", re.DOTALL)
 """An option of one letter with a path right behind it."""
 _INNER = re.compile(r"(?<![\w.\-~/])/.*", re.DOTALL)
 """An absolute path behind some sign: ``file:///data``, ``@/data``."""
+_FURTHER = re.compile(r"""(?<![\w.\-~/])/[^\s"',;:|<>()\[\]{}]*""")
+"""One of several, of which a program may take each by itself: ``/data/a,/data/b``."""
 
 
 def mentioned(texts: Iterable[str], *, directory: str) -> tuple[str, ...]:
@@ -28,22 +31,30 @@ def absolute(path: str, directory: str) -> str:
 
 
 def _words(text: str) -> Iterator[str]:
-    """The text, what it gives an option, and all texts in it if that is JSON."""
-    for each in (text, text.partition("=")[2]):
-        if not each:
-            continue
-        if each[0] in '[{"':
-            yield from _inside(each)
+    """The text, what it gives an option, and all texts in it if that is JSON, or all further paths if it is not."""
+    parts = [each for each in (text, text.partition("=")[2]) if each]
+    documents = [found for each in parts if (found := _document(each)) is not None]
+    for document in documents:
+        yield from _inside(document)
+    for each in parts:
         yield each
         yield from each.split(":") if ":" in each else ()
         yield from (found[found.lastindex or 0] for found in (_GLUED.match(each), _INNER.search(each)) if found)
+    if not documents:
+        yield from _FURTHER.findall(text)[1:]
 
 
-def _inside(text: str) -> Iterator[str]:
+def _document(text: str) -> Any:
+    """None if it is no JSON with texts in it."""
+    if text[0] not in '[{"':
+        return None
     try:
-        document = json.loads(text)
+        return json.loads(text)
     except ValueError:
-        return
+        return None
+
+
+def _inside(document: Any) -> Iterator[str]:
     left = [document]
     while left:
         found = left.pop()

@@ -55,6 +55,20 @@ def test_a_job_works_in_the_folder_of_its_proposal(spec: JobSpec) -> None:
     assert Rule.OWN_FILES in rules(spec)
 
 
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "/eagle/als/raw/ALS 1/a",
+        "--raw=/eagle/als/raw/ALS 1/a",
+        "file:///eagle/als/raw/ALS 1/a",
+        f"--tasks={json.dumps([{'qmap': '/opt/q', 'raw': '/eagle/als/raw/ALS 1'}])}",
+    ],
+)
+def test_the_name_of_a_proposal_may_have_a_space_in_it(argument: str) -> None:
+    subject = replace(OURS, proposals=("ALS 1",))
+    assert Rule.OWN_FILES in rules(job(argument, directory="/tmp", outputs=()), subject)
+
+
 def test_in_folders_of_nobody_any_job_works() -> None:
     spec = job("/eagle/als/scratch/ALS-2/x", directory="/tmp/work", outputs=(Output(path="/tmp/work/y"),))
     assert Rule.OWN_FILES not in rules(spec)
@@ -76,6 +90,8 @@ TASKS = json.dumps([{"raw": "/eagle/als/raw/ALS-1/a", "options": {"also": ["/eag
         job("--raw=file:///eagle/als/raw/ALS-2/scan.h5"),
         job("-o/eagle/als/raw/ALS-2/out"),
         job("@/eagle/als/raw/ALS-2/words"),
+        job("--raw=/eagle/als/raw/ALS-1/a,/eagle/als/raw/ALS-2/b"),
+        job("-c", "cat /eagle/als/raw/ALS-1/a >/tmp/a; cat '/eagle/als/raw/ALS-2/b'"),
         job(f"--tasks={TASKS}"),
         job(f"--tasks={json.dumps([TASKS])}"),
         job("--volume=/eagle/als/raw/ALS-2:/data"),
