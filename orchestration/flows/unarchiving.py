@@ -16,8 +16,9 @@ from orchestration.flows.work import Work
 from orchestration.hpss.bundles import located
 from orchestration.jobs import JobSpec
 from orchestration.ledger.audit import Verdict
+from orchestration.ledger.cancel import cancel
 from orchestration.ledger.copy import CopyRecord, CopyState, Proven
-from orchestration.ledger.operation import Operation
+from orchestration.ledger.operation import Operation, OperationState
 from orchestration.ledger.service import Document, Json
 from orchestration.times import clock
 
@@ -105,9 +106,8 @@ def remove(work: Work, asked: Project, what: Bundled) -> Document:
         CatalogueRefused: if the catalogue does not take it; it is removed all the same.
     """
     job = _removal(work, asked, what)
-    begun = [copy for copy in what.copies if copy.state is CopyState.DELETING and copy.deletion == job.key]
-    if len(begun) != len(what.copies):
-        _begin(work, what, job, service=work.services.jobs(asked.site).name)
+    if not _asked_for(work, what, job):
+        _begin(work, asked, what, job)
     _carry_out(work, asked, what, job)
     gone: list[Json] = [f"{copy.dataset} at {copy.path}" for copy in what.datasets]
     return {"object": what.object.path.text, "removed": gone}
@@ -122,21 +122,54 @@ def rehearse(work: Work, what: Bundled) -> Document:
     return {"object": what.object.path.text, "would be removed": True, "proofs": found}
 
 
-def _begin(work: Work, what: Bundled, job: Operation[JobSpec], *, service: str) -> None:
+def _asked_for(work: Work, what: Bundled, job: Operation[JobSpec]) -> bool:
+    """Whether an earlier run has certainly asked for its removal; what was only about to be needs a new proof."""
+    if any(copy.state is not CopyState.DELETING or copy.deletion != job.key for copy in what.copies):
+        return False
+    known = work.ledger.operations.among([job.key])
+    return any(
+        each.state is OperationState.SUCCEEDED or (each.state.open and each.handle is not None) for each in known
+    )
+
+
+def _begin(work: Work, asked: Project, what: Bundled, job: Operation[JobSpec]) -> None:
+    service = work.services.jobs(asked.site).name
     try:
         proven = [*proofs(work, what), Proven(copy=what.object)]
         refused = work.ledger.copies.begin_deletion(proven, job, service=service, run_id=work.run_id)
+        for why in refused.values():
+            raise why
     except DeletionUnproven as refusal:
         work.ledger.audit.write(what.object, Verdict.REFUSED, run_id=work.run_id, reason=refusal.what)
+        _take_back(work, asked, what, job)
         raise
-    for why in refused.values():
-        work.ledger.audit.write(what.object, Verdict.REFUSED, run_id=work.run_id, reason=why.what)
-        raise why
+
+
+def _take_back(work: Work, asked: Project, what: Bundled, job: Operation[JobSpec]) -> None:
+    """What an earlier run has begun, and this one may not: it counts again, once it is certain that it is not removed.
+
+    What had been removed all the same is written down.
+    """
+    begun = [copy for copy in what.copies if copy.state is CopyState.DELETING and copy.deletion == job.key]
+    if not begun:
+        return
+    service = work.services.jobs(asked.site)
+    settle = work.services.settle_seconds(service.name)
+    said = cancel(work.ledger, job.key, service, job.request, settle_seconds=settle)
+    record = work.ledger.operations.get(job.key)
+    if record.state is OperationState.SUCCEEDED:
+        _removed(work, what)
+    elif record.state.open:
+        work.logger.warning("%s may still be on its way: %s", job.step, said.why or said.answer.value)
+    else:
+        for copy in begun:
+            work.ledger.copies.kept(copy)
 
 
 def _carry_out(work: Work, asked: Project, what: Bundled, job: Operation[JobSpec]) -> None:
+    """What has ended badly meanwhile is not begun again: that needs a new proof."""
     try:
-        compute(work, job, asked.site)
+        compute(work, job, asked.site, redo=False)
     except (OperationFailed, InvalidInput, PolicyRefused) as error:
         if any(each.state.open for each in work.ledger.operations.among([job.key])):
             raise  # it may still go at any moment, and must not prove anything
@@ -145,6 +178,10 @@ def _carry_out(work: Work, asked: Project, what: Bundled, job: Operation[JobSpec
         if not isinstance(error, Cancelled):
             work.ledger.audit.write(what.object, Verdict.FAILED, run_id=work.run_id, reason=error.what)
         raise
+    _removed(work, what)
+
+
+def _removed(work: Work, what: Bundled) -> None:
     forget_places(work, what.datasets)
     for copy in what.copies:
         work.ledger.copies.deleted(copy, run_id=work.run_id)

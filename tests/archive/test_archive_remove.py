@@ -110,6 +110,27 @@ def test_a_removal_that_was_killed_is_carried_on_with(room: Room, at: str) -> No
 
 
 @pytest.mark.slow
+def test_a_removal_that_was_killed_before_it_was_asked_for_needs_a_new_proof(room: Room) -> None:
+    project = archived(room)
+    scan = room.known(project, "one.h5")
+    room.settle({}, tape=True)
+    step = f"remove {project}/{project}_2026-1.tar from {ARCHIVE}"
+    assert remove(room, project, kill=Kill(at=f"before-submit of {step}")).killed
+    with room.world.ledger() as ledger:
+        ledger.holds.place(scan.id, why="paper under review", who="ada", until=None)
+    refused = remove(room, project)
+    assert isinstance(refused.error, DeletionUnproven), refused
+    assert "paper under review" in refused.error.what
+    assert len(room.stored(project)) == 3
+    assert {copy.state for copy in (*room.copies(scan), *room.copies(room.folder(project)))} == {CopyState.PRESENT}
+    with room.world.ledger() as ledger:
+        ledger.holds.release(scan.id, who="ada")
+    ended = remove(room, project)
+    assert ended.completed, ended
+    assert not room.stored(project)
+
+
+@pytest.mark.slow
 def test_the_catalogue_says_where_a_scan_is_archived_until_it_is_no_more(room: Room) -> None:
     project = room.project()
     file_path = room.world.scan("catalogued.h5", folder=project)
