@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from orchestration.config import Beamline, Endpoint
 from orchestration.errors import (
@@ -49,6 +49,8 @@ class Files:
     copies: dict[str, list[CopyRecord]] = field(default_factory=dict)
     failed: dict[str, OrchestrationError] = field(default_factory=dict)
     """By path."""
+    refused: list[str] = field(default_factory=list)
+    """The ids of scans that have failed, and would for any other run: they are tried again when they are asked for."""
 
     def fail(self, scan_id: str, error: OrchestrationError) -> None:
         self.failed[self.scans[scan_id].path.text] = error
@@ -86,8 +88,9 @@ def carry_new_files(
         _leg(work, files, server, work.settings.endpoint(beamline.nersc))
     catalogued = _catalogue(work, files, catalogues)
     schedule_all(work, [present for scan in files.well for present in files.copies.get(scan.id, ())])
-    work.ledger.arrivals.settle([scan.id for scan in files.well], run_id=work.run_id)
     _end(work, files, told)
+    # What is settled no other run takes over: nobody would tell any more what became of it.
+    work.ledger.arrivals.settle([*(scan.id for scan in files.well), *files.refused], run_id=work.run_id)
     _demand_all(work, files, asked)
     arrived: list[Json] = [scan.id for scan in files.well]
     return {"scans": arrived, "copies": sum(map(len, files.copies.values())), "catalogued": catalogued}
@@ -176,8 +179,7 @@ def _record_originals(work: Work, files: Files, acquisition: Endpoint) -> None:
             changed = f"{scan.path} was written anew while it was carried"
             files.fail(scan.id, SourceChanged(changed, where=f"{acquisition.name}:{scan.path}"))
             continue
-        current = replace(scan, fingerprint=facts.version)
-        copies.insert(0, record_source(work, current, copies[0], source=acquisition, path=scan.path))
+        copies.insert(0, record_source(work, scan, copies[0], source=acquisition, path=scan.path))
 
 
 def _catalogue(work: Work, files: Files, catalogues: Mapping[str, Catalogue]) -> int:
@@ -192,9 +194,8 @@ def _catalogue(work: Work, files: Files, catalogues: Mapping[str, Catalogue]) ->
         failed = catalogue_all(work, open_to_tell, make)
         for scan_id, error in failed.items():
             files.fail(scan_id, error)
-        # Another run would fail for them as well: they are named once, and tried again when they are asked for.
-        refused = [each for each, error in failed.items() if not isinstance(error, DeadlinePassed | ServiceUnavailable)]
-        work.ledger.arrivals.settle(refused, run_id=work.run_id)
+            if not isinstance(error, DeadlinePassed | ServiceUnavailable):
+                files.refused.append(scan_id)
         number += len(open_to_tell) - len(failed)
     return number
 

@@ -160,6 +160,29 @@ def test_one_whose_run_was_killed_is_interrupted_until_the_same_run_goes_on(room
 
 
 @pytest.mark.slow
+def test_what_became_of_each_is_told_though_the_run_was_killed_at_its_very_end(room: Room) -> None:
+    scans = [room.scan() for _ in range(2)]
+    reached = carried(room, *[room.scan() for _ in range(2)]).boundaries
+    ends = ("after-write of arrivals, after schedule", "after-write of batches, after schedule")
+    (first, _) = [each for each in reached if each.startswith(ends)]
+    assert carried(room, *scans, kill=Kill(at=first)).killed
+    assert carried(room, room.scan()).completed
+    assert [room.overview(each).state.value for each in scans] == ["completed"] * 2
+
+
+@pytest.mark.slow
+def test_what_the_catalogue_refused_is_told_by_the_next_run_if_its_own_was_killed(room: Room) -> None:
+    scans, bad = [room.scan() for _ in range(2)], [room.scan() for _ in range(2)]
+    for each in bad:
+        room.file("spot832", each).write_bytes(b"no scan")
+    reached = carried(room, scans[0], bad[0]).boundaries
+    planning = next(each for each in reached if each.startswith("before-submit of schedule"))
+    assert carried(room, scans[1], bad[1], kill=Kill(at=planning)).killed
+    assert carried(room, room.scan()).completed
+    assert [room.overview(each).state.value for each in (scans[1], bad[1])] == ["completed", "failed"]
+
+
+@pytest.mark.slow
 def test_one_that_is_not_there_is_named_and_the_others_go(room: Room) -> None:
     scans = [room.scan() for _ in range(2)]
     missing = room.scan()
