@@ -280,11 +280,12 @@ def _slices(copies: Iterable[CopyRecord]) -> Iterator[tuple[CopyRecord, ...]]:
     size = 0
     for copy in copies:
         path = copy.lies_at.text
-        if path in some or len(some) == MOST or size + len(path) > MOST_BYTES:
+        length = len(path.encode())
+        if path in some or len(some) == MOST or size + length > MOST_BYTES:
             yield tuple(some.values())
             some, size = {}, 0
         some[path] = copy
-        size += len(path.encode())
+        size += length
     if some:
         yield tuple(some.values())
 
