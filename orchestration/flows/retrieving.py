@@ -19,7 +19,7 @@ from orchestration.flows.copying import look
 from orchestration.flows.results import content
 from orchestration.flows.work import Work
 from orchestration.hpss.bundles import is_bundle, located
-from orchestration.ledger.copy import CopyRecord, CopyState, Role
+from orchestration.ledger.copy import LOST, CopyRecord, CopyState, Role
 from orchestration.ledger.manifests import FileEvidence
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.service import Document, Json
@@ -80,7 +80,7 @@ def fetch(work: Work, asked: Project, what: Wanted, *, destination: str = "") ->
     job = operation(work, asked, errand, step=step)
     outcome = compute(work, job, asked.site)
     same = not another(what.object, content(outcome, errand.outcome))
-    if outcome.already_done and not (same and _stand(work, what, to, folder)):
+    if outcome.already_done and not (same and _stand(work, what, to, folder, by=job.key)):
         work.logger.warning("%s was done, but what was brought is not all there any more: done again", step)
         work.ledger.operations.expire(job.key)
         outcome = compute(work, job, asked.site)
@@ -155,12 +155,17 @@ def _destination(work: Work, asked: Project, name: str) -> Endpoint:
     return to
 
 
-def _stand(work: Work, what: Wanted, to: Endpoint, folder: str) -> bool:
-    """Whether all that was brought is there, as far as sizes tell; not, where nobody can look from here."""
+def _stand(work: Work, what: Wanted, to: Endpoint, folder: str, *, by: str) -> bool:
+    """Whether all that was brought `by` a job is there, as far as sizes tell, and was not found changed or missing
+    since; not, where nobody can look from here.
+    """
     if to.uuid is None and to.mount is None:
         return False
     top = what.object.path.text.partition("/")[0]
-    facts = look(work, to, RelativePath(f"{folder}/{top}" if folder else top))
+    there = RelativePath(f"{folder}/{top}" if folder else top)
+    if any(each.state in LOST and each.verified_by == by for each in work.ledger.copies.below(to.name, there.text)):
+        return False
+    facts = look(work, to, there)
     sizes = {} if facts is None else facts.sizes
     return all(sizes.get(each.path.removeprefix(f"{top}/")) == each.size for each in what.files)
 

@@ -117,6 +117,22 @@ def test_other_bytes_in_the_place_of_a_file_stay(room: Room) -> None:
 
 
 @pytest.mark.slow
+def test_what_was_found_changed_since_it_was_fetched_is_not_said_to_be_there(room: Room) -> None:
+    project = room.project()
+    scan = room.scan(project, "scan one.h5", b"1" * 100)
+    assert room.store(project).completed
+    assert room.run(FETCH, bundle_of(project)).completed
+    (room.cfs / scan.path.text).write_bytes(b"2" * 100)
+    with room.world.ledger() as ledger:
+        (copy,) = room.copies(scan, SOURCE)
+        ledger.copies.found(copy, CopyState.CHANGED, why="its checksums are not what they were", by_checksum=True)
+    assert isinstance(room.run(FETCH, bundle_of(project)).error, JobFailed)
+    (room.cfs / scan.path.text).unlink()
+    assert room.run(FETCH, bundle_of(project)).completed
+    assert [each.state for each in room.copies(scan, SOURCE)] == [CopyState.PRESENT]
+
+
+@pytest.mark.slow
 def test_what_was_damaged_on_tape_is_not_brought(room: Room) -> None:
     project = room.project()
     file = room.file(project, b"scan.h5", b"precious bytes" * 10)
