@@ -79,7 +79,7 @@ def moment(seconds: float | None) -> str:
 
 
 def holds_on(work: Work, copy: CopyRecord) -> Sequence[HoldRecord]:
-    return work.ledger.holds.keeping(copy.scan_id, endpoint=copy.endpoint, path=copy.goes_with)
+    return work.ledger.holds.keeping(copy)
 
 
 def reading(work: Work, scan: Scan) -> list[OperationRecord]:

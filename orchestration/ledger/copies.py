@@ -157,7 +157,7 @@ class Copies(CopyQueries):
         copy = proven.copy
         where = f"{copy.endpoint}:{copy.path}"
         now = self._database.now()
-        for hold in keeping(connection, copy.scan_id, endpoint=copy.endpoint, path=copy.goes_with, now=now):
+        for hold in keeping(connection, copy, now=now):
             return hold.refusal(copy.scan_id, where=where)
         for witness in proven.witnesses:
             as_seen = (copies.c.id == witness.id) & (copies.c.generation == witness.generation)

@@ -5,21 +5,22 @@ Nor is what shares files with one: a folder that it lies in, or what lies in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, update
 
 from orchestration.errors import DeletionUnproven, InvalidInput, UnknownName
-from orchestration.ledger.copy import CopyState
+from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.ledger.database import Database
 from orchestration.ledger.service import Document
 from orchestration.ledger.tables import copies, holds, scans
-from orchestration.paths import RelativePath
 from orchestration.times import clock, iso
 
-_NOT_THERE = (CopyState.DELETED, CopyState.MISSING, CopyState.QUARANTINED)
-"""Copies in these states have no files under their paths."""
+_NOT_THERE = (CopyState.DELETED, CopyState.QUARANTINED)
+"""Copies in these states have no files under their paths. What is missing may come back, or be in quarantine with the
+folder that it lies in.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +106,10 @@ class Holds:
         with self._database.read() as connection:
             return standing(connection, scan_id, now=self._database.now())
 
-    def keeping(self, scan_id: str, *, endpoint: str, path: RelativePath) -> Sequence[HoldRecord]:
-        """Those that keep a copy of the scan, which lies there."""
+    def keeping(self, copy: CopyRecord) -> Sequence[HoldRecord]:
+        """Those that keep a copy."""
         with self._database.read() as connection:
-            return keeping(connection, scan_id, endpoint=endpoint, path=path, now=self._database.now())
+            return keeping(connection, copy, now=self._database.now())
 
     def of_scan(self, scan_id: str) -> Sequence[HoldRecord]:
         """All, oldest first; those that are over, too."""
@@ -121,20 +122,22 @@ def standing(connection: Connection, scan_id: str, *, now: float) -> Sequence[Ho
     return [hold for hold in _of_scan(connection, scan_id) if hold.stands(now)]
 
 
-def keeping(
-    connection: Connection, scan_id: str, *, endpoint: str, path: RelativePath, now: float
-) -> Sequence[HoldRecord]:
-    """Those on the scan of a copy that lies there, and those on scans of which it has files. Within a transaction."""
-    there = (copies.c.endpoint == endpoint) & copies.c.state.not_in(_NOT_THERE)
+def keeping(connection: Connection, copy: CopyRecord, *, now: float) -> Sequence[HoldRecord]:
+    """Those on the scan of a copy, and those on scans of which it has files: others that lie where it does, or did
+    before it was set aside. Within a transaction.
+    """
+    there = (copies.c.endpoint == copy.endpoint) & copies.c.state.not_in(_NOT_THERE)
     query = select(holds, copies.c.path).join(copies, copies.c.scan_id == holds.c.scan_id)
-    query = query.where(there & holds.c.released_at.is_(None) & (holds.c.scan_id != scan_id)).order_by(holds.c.id)
+    query = query.where(there & holds.c.released_at.is_(None) & (holds.c.scan_id != copy.scan_id)).order_by(holds.c.id)
     rows = [dict(row) for row in connection.execute(query).mappings()]
-    shared = [HoldRecord(**row) for row in rows if _overlap(row.pop("path"), path.text)]
-    return [*standing(connection, scan_id, now=now), *(hold for hold in shared if hold.stands(now))]
+    places = {copy.goes_with.text, copy.path.text}
+    shared = [HoldRecord(**row) for row in rows if _overlap(row.pop("path"), places)]
+    return [*standing(connection, copy.scan_id, now=now), *(hold for hold in shared if hold.stands(now))]
 
 
-def _overlap(one: str, other: str) -> bool:
-    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+def _overlap(one: str, others: Collection[str]) -> bool:
+    """Whether it is one of the others, or lies in one, or has one in it."""
+    return any(f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/") for other in others)
 
 
 def _of_scan(connection: Connection, scan_id: str) -> Sequence[HoldRecord]:

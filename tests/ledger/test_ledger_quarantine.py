@@ -73,6 +73,17 @@ def test_what_another_run_has_set_aside_is_not_set_aside_again(ledger: Ledger, s
     assert ledger.copies.get(seen.id) == aside
 
 
+def test_a_hold_on_a_scan_keeps_the_folder_in_quarantine_that_has_its_files(ledger: Ledger) -> None:
+    folder, file = (ledger.scans.register(beamline="bl832", path=RelativePath(each)) for each in ("raw/p", "raw/p/a"))
+    inside = recorded(ledger, file)
+    aside = set_aside(ledger, folder, recorded(ledger, folder))
+    assert ledger.copies.found(inside, CopyState.MISSING, why="it is not there any more")
+    ledger.holds.place(file.id, why="paper", who="ada")
+    assert "held by ada" in begun(ledger, folder, aside, step="delete", aside=False)
+    ledger.holds.release(file.id, who="ada")
+    assert begun(ledger, folder, aside, step="delete", aside=False) == ""
+
+
 def test_what_could_not_be_set_aside_is_where_it_was_and_what_could_not_be_deleted_is_in_quarantine(
     ledger: Ledger, scan: Scan
 ) -> None:
