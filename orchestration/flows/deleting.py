@@ -7,7 +7,7 @@ end before asking for another: nothing is deleted by two at once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -27,9 +27,10 @@ from orchestration.flows.work import Work
 from orchestration.ledger.audit import Verdict
 from orchestration.ledger.claims import held
 from orchestration.ledger.copy import CopyRecord, CopyState, Proven
-from orchestration.ledger.operation import Operation, OperationRecord
+from orchestration.ledger.operation import Operation, OperationRecord, OperationState
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.service import Request, Service
+from orchestration.local.delete import REFUSED
 from orchestration.transfers import DeleteRequest, RenameRequest
 
 R = TypeVar("R", bound=Request)
@@ -40,21 +41,32 @@ DEADLINE_SECONDS = 24 * 3600.0
 def delete(work: Work, endpoint: Endpoint, proven: Sequence[Proven]) -> Mapping[int, DeletionUnproven]:
     """Delete these copies, all at that endpoint, and write down that they are gone.
 
-    Returns why some of them (by id) may not be deleted after all: then none was.
+    Returns why some of them (by id) may not be deleted after all; the others are gone.
 
     Raises:
         OperationFailed: (or another error of the endpoint) if the task failed. What is left counts as before, unless it
             is not certain that the task has ended.
+        ServiceUnavailable: if the endpoint does not answer, asked for the last time what is there; nothing has begun.
     """
-    copies = [each.copy for each in proven]
-    if written := written_since(work, endpoint, proven):
-        return written
-    operation = _operation(work, endpoint, proven)
-    service = _service(work, endpoint)
-    refused = work.ledger.copies.begin_deletion(proven, operation, service=service.name, run_id=work.run_id)
-    if not refused:
-        _carry_out(work, endpoint, operation, copies, perform=work.perform)
+    refused: dict[int, DeletionUnproven] = {}
+    while going := [each for each in proven if each.copy.id not in refused]:
+        copies = [each.copy for each in going]
+        operation = _operation(work, endpoint, going)
+        doubts = written_since(work, endpoint, going) or work.ledger.copies.begin_deletion(
+            going, operation, service=_service(work, endpoint).name, run_id=work.run_id
+        )
+        if not doubts:
+            return refused | _carry_out(work, endpoint, operation, copies, perform=work.perform)
+        write_refused(work, copies, doubts)
+        refused |= doubts
     return refused
+
+
+def write_refused(work: Work, copies: Iterable[CopyRecord], refused: Mapping[int, DeletionUnproven]) -> None:
+    """Into the audit: those of the copies of which it is said (by id) why they may not be deleted."""
+    for copy in copies:
+        if copy.id in refused:
+            work.ledger.audit.write(copy, Verdict.REFUSED, run_id=work.run_id, reason=refused[copy.id].what)
 
 
 def settled(work: Work, copies: Sequence[CopyRecord]) -> Sequence[CopyRecord]:
@@ -164,18 +176,44 @@ def _carry_out(
     copies: Sequence[CopyRecord],
     *,
     perform: Performer,
-) -> None:
+) -> dict[int, DeletionUnproven]:
+    """Why some of the copies (by id) are still there, since they were not what had been proved; the others are gone."""
+    refused: dict[int, DeletionUnproven] = {}
     try:
         perform(operation, _service(work, endpoint))
     except SourceMissing:
         work.logger.warning("%s:%s was gone before it was deleted", endpoint.name, copies[0].path)
     except (OperationFailed, InvalidInput, PolicyRefused) as error:
-        certain = not goes_on(work, operation.key)
-        for copy in copies:
-            _failed(work, endpoint, copy, error.what, certain=certain)
-        raise
+        left = _left_alone(work, operation, copies, error.next_step)
+        if left is None:
+            certain = not goes_on(work, operation.key)
+            for copy in copies:
+                _failed(work, endpoint, copy, error.what, certain=certain)
+            raise
+        refused = left
+    write_refused(work, copies, refused)
     for copy in copies:
-        work.ledger.copies.deleted(copy, run_id=work.run_id)
+        if copy.id in refused:
+            work.ledger.copies.kept(copy)
+        else:
+            work.ledger.copies.deleted(copy, run_id=work.run_id)
+    return refused
+
+
+def _left_alone(
+    work: Work, operation: Operation[DeleteRequest], copies: Sequence[CopyRecord], next_step: str
+) -> dict[int, DeletionUnproven] | None:
+    """Why, where a deletion failed only since copies (by id) had been replaced; None if that is not how it failed."""
+    record = work.ledger.operations.get(operation.key)
+    rows = (record.evidence or {}).get(REFUSED)
+    if record.state is not OperationState.FAILED or not isinstance(rows, list):
+        return None
+    why = {row["path"]: str(row["why"]) for row in rows if isinstance(row, dict)}
+    return {
+        copy.id: DeletionUnproven(why[copy.goes_with.text], where=f"{copy.endpoint}:{copy.path}", next_step=next_step)
+        for copy in copies
+        if copy.goes_with.text in why
+    }
 
 
 def _failed(work: Work, endpoint: Endpoint, copy: CopyRecord, why: str, *, certain: bool) -> None:

@@ -15,7 +15,7 @@ from orchestration.errors import (
     PolicyRefused,
 )
 from orchestration.flows.calendar import DAY, schedule_all
-from orchestration.flows.deleting import delete, settled
+from orchestration.flows.deleting import delete, settled, write_refused
 from orchestration.flows.inspecting import Inspection
 from orchestration.flows.proving import demand_due, due_at, holds_on, moment, proof_of, reading
 from orchestration.flows.quarantining import set_aside, to_be_set_aside
@@ -154,15 +154,10 @@ def prune_copies(work: Work, endpoint: Endpoint, copies: Sequence[CopyRecord]) -
     doubts, failures = _set_aside(work, endpoint, list(aside.values()))
     refused |= doubts
     proofs = {number: proof for number, proof in proofs.items() if number not in aside}
-    while proofs:
-        doubts = delete(work, endpoint, [proof.proven for proof in proofs.values()])
-        if not doubts:
-            break
-        refused |= doubts
-        proofs = {number: proof for number, proof in proofs.items() if number not in doubts}
-    for copy in there:
-        if copy.id in refused:
-            work.ledger.audit.write(copy, Verdict.REFUSED, run_id=work.run_id, reason=refused[copy.id].what)
+    write_refused(work, there, refused)
+    doubts = delete(work, endpoint, [proof.proven for proof in proofs.values()])
+    refused |= doubts
+    proofs = {number: proof for number, proof in proofs.items() if number not in doubts}
     quarantined = tuple(_planned(work, fresh=aside, waiting=[copy.id for copy in waiting]))
     for failure in failures:
         raise failure

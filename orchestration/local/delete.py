@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from orchestration.errors import SourceChanged, SourceMissing
-from orchestration.ledger.service import CancelAnswer, Document, Json, Status
+from orchestration.ledger.service import CancelAnswer, Document, Failed, Json, Status
 from orchestration.local import work
 from orchestration.local.copying import remove
 from orchestration.local.errors import writing
@@ -19,7 +20,10 @@ from orchestration.paths import RelativePath
 from orchestration.policy import Permitted, opened
 from orchestration.transfers import DeleteRequest
 
-__all__ = ["LocalDelete", "inspect"]
+__all__ = ["REFUSED", "LocalDelete", "inspect"]
+
+REFUSED = "refused"
+"""In the evidence of a deletion that failed: the paths that were left alone, and why. All others are gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +31,8 @@ class LocalDelete:
     """Deletes exactly what is named, once: what appears under the same name later is never touched.
 
     `state` is where it is noted what was there and what has gone, so that a deletion can be carried on after the death
-    of the process. A directory disappears as a whole before its files are removed.
+    of the process. A directory disappears as a whole before its files are removed. What is not what was to be deleted
+    is left alone, all else is deleted, and the deletion fails with `REFUSED` in its evidence.
     """
 
     state: Path = field(default_factory=work.default_state)
@@ -72,16 +77,34 @@ class _Deletion:
     token: str
     notes: JobFolder
 
-    def run(self, meter: Meter) -> Document:
+    def run(self, meter: Meter) -> Document | Failed:
         noted = self.notes.read(self._note) or self._survey()
+        refused: dict[str, SourceChanged] = {}
         for path in self.request.paths:
             facts = noted[path.text]
             if facts["exists"]:
                 meter.check()
-                self._delete(path, noted)
-                meter.add(files=int(facts["files"]), size=int(facts["size"]))
-        deleted: list[Json] = [{"path": path.text, **noted[path.text]} for path in self.request.paths]
-        return {"deleted": deleted, "bytes": sum(int(facts["size"]) for facts in noted.values())}
+                try:
+                    self._delete(path, noted)
+                except SourceChanged as change:
+                    refused[path.text] = change
+                else:
+                    meter.add(files=int(facts["files"]), size=int(facts["size"]))
+        done = self._evidence({path: facts for path, facts in noted.items() if path not in refused})
+        return self._partly(done, refused) if refused else done
+
+    def _evidence(self, gone: Mapping[str, Any]) -> Document:
+        deleted: list[Json] = [
+            {"path": path.text, **gone[path.text]} for path in self.request.paths if path.text in gone
+        ]
+        return {"deleted": deleted, "bytes": sum(int(facts["size"]) for facts in gone.values())}
+
+    def _partly(self, done: Document, refused: Mapping[str, SourceChanged]) -> Failed:
+        rows: list[Json] = [{"path": path, "why": change.what} for path, change in refused.items()]
+        first, number = next(iter(refused.values())), len(self.request.paths)
+        what = f"{len(refused)} of {number} were left alone, the others are gone: {first.what}"
+        error = first if number == 1 else SourceChanged(what, where=first.where, next_step=first.next_step)
+        return Failed(error=error, evidence={**done, REFUSED: rows})
 
     @property
     def _note(self) -> str:
@@ -95,10 +118,6 @@ class _Deletion:
 
     def _facts(self, path: RelativePath) -> dict[str, Any]:
         own = own_path(self.request.endpoint, path)
-        if self.request.seen:
-            demand_seen(
-                self.request.endpoint, path, dict(zip(self.request.paths, self.request.seen, strict=True))[path]
-            )
         if not os.path.lexists(own):
             demand_mounted(self.request.endpoint)
             if self.request.ignore_missing:
@@ -111,11 +130,14 @@ class _Deletion:
 
     def _delete(self, path: RelativePath, noted: dict[str, Any]) -> None:
         own = own_path(self.request.endpoint, path)
-        aside = own.with_name(f".orc-{work.digest(self.token)}-{self.request.paths.index(path):08x}.part")
+        index = self.request.paths.index(path)
+        aside = own.with_name(f".orc-{work.digest(self.token)}-{index:08x}.part")
         with writing(own):
             # Set aside or noted: then what stands there now, if anything does, is not what was to be deleted.
             if not noted[path.text]["gone"]:
                 if not os.path.lexists(aside):
+                    if self.request.seen:
+                        demand_seen(self.request.endpoint, path, self.request.seen[index])
                     self._set_aside(own, aside, noted[path.text]["identity"])
                 noted[path.text]["gone"] = True
                 self.notes.write(self._note, noted)

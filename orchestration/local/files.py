@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestration.config import Endpoint
-from orchestration.errors import ConfigError, EndpointRefused, SourceChanged
+from orchestration.errors import ConfigError, EndpointRefused, InvalidPath, SourceChanged
 from orchestration.local.errors import reading
 from orchestration.local.trees import look
 from orchestration.paths import QUARANTINE, RelativePath
@@ -105,15 +105,19 @@ def demand_seen(endpoint: Endpoint, path: RelativePath, seen: str) -> None:
     """That there is still what was seen there (`shown`), or nothing any more.
 
     Raises:
-        SourceChanged: if it is something else.
+        SourceChanged: if it is something else, also a link that leads outside.
     """
-    facts = inspect(endpoint, path)
+    changed = SourceChanged(
+        f"{own_path(endpoint, path)} is not what it was when it was proved that it may go; it was left alone",
+        where="this machine",
+        next_step="find out who wrote there; the next night looks at it anew",
+    )
+    try:
+        facts = inspect(endpoint, path)
+    except InvalidPath as error:
+        raise changed from error
     if facts is not None and shown(facts) != seen:
-        raise SourceChanged(
-            f"{endpoint.local_path(path)} is not what it was when it was proved that it may go; it was left alone",
-            where="this machine",
-            next_step="find out who wrote there; the next night looks at it anew",
-        )
+        raise changed
 
 
 def listing(endpoint: Endpoint, path: RelativePath | None) -> tuple[Listed, ...] | None:

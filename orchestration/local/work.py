@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from orchestration.errors import Cancelled, OperationFailed, OrchestrationError
 from orchestration.ledger.service import CancelAnswer, Document, Failed, Progress, Running, Status, Succeeded
@@ -104,8 +105,10 @@ class Meter:
             )
 
 
-Action = Callable[[Meter], Document]
-"""Does the work and returns the evidence. It may be repeated after the death of a process at any line of it."""
+Action: TypeAlias = "Callable[[Meter], Document | Failed]"
+"""Does the work and returns the evidence, or how it failed if there is evidence of that. It may be repeated after the
+death of a process at any line of it.
+"""
 
 
 class Work:
@@ -148,7 +151,7 @@ class Work:
             logger.exception("%s failed unexpectedly", self.meter.title)
             self._outcome = error  # raised again by `status`, where somebody sees it
 
-    def _alone(self) -> Succeeded:
+    def _alone(self) -> Succeeded | Failed:
         self.lock_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.lock_file, os.O_CREAT | os.O_RDWR, 0o600)
         try:
@@ -159,7 +162,8 @@ class Work:
                 self.meter.check()
             try:
                 self.meter.check()
-                return Succeeded(evidence=self._action(self.meter))
+                done = self._action(self.meter)
+                return done if isinstance(done, Failed) else Succeeded(evidence=done)
             finally:
                 _AT_ONCE.release()
                 self.lock_file.unlink(missing_ok=True)

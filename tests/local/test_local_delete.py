@@ -18,6 +18,7 @@ from orchestration.errors import InvalidInput, InvalidPath, OrchestrationError, 
 from orchestration.ledger.service import CancelAnswer, Failed, Running, Status, Succeeded
 from orchestration.local.delete import LocalDelete, inspect
 from orchestration.paths import RelativePath
+from orchestration.sandbox import documents
 from orchestration.sandbox.testing import submit
 from orchestration.transfers import DeleteRequest, shown
 
@@ -66,23 +67,46 @@ def test_exactly_what_is_named_is_deleted(deleter: LocalDelete, here: Endpoint, 
     assert [path.name for path in data.iterdir()] == ["other"]
 
 
-@pytest.mark.parametrize("folder", [False, True])
-def test_what_is_not_what_was_seen_is_left_with_all_that_was_to_go_with_it(
-    deleter: LocalDelete, here: Endpoint, data: Path, folder: bool
-) -> None:
+def replaced(here: Endpoint, data: Path, *, folder: bool = False) -> tuple[DeleteRequest, Path]:
+    """A request for three, of which the second is written to after it was seen: there is as much as before."""
     file = data / "rec" / "0.tif" if folder else data / "rec"
     file.parent.mkdir(exist_ok=True)
-    for each in (data / "other", file):
+    for each in (data / "first", file, data / "last"):
         each.write_bytes(b"abc")
-    request = request_of(here, "other", "rec")
+    request = request_of(here, "first", "rec", "last", ignore_missing=True)
     seen = tuple(shown(inspect(here, path)) for path in request.paths)
     file.write_bytes(b"xyz")
     os.utime(file, (1, 1))  # also if it is older
-    assert isinstance(failure(delete(deleter, replace(request, seen=seen))), SourceChanged)
-    assert (file.read_bytes(), (data / "other").read_bytes()) == (b"xyz", b"abc")
-    seen = tuple(shown(inspect(here, path)) for path in request.paths)
-    assert isinstance(delete(deleter, replace(request, seen=seen), "t2"), Succeeded)
+    return replace(request, seen=seen), file
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_is_not_what_was_seen_is_left_and_named_and_all_else_goes(
+    deleter: LocalDelete, here: Endpoint, data: Path, folder: bool
+) -> None:
+    request, file = replaced(here, data, folder=folder)
+    status = delete(deleter, request)
+    error = failure(status)
+    assert isinstance(error, SourceChanged)
+    assert error.what.startswith(f"1 of 3 were left alone, the others are gone: {data / 'rec'} is not what it was")
+    assert isinstance(status, Failed)
+    assert [row["path"] for row in documents.objects(status.evidence, "refused")] == ["rec"]
+    assert [row["path"] for row in documents.objects(status.evidence, "deleted")] == ["first", "last"]
+    assert ([each.name for each in data.iterdir()], file.read_bytes()) == (["rec"], b"xyz")
+    again = replace(request, seen=tuple(shown(inspect(here, path)) for path in request.paths))
+    assert isinstance(delete(deleter, again, "t2"), Succeeded)
     assert not list(data.iterdir())
+
+
+def test_a_link_out_of_the_endpoint_in_place_of_what_was_seen_is_left(
+    deleter: LocalDelete, here: Endpoint, data: Path, tmp_path: Path
+) -> None:
+    request, file = replaced(here, data)
+    file.unlink()
+    file.symlink_to(tmp_path / "precious")
+    assert isinstance(failure(delete(deleter, request)), SourceChanged)
+    assert [each.name for each in data.iterdir()] == ["rec"]
+    assert file.is_symlink()
 
 
 def test_a_missing_path_stops_it_before_anything_is_deleted(deleter: LocalDelete, here: Endpoint, data: Path) -> None:
@@ -109,28 +133,38 @@ def test_of_a_link_only_the_link_is_deleted(deleter: LocalDelete, here: Endpoint
     assert (tmp_path / "precious").exists()
 
 
+def kill_in_a_deletion(data: Path, state: Path, request: DeleteRequest, moment: str, *, spared: int = 0) -> None:
+    """It dies when it comes there, after it was `spared` so often."""
+    code = f"""
+        import os, signal, time
+        from itertools import count
+        from pathlib import Path
+        import orchestration.local.delete as module
+        from orchestration.config import Endpoint
+        from orchestration.sandbox.testing import submit
+        from orchestration.transfers import DeleteRequest
+        here = Endpoint(root_path="/data", mount=Path({str(data)!r})).known_as("data")
+        real, times = module.{moment}, count()
+        def die(*arguments):
+            if next(times) == {spared}:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments)
+        module.{moment} = die
+        deleter = module.LocalDelete(state=Path({str(state)!r}))
+        submit(deleter, DeleteRequest.parse({request.document()!r}, [here]), "t1")
+        time.sleep(20)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
 @pytest.mark.parametrize("moment", ["JobFolder.write", "fsync_directory", "remove"])
 def test_killed_at_any_moment_it_is_carried_on_and_a_new_file_of_that_name_stays(
     deleter: LocalDelete, here: Endpoint, data: Path, tmp_path: Path, moment: str
 ) -> None:
     (data / "rec").mkdir()
     (data / "rec" / "0.tif").write_bytes(b"x")
-    code = f"""
-        import os, signal, time
-        from pathlib import Path
-        import orchestration.local.delete as module
-        from orchestration.config import Endpoint
-        from orchestration.paths import RelativePath
-        from orchestration.sandbox.testing import submit
-        from orchestration.transfers import DeleteRequest
-        here = Endpoint(root_path="/data", mount=Path({str(data)!r})).known_as("data")
-        module.{moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-        deleter = module.LocalDelete(state=Path({str(tmp_path / "state")!r}))
-        submit(deleter, DeleteRequest(endpoint=here, paths=(RelativePath("rec"),)), "t1")
-        time.sleep(20)
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    kill_in_a_deletion(data, tmp_path / "state", request_of(here, "rec"), moment)
     was_gone = not (data / "rec").exists()
     if was_gone:
         (data / "rec").write_text("a new scan")
@@ -139,6 +173,21 @@ def test_killed_at_any_moment_it_is_carried_on_and_a_new_file_of_that_name_stays
 
     assert isinstance(status, Succeeded)
     assert [path.name for path in data.iterdir()] == (["rec"] if was_gone else [])
+
+
+@pytest.mark.parametrize(("moment", "spared"), [("JobFolder.write", 1), ("remove", 0), ("remove", 1)])
+def test_killed_between_two_that_go_it_still_leaves_the_one_that_was_replaced(
+    deleter: LocalDelete, here: Endpoint, data: Path, tmp_path: Path, moment: str, spared: int
+) -> None:
+    request, file = replaced(here, data)
+    kill_in_a_deletion(data, tmp_path / "state", request, moment, spared=spared)
+    assert not (data / "first").exists()
+    (data / "first").write_text("a new scan")
+    status = delete(deleter, request)
+    assert isinstance(status, Failed)
+    assert [row["path"] for row in documents.objects(status.evidence, "refused")] == ["rec"]
+    assert sorted(each.name for each in data.iterdir()) == ["first", "rec"]
+    assert ((data / "first").read_text(), file.read_bytes()) == ("a new scan", b"xyz")
 
 
 def test_what_changed_since_the_deletion_began_stays(

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from orchestration.config import Endpoint
-from orchestration.errors import OperationFailed
+from orchestration.errors import DeletionUnproven, OperationFailed
 from orchestration.flows import deleting, pruning
 from orchestration.paths import RelativePath
 from orchestration.policy import rules
@@ -99,13 +99,16 @@ def failures_ignored(patch: pytest.MonkeyPatch) -> None:
     """What a task was to delete counts as deleted, however the task ended."""
     real = deleting._carry_out
 
-    def carry_out(work: Any, endpoint: Any, operation: Any, copies: Any, *, perform: Any) -> None:
+    def carry_out(
+        work: Any, endpoint: Any, operation: Any, copies: Any, *, perform: Any
+    ) -> dict[int, DeletionUnproven]:
         try:
             perform(operation, deleting._service(work, endpoint))
         except OperationFailed:
             work.logger.warning("never mind")
         for copy in copies:
             work.ledger.copies.deleted(copy, run_id=work.run_id)
+        return {}
 
     assert real is not carry_out
     patch.setattr(deleting, "_carry_out", carry_out)
