@@ -68,7 +68,7 @@ def to_be_set_aside(work: Work, copy: CopyRecord) -> bool:
 
 
 def written_since(work: Work, endpoint: Endpoint, proven: Sequence[Proven]) -> Mapping[int, DeletionUnproven]:
-    """Of which copies (by id) there is something else by now than their proofs saw.
+    """Of which copies (by id) there is something else by now than their proofs saw, or nothing any more.
 
     Globus cannot be told what it is to find, so that this last look comes directly before it is asked. Who deletes on
     this machine looks himself.
@@ -78,12 +78,12 @@ def written_since(work: Work, endpoint: Endpoint, proven: Sequence[Proven]) -> M
     found = {each.copy.id: work.services.look(endpoint, each.copy.goes_with) for each in proven}
     return {
         each.copy.id: DeletionUnproven(
-            "it was written to while its deletion was being proved",
+            f"it {'vanished' if found[each.copy.id] is None else 'was written to'} while its deletion was being proved",
             where=f"{endpoint.name}:{each.copy.path}",
-            next_step="find out who wrote there; the next night looks at it anew",
+            next_step="find out who did that; the next night looks at it anew",
         )
         for each in proven
-        if found[each.copy.id] is not None and shown(found[each.copy.id]) != each.seen
+        if shown(found[each.copy.id]) != each.seen
     }
 
 

@@ -24,16 +24,16 @@ SWEEP = "orchestration.flows.bl832.sweep:sweep_deletions"
 HOUR = 3600.0
 
 
-def overdue(room: Room, *scans: str) -> None:
-    """Their copies at the detector, since two hours."""
+def overdue(room: Room, *scans: str, endpoint: str = "spot832") -> None:
+    """Their copies there, or at the detector, since two hours."""
     room.keep_copies(0.0)
     ids = [room.overview(file_path).scan.id for file_path in scans]
     with closing(sqlite3.connect(room.world.layout.root / "ledger.sqlite")) as database, database:
         for scan in ids:
             database.execute(
                 "update copies set delete_after = ?, verified_at = verified_at - 8000"
-                " where scan_id = ? and endpoint = 'spot832'",
-                (time.time() - 2 * HOUR, scan),
+                " where scan_id = ? and endpoint = ?",
+                (time.time() - 2 * HOUR, scan, endpoint),
             )
 
 
