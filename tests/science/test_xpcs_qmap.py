@@ -122,6 +122,14 @@ def test_without_a_blemish_the_mask_takes_its_place(bench: Bench) -> None:
     np.testing.assert_array_equal(read_qmap(bench.qmap).blemish, read_qmap(bench.qmap).mask)
 
 
+@pytest.mark.parametrize("name", ["mask", "blemish"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_pixel_is_good_or_bad(bench: Bench, name: str, value: float) -> None:
+    """What is not a number would count as good, and spoil the mean scattering."""
+    change(bench, name, lambda values: np.where(np.arange(values.size).reshape(values.shape) == 0, value, values))
+    refused(bench, f"/qmap/{name} holds values that are not finite")
+
+
 @pytest.mark.parametrize(
     ("value", "match"),
     [

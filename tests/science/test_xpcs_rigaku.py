@@ -19,6 +19,7 @@ from xpcs_raw import (
 from orchestration.science import errors
 from orchestration.science.xpcs.frames import DenseRaw, SparseRaw
 from orchestration.science.xpcs.read import open_raw
+from orchestration.science.xpcs.rigaku import FRAMES, open_500k
 
 
 @pytest.mark.parametrize("size", [1, 7, 300, 10**6])
@@ -118,6 +119,26 @@ def test_events_that_cannot_be(
     words(frame, pixel, count).tofile(path)
     with pytest.raises(errors.EventsInvalid, match=what), open_raw(path) as raw:
         read(raw, size=size)
+
+
+@pytest.mark.parametrize("size", [1, 2, 50])
+def test_the_last_frame_that_an_event_can_name_is_read(tmp_path: Path, size: int) -> None:
+    last = FRAMES - 1
+    words([0, last - 1, last, last], [1, 2, 3, 4], 5).tofile(tmp_path / "a.bin")
+    with open_raw(tmp_path / "a.bin") as raw:
+        assert raw.frames == FRAMES
+        assert isinstance(raw, SparseRaw)
+        found = list(raw.events(0, FRAMES, size=size))
+    assert np.concatenate([events.frame for events in found]).tolist() == [0, last - 1, last, last]
+
+
+def test_a_file_that_ends_in_ones_is_refused(tmp_path: Path) -> None:
+    """As flash memory has them where nothing was written."""
+    (tmp_path / "a.bin").write_bytes(words([0, 1], [1, 2], 5).tobytes() + b"\xff" * 800)
+    with open_500k(tmp_path / "a.bin") as raw:
+        events = raw.events(0, raw.frames, size=1000)
+        with pytest.raises(errors.EventsInvalid, match="lies outside"):
+            next(events)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 50])

@@ -13,6 +13,9 @@ from orchestration.science.xpcs.frames import Selection
 Kind = Literal["Multitau", "Twotime", "Both"]
 Method = Literal["auto", "dense", "sparse"]
 
+_MOST_MEMORY = 1 << 20
+"""GiB; no machine has more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
@@ -47,9 +50,10 @@ class Parameters:
             raise ParametersInvalid(f"num_partial_g2 is {self.num_partial_g2}, below 0", where="parameters")
         if self.gpu_id < -2:
             raise ParametersInvalid(f"gpu_id is {self.gpu_id}, below -2", where="parameters")
-        if self.memory is not None and not self.memory > 0:
-            raise ParametersInvalid(f"memory is {self.memory} GiB, not above 0", where="parameters")
-        _numbers(self.dq_selection)
+        if self.memory is not None and not 0 < self.memory <= _MOST_MEMORY:
+            what = f"memory is {self.memory} GiB, not above 0 and up to {_MOST_MEMORY}"
+            raise ParametersInvalid(what, where="parameters")
+        _ranges(self.dq_selection)
 
     @property
     def multitau(self) -> bool:
@@ -71,25 +75,23 @@ class Parameters:
         Raises:
             ParametersInvalid: if one is not there.
         """
-        numbers = _numbers(self.dq_selection)
-        if numbers is None:
-            return list(range(1, bins + 1))
-        if numbers[0] < 1 or numbers[-1] > bins:
+        ranges = _ranges(self.dq_selection) or [(1, bins)]
+        if any(first < 1 or last > bins for first, last in ranges):
             what = f"dq_selection {self.dq_selection!r} asks for bins that are not among the qmap's 1 to {bins}"
             raise ParametersInvalid(what, where="parameters")
-        return numbers
+        return sorted({number for first, last in ranges for number in range(first, last + 1)})
 
 
-def _numbers(selection: str) -> list[int] | None:
-    """The numbers of a selection; None for all."""
+def _ranges(selection: str) -> list[tuple[int, int]]:
+    """First and last of each part of a selection, whatever bins there are; none for all."""
     if selection.strip() in {"all", ""}:
-        return None
-    found: set[int] = set()
+        return []
+    found = []
     for part in selection.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if last < first:
             what = f"dq_selection {selection!r} is not like 1,2,5-7"
             raise ParametersInvalid(what, where="parameters")
-        found.update(range(first, last + 1))
-    return sorted(found)
+        found.append((first, last))
+    return found

@@ -102,6 +102,8 @@ def _map(group: h5py.Group, name: str, path: Path) -> NDArray[np.generic]:
         what = f"{GROUP}/{name} has shape {dataset.shape} and type {dataset.dtype}, not (rows, columns) of numbers"
         raise QmapInvalid(what, where=str(path))
     values: NDArray[np.generic] = dataset[()]
+    if dataset.dtype.kind == "f" and not np.isfinite(values).all():
+        raise QmapInvalid(f"{GROUP}/{name} holds values that are not finite", where=str(path))
     return values
 
 

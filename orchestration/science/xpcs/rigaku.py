@@ -92,6 +92,12 @@ def _open(files: tuple[Path, ...], layout: Layout) -> Iterator[Rigaku]:
         witness.demand_unchanged()
 
 
+def _before(frame: int, block: Words) -> int:
+    """How many of the events, which are in order, are of frames before this one."""
+    # What comes behind the last frame that there can be is no word any more.
+    return len(block) if frame >= FRAMES else int(np.searchsorted(block, np.uint64(frame << 40)))
+
+
 class _Module:
     """The events of one file."""
 
@@ -211,7 +217,7 @@ class Rigaku:
                 min(stop, int(block[-1] >> FRAME_SHIFT)) if place + len(block) < end else stop
                 for place, end, block in zip(places, ends, blocks, strict=True)
             )
-            whole = [block[: np.searchsorted(block, np.uint64(limit << 40))] for block in blocks]
+            whole = [block[: _before(limit, block)] for block in blocks]
             if limit <= first or not any(map(len, whole)):
                 self._translate(places, blocks, first, stop)
                 share *= 2
