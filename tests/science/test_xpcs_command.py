@@ -225,6 +225,7 @@ def test_a_file_of_options_is_checked(bench: Bench, command: Command, text: str,
         (("-i", "99"), "GPU"),
         (("--crop-ratio-threshold", "2"), "crop_ratio_threshold"),
         (("--memory", "0"), "memory"),
+        (("--memory", "inf"), "memory is inf"),
         (("-p", "../x"), "part of a file's name"),
     ],
 )
@@ -318,6 +319,32 @@ def test_an_error_in_the_middle_of_two_time_functions_leaves_nothing(bench: Benc
     assert process.returncode == 1
     assert out == ""
     assert "cannot be written" in err
+    assert left(bench) == []
+
+
+@pytest.mark.parametrize("limit", range(100_000, 4_000_000, 1_300_000))
+def test_a_disk_that_is_full_at_any_moment_is_told_of_and_leaves_nothing(tmp_path: Path, limit: int) -> None:
+    bench = make(tmp_path, MovieDescription(rows=128, columns=128, frames=200, photons=0.5), rings=2)
+    with program(bench, "-t", "Both", "-G", limit=limit) as process:
+        out, err = process.communicate(timeout=120.0)
+    assert (process.returncode, out, err.count("\n")) == (1, "", 1), err
+    assert err.startswith("the result cannot be written: File too large")
+    assert left(bench) == []
+
+
+def test_what_does_not_fit_the_memory_has_its_room_on_disk_before_it_is_used(tmp_path: Path) -> None:
+    """The system would end the process in the middle where there is none left."""
+    bench = make(tmp_path, MovieDescription(rows=200, columns=200, frames=2000, photons=0.2), rings=1)
+    with program(bench, "-t", "Twotime", "--memory", "1e-6") as process:
+        until = threading.Event()
+        sizes: list[os.stat_result] = []
+        while process.poll() is None and not any(size.st_size for size in sizes):
+            until.wait(0.001)
+            sizes = [file.stat() for file in (bench.folder / "out").glob(".reconstructing-*/frames")]
+        process.terminate()
+        process.communicate(timeout=60.0)
+    assert sizes
+    assert 512 * sizes[0].st_blocks >= sizes[0].st_size > 0
     assert left(bench) == []
 
 

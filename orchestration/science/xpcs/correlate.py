@@ -156,7 +156,7 @@ def _write(
         if measured.sums is not None and plan.parameters.num_partial_g2:
             _write_partial(file, plan, computing, folder, watch)
         with watch.stage("write"):
-            file.text(f"{output.ROOT}/rawdata_path", str(request.raw))
+            file.scalar(f"{output.ROOT}/rawdata_path", str(request.raw))
         if measured.twotime is not None:
             with watch.stage("twotime"):
                 _write_twotime(file, plan, measured, request)
@@ -190,11 +190,10 @@ def _write_multitau(file: ResultFile, plan: Plan, measured: Measured, request: R
         file.array(f"{MULTITAU}/{name}", values.astype(np.float32))
     if measured.pixels is not None:
         shape = plan.qmap.shape
-        dataset = file.empty(
-            f"{MULTITAU}/unnormalized_G2", (len(plan.lags), 3, *shape), np.float32, chunks=(1, 1, *shape)
-        )
+        name = f"{MULTITAU}/unnormalized_G2"
+        file.empty(name, (len(plan.lags), 3, *shape), np.float32, chunks=(1, 1, *shape))
         for lag in range(len(plan.lags)):
-            dataset[lag] = measured.pixels(lag).reshape(3, *shape)
+            file.rows(name, lag, measured.pixels(lag).reshape(1, 3, *shape))
     file.scalars(f"{MULTITAU}/config", _config(request, "multitau"))
 
 

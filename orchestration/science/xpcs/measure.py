@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -321,10 +323,18 @@ def _taken(frames: NDArray[np.generic], columns: Index) -> NDArray[np.generic]:
 
 
 def _spool(path: Path, shape: tuple[int, ...], kind: np.dtype[np.generic], *, limit: int) -> NDArray[np.generic]:
-    """An array in memory, or in a file if it is too large for that."""
-    if int(np.prod(shape)) * kind.itemsize <= limit:
+    """An array of zeros in memory, or in a file if it is too large for that.
+
+    Raises:
+        OSError: if there is no room for the file.
+    """
+    size = math.prod(shape) * kind.itemsize
+    if size <= limit:
         return np.zeros(shape, dtype=kind)
-    return np.memmap(path, dtype=kind, mode="w+", shape=shape)
+    with path.open("wb") as file:
+        # The system ends a process without a word where a mapped file finds no room on the disk.
+        os.posix_fallocate(file.fileno(), 0, size)
+    return np.memmap(path, dtype=kind, mode="r+", shape=shape)
 
 
 def _timed(items: Iterator[T], watch: Stopwatch, stage: str) -> Iterator[T]:

@@ -6,9 +6,11 @@ pyXpcsViewer and ``xpcs-viewer`` read it. What is stored beyond that layout: the
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -34,6 +36,9 @@ LARGEST_CHUNK = 2**30
 
 Scalar = str | int | float | bool
 
+_LOST: list[object] = []
+"""What HDF5 has open of files that could not be written, by which they stay open."""
+
 
 class ResultFile:
     """An HDF5 file that is being written."""
@@ -43,32 +48,59 @@ class ResultFile:
 
     def array(self, name: str, values: NDArray[np.generic]) -> None:
         chunks = values.shape[-2:] if values.ndim > 1 else values.shape
-        self.empty(name, values.shape, values.dtype, chunks=(1,) * (values.ndim - len(chunks)) + chunks)[...] = values
+        self.empty(name, values.shape, values.dtype, chunks=(1,) * (values.ndim - len(chunks)) + chunks)
+        self.rows(name, 0, values)
 
-    def empty(self, name: str, shape: tuple[int, ...], dtype: object, *, chunks: tuple[int, ...]) -> h5py.Dataset:
+    def empty(self, name: str, shape: tuple[int, ...], dtype: object, *, chunks: tuple[int, ...]) -> None:
         """A dataset to be filled; compressed chunk by chunk if it is large."""
         packed = {"chunks": chunks, "compression": "lzf"} if np.prod(shape) > _COMPRESSED else {}
-        return self._file.create_dataset(name, shape=shape, dtype=dtype, **packed)
+        self._file.create_dataset(name, shape=shape, dtype=dtype, **packed)
 
     def rows(self, name: str, first: int, values: NDArray[np.generic]) -> None:
         """Rows `first` and on of a dataset that is there."""
-        self._file[name][first : first + len(values)] = values
+        with _written(self._file[name]) as dataset:
+            dataset[first : first + len(values)] = values
 
     def triangle(self, name: str, first: int, values: NDArray[np.float32]) -> None:
         """The rows of the chunk that begins with row `first`, of a square that is zero below its diagonal."""
-        dataset = self._file[name]
-        if dataset.compression == "lzf" and lzf.suits(first, values):
-            stream = lzf.pack(first, values, height=dataset.chunks[0])
-            dataset.id.write_direct_chunk((first, 0), stream.tobytes())
+        if self._file[name].compression == "lzf" and lzf.suits(first, values):
+            with _written(self._file[name]) as dataset:
+                stream = lzf.pack(first, values, height=dataset.chunks[0])
+                dataset.id.write_direct_chunk((first, 0), stream)
         else:
             self.rows(name, first, values)
 
     def scalars(self, group: str, values: Mapping[str, Scalar | list[int]]) -> None:
         for name, value in values.items():
-            self._file[f"{group}/{name}"] = value
+            self.scalar(f"{group}/{name}", value)
 
-    def text(self, name: str, value: str) -> None:
-        self._file[name] = value
+    def scalar(self, name: str, value: Scalar | list[int]) -> None:
+        with _written(self._file.create_dataset(name, data=value)):
+            pass
+
+
+@contextmanager
+def _written(dataset: h5py.Dataset) -> Iterator[h5py.Dataset]:
+    """A dataset whose values are in the file in the end.
+
+    What HDF5 keeps for later, and cannot write when the dataset goes out of use, is lost without an error.
+
+    Raises:
+        OSError: if they cannot be written.
+    """
+    with _telling():
+        yield dataset
+        dataset.flush()
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """OSError in place of what h5py says where something cannot be written."""
+    try:
+        yield
+    except RuntimeError as error:
+        number = re.search(r"errno = (\d+)", str(error))
+        raise (OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))) from error
 
 
 @contextmanager
@@ -86,17 +118,24 @@ def result_file(path: Path, *, metadata: Path, qmap: Path) -> Iterator[ResultFil
     except OSError as error:
         raise MetadataMissing(f"the metadata cannot be written to: {error}", where=str(metadata)) from error
     try:
-        if ROOT in file:
-            del file[ROOT]
-        with h5py.File(qmap, "r") as source:
+        with _telling(), h5py.File(qmap, "r") as source:
+            if ROOT in file:
+                del file[ROOT]
             source.copy("/qmap", file.require_group(ROOT), name="qmap")
+            file.flush()
         yield ResultFile(file)
-    except BaseException:
-        # After what could not be written, nothing can be closed properly: the first error is the one to be told.
-        with suppress(RuntimeError):
-            file.close()
+        with _telling():
+            file.flush()
+    except OSError:
+        _abandon(file, path)
         raise
-    try:
+    except BaseException:
         file.close()
-    except RuntimeError as error:  # as h5py has it when what is still in memory cannot be written
-        raise OSError(str(error)) from error
+        raise
+    file.close()
+
+
+def _abandon(file: h5py.File, path: Path) -> None:
+    """Let go of a file that cannot be written, but for what HDF5 knows of it: to close that would end the process."""
+    _LOST.extend(h5py.h5f.get_obj_ids(file.id, h5py.h5f.OBJ_ALL))
+    os.truncate(path, 0)
