@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from orchestration.science.errors import MetadataMissing, ParametersInvalid, Res
 from orchestration.science.xpcs.frames import Selection
 from orchestration.science.xpcs.movie import MovieDescription
 from orchestration.science.xpcs.parameters import Parameters
+from orchestration.science.xpcs.read import open_raw
 from orchestration.science.xpcs.validate import demand_valid
 
 Answer = tuple[int, str, str]
@@ -388,6 +390,18 @@ def test_a_good_result_is_found_valid(bench: Bench, command: Command) -> None:
     assert code == 0
     assert "lags to" in out
     assert "added up again" in out
+
+
+def test_frames_that_are_averaged_need_not_fit_the_memory_to_be_added_up_again(made: Bench) -> None:
+    found = made.correlate(Parameters(frames=Selection(average=60)))
+    with open_raw(made.raw) as raw:
+        tracemalloc.start()
+        try:
+            demand_valid(found.path, raw=raw)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < made.frames[:60].nbytes
 
 
 Change = Callable[[NDArray[Any]], NDArray[Any]]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xpcs_bench import Bench, make
 from xpcs_reference import g2_of, lag_list, multitau, segments
 
-from orchestration.science.errors import ParametersInvalid, ScanStillOpen
+from orchestration.science.errors import EventsInvalid, ParametersInvalid, ScanStillOpen
 from orchestration.science.xpcs import blocks, sparse
 from orchestration.science.xpcs.dense import Series
 from orchestration.science.xpcs.frames import Selection
@@ -232,6 +232,36 @@ def test_frames_of_any_type_are_correlated(bench: Bench, tmp_path: Path, method:
     found = _copy(bench, tmp_path, bench.frames.astype(dtype)).correlate(Parameters(method=method))
     right = bench.correlate(Parameters(method="dense"))
     np.testing.assert_allclose(found["multitau/normalized_g2"], right["multitau/normalized_g2"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", BOTH)
+@pytest.mark.parametrize(("dtype", "mark"), [("uint32", 2**32 - 1), ("uint16", 65535), ("int32", -1)])
+def test_pixels_that_the_detector_marks_as_blind_do_not_count(
+    bench: Bench, tmp_path: Path, method: Method, dtype: str, mark: int
+) -> None:
+    """As an EIGER marks the gaps between its modules: one of them is brighter than all photons of a frame."""
+    mask = bench.maps().mask
+    frames = bench.frames.astype(dtype)
+    frames.reshape(len(frames), -1)[:, ~mask] = mark
+    found = _copy(bench, tmp_path, frames).correlate(Parameters(method=method))
+    right = multitau(bench.chosen(Selection(), normalised=mask))
+    maps = bench.maps()
+    bins = g2_of(right.g2, maps.dynamic, maps.static)
+    np.testing.assert_allclose(found["multitau/normalized_g2"], bins.g2, rtol=TOLERANCE)
+    brightness = bench.chosen(Selection())[:, mask].mean(axis=1)
+    np.testing.assert_allclose(found["spatial_mean/intensity_vs_time"][1], brightness, rtol=1e-6)
+    assert (found["temporal_mean/scattering_2d"].ravel()[~mask] == 0.0).all()
+
+
+def test_fractions_are_no_photons(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(EventsInvalid, match=r"counts such as 0\.5 are not"):
+        _copy(bench, tmp_path, bench.frames.astype(np.float32) / 2).correlate(Parameters(method="sparse"))
+
+
+def test_frames_below_zero_are_correlated(bench: Bench, tmp_path: Path) -> None:
+    """More may be taken off them than their dark current."""
+    found = _copy(bench, tmp_path, bench.frames.astype(np.int16) - np.int16(9)).correlate()
+    np.testing.assert_allclose(found["multitau/normalized_g2"], 1.0, atol=0.01)
 
 
 def test_the_way_to_correlate_is_chosen_by_the_occupancy(tmp_path: Path) -> None:

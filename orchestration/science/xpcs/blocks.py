@@ -44,25 +44,46 @@ class Block:
 
 def occupancy(raw: Raw, chosen: FrameRange, pixels: NDArray[np.int64]) -> float:
     """About how many of these pixels have a count in a frame, as a share; from a few places of the file."""
-    starts = np.linspace(chosen.first, chosen.stop, _SAMPLES, endpoint=False).astype(int)
     if isinstance(raw, SparseRaw):
         inside = np.zeros(raw.rows * raw.columns, dtype=np.bool_)
         inside[pixels] = True
-        found = [next(raw.events(int(at), chosen.stop, size=_KEPT_EVENTS >> 8), None) for at in starts]
-        batches = [
-            (int(at), each) for at, each in zip(starts, found, strict=True) if each is not None and len(each.frame)
-        ]
+        starts = _starts(chosen)
+        found = [next(raw.events(at, chosen.stop, size=_KEPT_EVENTS >> 8), None) for at in starts]
+        batches = [(at, each) for at, each in zip(starts, found, strict=True) if each is not None and len(each.frame)]
         frames = sum(int(each.frame[-1]) - at + 1 for at, each in batches)
         hits = sum(int(np.count_nonzero(inside[each.pixel])) for _, each in batches)
         return hits / (frames * len(pixels)) if frames else 0.0
     if not isinstance(raw, DenseRaw):
         raise TypeError(f"{type(raw).__name__} gives neither frames nor events")
-    buffer = np.empty((1, raw.rows, raw.columns), dtype=raw.dtype)
-    shares = []
-    for at in starts:
-        raw.read(slice(int(at), int(at) + 1, 1), buffer)
-        shares.append(np.count_nonzero(buffer.reshape(-1)[pixels]) / len(pixels))
-    return float(np.mean(shares))
+    return float(np.count_nonzero(_samples(raw, chosen)[:, pixels]) / (_SAMPLES * len(pixels)))
+
+
+def unmeasured(raw: Raw, chosen: FrameRange, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(pixels,): those outside the mask that the detector says it cannot see, by its largest value or one below 0.
+
+    They are told by a few frames, in all of which they have the same value. Such a value is no count: one of 32 bits in
+    a frame outweighs all photons in it.
+    """
+    if not isinstance(raw, DenseRaw) or raw.dtype.kind not in "ui":
+        return np.zeros_like(mask)
+    few = _samples(raw, chosen)
+    first = few[0]
+    mark = first == np.iinfo(raw.dtype).max if raw.dtype.kind == "u" else first < 0
+    found: NDArray[np.bool_] = ~mask & mark & (few == first).all(axis=0)
+    return found
+
+
+def _samples(raw: DenseRaw, chosen: FrameRange) -> Counts:
+    """A few frames, (_SAMPLES, pixels)."""
+    few = np.empty((_SAMPLES, raw.rows, raw.columns), dtype=raw.dtype)
+    for number, at in enumerate(_starts(chosen)):
+        raw.read(slice(at, at + 1, 1), few[number : number + 1])
+    return few.reshape(_SAMPLES, -1)
+
+
+def _starts(chosen: FrameRange) -> list[int]:
+    starts: list[int] = np.linspace(chosen.first, chosen.stop, _SAMPLES, endpoint=False).astype(int).tolist()
+    return starts
 
 
 def blocks(raw: DenseRaw, chosen: FrameRange, *, empty: Empty = np.empty) -> Iterator[Block]:
@@ -224,10 +245,15 @@ class AsEvents:
 
         in_threads(len(sizes), find)
         if value.size and not (value.min() >= 0 and value.max() <= np.iinfo(np.uint16).max):
-            what = f"counts from {value.min()} to {value.max()} are not those of single photons"
-            raise EventsInvalid(what, where=str(self.path), next_step="correlate whole frames: --method dense")
+            self._refuse(f"counts from {value.min()} to {value.max()}")
+        if value.dtype.kind == "f" and (value % 1 != 0).any():
+            self._refuse(f"counts such as {value[value % 1 != 0][0]}")
         frame = np.repeat(np.arange(len(sizes), dtype=np.uint32) + np.uint32(first + block.first), sizes)
         return Events(frame, pixel, value.astype(np.uint16))
+
+    def _refuse(self, what: str) -> None:
+        next_step = "correlate whole frames: --method dense"
+        raise EventsInvalid(f"{what} are not those of single photons", where=str(self.path), next_step=next_step)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from orchestration.science.errors import ParametersInvalid
 from orchestration.science.xpcs.bins import Bins
-from orchestration.science.xpcs.blocks import AsEvents, AsFrames, occupancy
+from orchestration.science.xpcs.blocks import AsEvents, AsFrames, occupancy, unmeasured
 from orchestration.science.xpcs.frames import DenseRaw, FrameRange, SparseRaw
 from orchestration.science.xpcs.lags import Lags
 from orchestration.science.xpcs.parameters import Parameters
@@ -33,6 +33,8 @@ class Plan:
     qmap: Qmap
     bins: Bins
     parameters: Parameters
+    processed: NDArray[np.bool_]
+    """(pixels,): those that count in the mean of a frame."""
     share: float
     """About how many of the pixels in bins have a count in a frame."""
 
@@ -47,14 +49,17 @@ class Plan:
             raise ParametersInvalid(what, where="num_partial_g2")
         bins = Bins.of(qmap)
         share = occupancy(raw, chosen, bins.pixel)
+        processed = _processed(qmap, parameters) & ~unmeasured(raw, chosen, qmap.mask.ravel())
         few = _FEW_IN_EVENTS if isinstance(raw, SparseRaw) else _FEW_IN_FRAMES
         countable = isinstance(raw, SparseRaw) or raw.dtype.kind in "ui"
         by_events = parameters.method == "sparse" or (parameters.method == "auto" and share <= few and countable)
         if by_events and not isinstance(raw, SparseRaw):
-            raw = AsEvents(raw, _processed(qmap, parameters))
+            raw = AsEvents(raw, processed)
         elif not by_events and isinstance(raw, SparseRaw):
             raw = AsFrames(raw)
-        return cls(raw=raw, chosen=chosen, qmap=qmap, bins=bins, parameters=parameters, share=share)
+        return cls(
+            raw=raw, chosen=chosen, qmap=qmap, bins=bins, parameters=parameters, processed=processed, share=share
+        )
 
     def partial(self, number: int) -> Plan:
         """The same for multi-tau of one of the equal parts of the frames, from 0."""
@@ -71,11 +76,6 @@ class Plan:
     @property
     def pixels(self) -> int:
         return self.raw.rows * self.raw.columns
-
-    @cached_property
-    def processed(self) -> NDArray[np.bool_]:
-        """(pixels,): those that count in the mean of a frame."""
-        return _processed(self.qmap, self.parameters)
 
     @property
     def cropped(self) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.science.errors import ResultInvalid
+from orchestration.science.xpcs.blocks import unmeasured
 from orchestration.science.xpcs.frames import DenseRaw, Raw, Selection, SparseRaw
 from orchestration.science.xpcs.lags import Lags
 from orchestration.science.xpcs.output import (
@@ -169,26 +170,29 @@ def _check_sums(result: Result, raw: Raw | None) -> str:
     ).of(raw.frames)
     if chosen.count != len(means):
         result.refuse(f"there are {len(means)} frames, of the raw data {chosen.count}")
+    wanted = wanted & ~unmeasured(raw, chosen, qmap.ravel()).reshape(qmap.shape)
     for place in np.unique(np.linspace(0, chosen.count - 1, _SAMPLES).astype(int)):
         first = chosen.first + int(place) * average * chosen.stride
         again = _mean(raw, slice(first, first + average * chosen.stride, chosen.stride), wanted)
-        if abs(again - means[place]) > _SUM_TOLERANCE * max(again, 1e-12):
+        if abs(again - means[place]) > _SUM_TOLERANCE * max(abs(again), 1e-12):
             result.refuse(f"frame {place} has the mean {means[place]:.8g}, and {again:.8g} in the raw data")
     return "the frames that were added up again have the brightness that is stored"
 
 
 def _mean(raw: Raw, frames: slice, wanted: NDArray[np.bool_]) -> float:
     """The mean of some frames, by other means than those of the correlation."""
+    total = 0.0
     if isinstance(raw, SparseRaw):
-        flat, total = wanted.ravel(), 0
+        flat = wanted.ravel()
         for events in raw.events(frames.start, frames.stop, size=2**20):
             inside = flat[events.pixel] & ((events.frame.astype(np.int64) - frames.start) % frames.step == 0)
             total += int(events.count[inside].sum(dtype=np.int64))
     elif isinstance(raw, DenseRaw):
-        out = np.empty((len(range(frames.start, frames.stop, frames.step)), *wanted.shape), dtype=raw.dtype)
-        raw.read(frames, out)
-        total = out[:, wanted].sum(dtype=np.float64)
-    return float(total) / (np.count_nonzero(wanted) * len(range(frames.start, frames.stop, frames.step)))
+        one = np.empty((1, *wanted.shape), dtype=raw.dtype)
+        for frame in range(frames.start, frames.stop, frames.step):  # all that are averaged may not fit the memory
+            raw.read(slice(frame, frame + 1, 1), one)
+            total += one[0, wanted].sum(dtype=np.float64)
+    return total / (np.count_nonzero(wanted) * len(range(frames.start, frames.stop, frames.step)))
 
 
 _CHECKS: tuple[Callable[[Result, Raw | None], str], ...] = (_check_datasets, _check_lags, _check_baseline, _check_sums)
