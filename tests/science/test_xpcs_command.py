@@ -12,6 +12,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from orchestration.science.cli import main
 from orchestration.science.errors import MetadataMissing, ParametersInvalid, ResultInvalid
 from orchestration.science.xpcs.frames import Selection
 from orchestration.science.xpcs.movie import MovieDescription
+from orchestration.science.xpcs.naming import Names
 from orchestration.science.xpcs.parameters import Parameters
 from orchestration.science.xpcs.read import open_raw
 from orchestration.science.xpcs.validate import demand_valid
@@ -176,10 +178,43 @@ def test_a_second_result_gets_a_number_unless_it_is_to_replace_the_first(bench: 
     for name in ("a_results.hdf", "a_results_1.hdf", "a_results_2.hdf"):
         _code, out, _err = command(*correlating(bench))
         assert Path(out.strip()).name == name
+        assert Outcome.of(Path(out.strip())).receipt["output"] == name
     _code, out, _err = command(*correlating(bench, "-w", "-e", "60"))
     assert Path(out.strip()).name == "a_results.hdf"
     assert Outcome.of(bench.folder / "out" / "a_results.hdf")["spatial_mean/intensity_vs_time"].shape == (2, 60)
     assert Outcome.of(bench.folder / "out" / "a_results_1.hdf")["spatial_mean/intensity_vs_time"].shape == (2, 120)
+
+
+def test_a_result_and_its_receipt_are_of_one_run_where_several_replace_it_at_once(tmp_path: Path) -> None:
+    names = Names(folder=tmp_path, name="a_results")
+
+    def put(run: int) -> None:
+        staged, paper = tmp_path / f"staged-{run}", tmp_path / f"receipt-{run}"
+        for turn in range(200):
+            staged.write_text(f"{run} {turn}")
+            paper.write_text(f"{run} {turn}")
+            names.put(staged, lambda _: paper, overwrite=True)
+            together.wait()
+            if run == 0:
+                found.add(names.result().read_text() == Names.receipt(names.result()).read_text())
+            together.wait()
+
+    found: set[bool] = set()
+    together = threading.Barrier(4)
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(put, run) for run in range(4)]:
+            done.result()
+    assert found == {True}
+
+
+def test_a_result_that_is_not_valid_names_what_it_was_made_of(bench: Bench, command: Command) -> None:
+    with h5py.File(bench.raw, "r+") as file:
+        file["entry/data/data"][:, 20, 10:40] = 60_000
+    code, _out, err = command(*correlating(bench))
+    assert code == 1
+    assert "neither near 1" in err
+    assert f"({bench.raw}, {bench.qmap})" in err
+    assert left(bench) == []
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(bench: Bench, command: Command) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestration.science.errors import OutputFailed, ScienceError
+from orchestration.science.errors import OutputFailed, ResultInvalid, ScienceError
 from orchestration.science.progress import Reporter, Style
 from orchestration.science.staging import staging
 from orchestration.science.timing import Stopwatch
@@ -97,7 +97,7 @@ def correlate(request: Request, *, progress: Style = "none") -> Result:
             staged = folder / "result.hdf"
             try:
                 _write(staged, request, prepared, computing, folder, watch, progress)
-                checks = demand_valid(staged, raw=raw)
+                checks = _checked(staged, raw, request)
                 path = _publish(
                     staged, folder, request, prepared, digests, checks, watch, started, device=computing.name
                 )
@@ -109,6 +109,14 @@ def correlate(request: Request, *, progress: Style = "none") -> Result:
                 raise OutputFailed(what, where=str(request.out)) from error
     seconds = (datetime.now(tz=UTC) - started).total_seconds()
     return Result(path=path, receipt=Names.receipt(path), method=plan.method, frames=plan.chosen.count, seconds=seconds)
+
+
+def _checked(staged: Path, raw: DenseRaw | SparseRaw, request: Request) -> list[str]:
+    """See `demand_valid`. What is not valid will be gone: what it was made of is named in its place."""
+    try:
+        return demand_valid(staged, raw=raw)
+    except ResultInvalid as error:
+        raise ResultInvalid(error.what, where=f"{request.raw}, {request.qmap}") from error
 
 
 def _publish(
@@ -125,13 +133,16 @@ def _publish(
 ) -> Path:
     with watch.stage("checksums"):
         found = digests.result()
-    paper = folder / "receipt.json"
-    output = prepared.names.result()
-    text = receipt(
-        prepared.plan, found=found, checks=checks, watch=watch, started=started, output=output, device=device
-    )
-    paper.write_text(text, encoding="utf-8")
-    return prepared.names.put(staged, paper, overwrite=request.overwrite)
+
+    def written(result: Path) -> Path:
+        paper = folder / "receipt.json"
+        text = receipt(
+            prepared.plan, found=found, checks=checks, watch=watch, started=started, output=result, device=device
+        )
+        paper.write_text(text, encoding="utf-8")
+        return paper
+
+    return prepared.names.put(staged, written, overwrite=request.overwrite)
 
 
 def _write(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from orchestration.science.errors import MetadataMissing, OutputFailed, Paramete
 from orchestration.science.xpcs.listing import METADATA_ENDING, base, metadata_name
 
 _MARK = "/entry/schema_version"
+
+_NO_LOCKS = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP})
 
 
 def find_metadata(raw: Path) -> Path:
@@ -61,11 +66,14 @@ class Names:
     def receipt(result: Path) -> Path:
         return result.with_suffix(".json")
 
-    def put(self, staged: Path, receipt: Path, *, overwrite: bool) -> Path:
+    def put(self, staged: Path, receipt: Callable[[Path], Path], *, overwrite: bool) -> Path:
         """Put a result and its receipt in place; its path.
 
         Without `overwrite`, under the first number that is free. The receipt comes last: where it is, all is of one
         run.
+
+        Args:
+            receipt: writes that of a result of this path, and says where.
 
         Raises:
             OutputFailed: if the file system does not let us.
@@ -73,32 +81,55 @@ class Names:
         try:
             if overwrite:
                 result = self.result()
-                self.receipt(result).unlink(missing_ok=True)
-                staged.replace(result)
-            else:
-                result = self._linked(staged)
-            receipt.replace(self.receipt(result))
+                paper = receipt(result)
+                with _alone(self.folder):
+                    self.receipt(result).unlink(missing_ok=True)
+                    staged.replace(result)
+                    paper.replace(self.receipt(result))
+                return result
+            return self._numbered(staged, receipt)
         except OSError as error:
             raise OutputFailed(
                 f"the result cannot be put in place: {error.strerror}", where=str(self.folder)
             ) from error
-        return result
 
-    def _linked(self, staged: Path) -> Path:
-        """Another run may take a name at the same time: a link is made only where nothing is."""
+    def _numbered(self, staged: Path, receipt: Callable[[Path], Path]) -> Path:
+        """Another run may take a name at the same time: then the next one is tried."""
         number = 0
         while True:
             result = self.result(number)
+            paper = receipt(result)
             try:
-                os.link(staged, result)
+                _take(staged, result)
             except FileExistsError:
                 number += 1
-            except OSError as error:
-                if error.errno not in {errno.EPERM, errno.ENOTSUP}:
-                    raise
-                # This file system has no links: the name is taken first.
-                result.touch(exist_ok=False)
-                return staged.replace(result)
             else:
-                staged.unlink()
+                paper.replace(self.receipt(result))
                 return result
+
+
+def _take(staged: Path, result: Path) -> None:
+    """Raises FileExistsError if the name is taken: a link is made only where nothing is."""
+    try:
+        os.link(staged, result)
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.ENOTSUP}:
+            raise
+        # This file system has no links: the name is taken first.
+        result.touch(exist_ok=False)
+        staged.replace(result)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other run puts anything in place meanwhile, where the file system lets a folder be locked."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        yield
+    finally:
+        os.close(handle)
