@@ -21,10 +21,18 @@ def processors() -> int:
 
 
 def in_threads(count: int, work: Callable[[int, int], None], *, shares: int = _SHARES) -> None:
-    """Do the work from 0 to `count` in pieces, each from its first to before its last; so many for each processor."""
+    """Do the work from 0 to `count` in pieces, each from its first to before its last; so many for each processor.
+
+    Once one has failed, or the program was told to stop, no other is begun.
+    """
     threads = processors()
     pieces = min(count, shares * threads) if threads > 1 else min(count, 1)
     edges = [count * piece // max(1, pieces) for piece in range(pieces + 1)]
     with ThreadPoolExecutor(threads, thread_name_prefix="xpcs") as pool:
-        for done in [pool.submit(work, low, high) for low, high in pairwise(edges)]:
-            done.result()
+        parts = [pool.submit(work, low, high) for low, high in pairwise(edges)]
+        try:
+            for piece in parts:
+                piece.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
