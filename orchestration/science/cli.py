@@ -112,7 +112,8 @@ def _fail(error: ScienceError, *, code: int = 1) -> int:
 def _write_atomically(path: Path, text: str) -> None:
     handle, name = tempfile.mkstemp(prefix=".error-", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        # Names of files need not be UTF-8: what remains of their bytes becomes an escape of JSON.
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
         Path(name).replace(path)
     except BaseException:

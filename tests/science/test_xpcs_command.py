@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from xpcs_bench import Bench, Outcome, make
 from xpcs_reference import g2_of, multitau
 
-from orchestration.science.cli import main
+from orchestration.science.cli import ERROR_FILE, main
 from orchestration.science.errors import MetadataMissing, ParametersInvalid, ResultInvalid
 from orchestration.science.xpcs.frames import Selection
 from orchestration.science.xpcs.movie import MovieDescription
@@ -264,6 +264,8 @@ def test_a_file_of_options_is_checked(bench: Bench, command: Command, text: str,
         (("--memory", "0"), "memory"),
         (("--memory", "inf"), "memory is inf"),
         (("-p", "../x"), "part of a file's name"),
+        (("-u", "\0"), "part of a file's name"),
+        (("-u", 250 * "x"), "would have 260 bytes"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_done(
@@ -273,6 +275,22 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_done(
     assert code != 0
     assert out == ""
     assert match in err
+    assert left(bench) == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_names_that_are_no_text_are_refused_in_a_sentence_for_programs_as_well(
+    bench: Bench, command: Command, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    raw = os.fsdecode(os.fsencode(bench.folder) + b"/a\xff.h5")
+    if there:
+        bench.raw.rename(raw)
+    report = bench.folder / "error.json"
+    monkeypatch.setenv(ERROR_FILE, str(report))
+    code, _out, err = command("correlate", "-r", raw, "-q", bench.qmap, "-o", bench.folder / "out")
+    assert code == 1
+    assert ("is no text of UTF-8" if there else "cannot be read") in err
+    assert "\\udcff" in report.read_text()
     assert left(bench) == []
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestration.science.errors import OutputFailed, ResultInvalid, ScienceError
+from orchestration.science.errors import OutputFailed, ParametersInvalid, ResultInvalid, ScienceError
 from orchestration.science.progress import Reporter, Style
 from orchestration.science.staging import staging
 from orchestration.science.timing import Stopwatch
@@ -74,10 +74,20 @@ def prepare(request: Request, raw: DenseRaw | SparseRaw) -> Prepared:
     Raises:
         ScienceError: for everything that can be wrong with the qmap, the metadata or the parameters.
     """
+    _demand_text(request)
     metadata = find_metadata(raw.path)
     names = Names.of(metadata, request.out, prefix=request.prefix, suffix=request.suffix)
     plan = Plan.of(raw, read_qmap(request.qmap), request.parameters)
     return Prepared(names=names, metadata=metadata, plan=plan)
+
+
+def _demand_text(request: Request) -> None:
+    """The result says what it was made of, and has no way to write other names."""
+    for path in (request.raw, request.qmap, request.out):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise ParametersInvalid(f"{str(path)!a} is no text of UTF-8", where="parameters") from error
 
 
 def correlate(request: Request, *, progress: Style = "none") -> Result:

@@ -17,6 +17,9 @@ from orchestration.science.xpcs.listing import METADATA_ENDING, base, metadata_n
 
 _MARK = "/entry/schema_version"
 
+_LONGEST = 255 - len(".json")
+"""Bytes, without the ending."""
+
 _NO_LOCKS = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP})
 
 
@@ -54,10 +57,13 @@ class Names:
     def of(cls, metadata: Path, folder: Path, *, prefix: str = "", suffix: str = "") -> Names:
         """Raises ParametersInvalid if prefix or suffix cannot be part of a file's name."""
         for part in (prefix, suffix):
-            if part and part != Path(part).name:
+            if part and (part != Path(part).name or "\0" in part):
                 raise ParametersInvalid(f"{part!r} cannot be part of a file's name", where="parameters")
-        parts = [part for part in (prefix, base(metadata.name), suffix, "results") if part]
-        return cls(folder=folder, name="_".join(parts))
+        name = "_".join(part for part in (prefix, base(metadata.name), suffix, "results") if part)
+        if len(os.fsencode(name)) > _LONGEST:
+            what = f"the name of the result would have {len(os.fsencode(name))} bytes, more than {_LONGEST}"
+            raise ParametersInvalid(what, where="parameters", next_step="choose a shorter prefix or suffix")
+        return cls(folder=folder, name=name)
 
     def result(self, number: int = 0) -> Path:
         return self.folder / f"{self.name}{f'_{number}' if number else ''}.hdf"
