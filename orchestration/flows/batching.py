@@ -284,9 +284,9 @@ class _Batching:
             self._found.copies[scan.id] = copied[0]
 
     def _record(self, outcome: Outcome, members: Sequence[Arrival]) -> None:
-        items = [TransferItem(source=each.path, destination=each.path) for each in members]
+        stands = self._standing(outcome, members) if outcome.already_done else members
+        items = [TransferItem(source=each.path, destination=each.path) for each in stands]
         manifests = manifests_of(self._work, outcome, items, self._destination)
-        stands = self._standing(members) if outcome.already_done else None
         verified = [
             Verified(
                 scan_id=each.scan_id,
@@ -300,22 +300,25 @@ class _Batching:
                 version=each.version,
                 verified_at=outcome.record.finished_at,
             )
-            for each, manifest in zip(members, manifests, strict=True)
-            if stands is None or each.path in stands
+            for each, manifest in zip(stands, manifests, strict=True)
         ]
         for copied in self._work.ledger.copies.record_all(verified):
             if copied.scan_id in self._sent:
                 self._found.copies[copied.scan_id] = copied
-        if stands is not None and len(stands) < len(members):
+        if len(stands) < len(members):
             self._work.logger.warning("%s was done, but not all of it is there: done again", outcome.record.step)
             self._work.ledger.operations.expire(outcome.record.key)
             self._rows.release(outcome.record.key)
 
-    def _standing(self, members: Sequence[Arrival]) -> Mapping[object, FileFacts]:
-        """What was carried before this run, and is there in the size that it had."""
+    def _standing(self, outcome: Outcome, members: Sequence[Arrival]) -> Sequence[Arrival]:
+        """What was carried before this run, is there in the size that it had, and was not found changed or missing
+        since.
+        """
         there = self._work.services.look_at(self._destination, [each.path for each in members])
-        sizes = {each.path: each.size for each in members}
-        return {path: facts for path, facts in there.items() if facts.size == sizes[path]}
+        known = self._work.ledger.copies.lost(self._destination.name, [each.scan_id for each in members])
+        lost = {(each.scan_id, each.path) for each in known if each.verified_by == outcome.record.key}
+        whole = [each for each in members if each.path in there and there[each.path].size == each.size]
+        return [each for each in whole if (each.scan_id, each.path) not in lost]
 
 
 def _same(each: Sent, copied: CopyRecord) -> bool:

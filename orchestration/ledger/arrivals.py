@@ -91,7 +91,9 @@ class Arrivals:
         self._operations = rows
 
     def enter(self, route: Route, waiting: Sequence[Waiting], *, run_id: str) -> None:
-        """They wait for a batch, unless they go with one that has not ended badly, in the same version."""
+        """They wait for a batch, unless they go with one that has not ended badly, in the same version; and are this
+        run's to settle, also if another had settled them.
+        """
         with self._database.write("arrivals") as connection:
             for one in waiting:
                 self._enter(connection, route, one, run_id)
@@ -120,8 +122,8 @@ class Arrivals:
         if going and row["operation_key"] is not None:
             record = known(connection, row["operation_key"])
             going = record is not None and (record.state.open or record.state is OperationState.SUCCEEDED)
-        values = {"run_id": run_id} if going else {**afresh, "run_id": run_id}
-        connection.execute(update(arrivals).where(where).values(**values))
+        values = {"settled_at": None} if going else afresh
+        connection.execute(update(arrivals).where(where).values(**values, run_id=run_id))
 
     def take_over(self, route: Route, *, run_id: str) -> Sequence[Arrival]:
         """What runs that have died, or failed, had left on a route is this run's from now on; all of that."""

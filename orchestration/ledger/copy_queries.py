@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, select
 
 from orchestration.errors import UnknownName
 from orchestration.ledger import manifests
-from orchestration.ledger.copy import CopyRecord, CopyState
+from orchestration.ledger.copy import LOST, CopyRecord, CopyState
 from orchestration.ledger.database import Database
 from orchestration.ledger.slices import KEYS_AT_ONCE, batched
 from orchestration.ledger.tables import copies
@@ -46,9 +46,18 @@ class CopyQueries:
 
     def there(self, endpoint: str, scan_ids: Collection[str]) -> Sequence[CopyRecord]:
         """Those of these scans that an endpoint has."""
+        return self._of_scans(endpoint, scan_ids, (CopyState.PRESENT,))
+
+    def lost(self, endpoint: str, scan_ids: Collection[str]) -> Sequence[CopyRecord]:
+        """Those of these scans that were found changed or missing at an endpoint."""
+        return self._of_scans(endpoint, scan_ids, LOST)
+
+    def _of_scans(
+        self, endpoint: str, scan_ids: Collection[str], states: Collection[CopyState]
+    ) -> Sequence[CopyRecord]:
         found: list[CopyRecord] = []
         for some in batched(sorted(scan_ids), KEYS_AT_ONCE):
-            this = (copies.c.endpoint == endpoint) & (copies.c.state == CopyState.PRESENT)
+            this = (copies.c.endpoint == endpoint) & copies.c.state.in_(states)
             found += self._select(this & copies.c.scan_id.in_(some))
         return found
 

@@ -18,6 +18,7 @@ from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.paths import RelativePath
 from orchestration.sandbox.trials.kills import Ended, Kill
 
+NEW_FILES = "orchestration.flows.bl832.arrivals:new_files_flow"
 WATCH = "orchestration.flows.bl832.watch:watch_copies"
 RECONCILE = "orchestration.flows.bl832.reconcile:reconcile"
 DAY = 24 * 3600.0
@@ -91,6 +92,25 @@ def test_what_is_changed_is_carried_anew_when_its_flow_is_started_again(room: Ro
     assert ended.completed, ended
     assert file.read_bytes() == room.file("spot832", file_path).read_bytes()
     assert copy_at(room, file_path, "data832").state is CopyState.PRESENT
+
+
+@pytest.mark.slow
+def test_so_is_what_was_carried_with_others(room: Room) -> None:
+    scans = [room.scan() for _ in range(3)]
+    assert room.run(NEW_FILES, file_paths=scans, beamline="bl832").completed
+    changed, gone, whole = (room.file("data832", each) for each in scans)
+    flip_a_bit(changed)
+    gone.unlink()
+    assert room.run(WATCH, copies=100_000, samples=100, endpoint="data832").completed
+    lost = [copy_at(room, each, "data832").state for each in scans]
+    assert lost == [CopyState.CHANGED, CopyState.MISSING, CopyState.PRESENT]
+    before = copy_at(room, scans[2], "data832").verified_at
+    ended = room.run(NEW_FILES, file_paths=scans[:2], beamline="bl832")
+    assert ended.completed, ended
+    for file_path, file in zip(scans, (changed, gone, whole), strict=True):
+        assert file.read_bytes() == room.file("spot832", file_path).read_bytes()
+        assert copy_at(room, file_path, "data832").state is CopyState.PRESENT
+    assert copy_at(room, scans[2], "data832").verified_at == before
 
 
 def at_site(room: Room, file_path: str, checksum: str = "") -> Path:
