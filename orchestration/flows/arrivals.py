@@ -48,16 +48,12 @@ class Files:
     scans: dict[str, Scan] = field(default_factory=dict)
     copies: dict[str, list[CopyRecord]] = field(default_factory=dict)
     failed: dict[str, OrchestrationError] = field(default_factory=dict)
-    """By path."""
     refused: list[str] = field(default_factory=list)
     """The ids of scans that have failed, and would for any other run: they are tried again when they are asked for."""
 
-    def fail(self, scan_id: str, error: OrchestrationError) -> None:
-        self.failed[self.scans[scan_id].path.text] = error
-
     @property
     def well(self) -> list[Scan]:
-        return [scan for scan in self.scans.values() if scan.path.text not in self.failed]
+        return [scan for scan in self.scans.values() if scan.id not in self.failed]
 
 
 def carry_new_files(
@@ -115,7 +111,7 @@ def _registered(
             )
         elif not scan.fingerprint:
             where = acquisition.full_path(scan.path)
-            files.fail(scan.id, SourceMissing(f"there is nothing at {where}", where=acquisition.name))
+            files.failed[scan.id] = SourceMissing(f"there is nothing at {where}", where=acquisition.name)
     return files
 
 
@@ -141,8 +137,7 @@ def _begin(work: Work, beamline: Beamline, files: Files, told: Document) -> None
 def _end(work: Work, files: Files, told: Document) -> None:
     """What came of each is told, also of those that were taken over from a run that has died."""
     done: dict[str, Document] = {scan.id: {"copies": len(files.copies.get(scan.id, ()))} for scan in files.well}
-    failed = {scan_id: files.failed[scan.path.text] for scan_id, scan in files.scans.items() if scan_id not in done}
-    work.ledger.batches.end_scans(NAME, told, done=done, failed=failed)
+    work.ledger.batches.end_scans(NAME, told, done=done, failed=files.failed)
 
 
 def _leg(work: Work, files: Files, source: Endpoint, destination: Endpoint) -> None:
@@ -164,8 +159,7 @@ def _take_in(files: Files, done: Together) -> None:
         files.scans.setdefault(scan_id, scan)
     for scan_id, copied in done.copies.items():
         files.copies.setdefault(scan_id, []).append(copied)
-    for scan_id, error in done.failed.items():
-        files.fail(scan_id, error)
+    files.failed |= done.failed
 
 
 def _record_originals(work: Work, files: Files, acquisition: Endpoint) -> None:
@@ -177,7 +171,7 @@ def _record_originals(work: Work, files: Files, acquisition: Endpoint) -> None:
             continue  # an earlier run may have seen to its deletion
         if facts.version != scan.fingerprint:
             changed = f"{scan.path} was written anew while it was carried"
-            files.fail(scan.id, SourceChanged(changed, where=f"{acquisition.name}:{scan.path}"))
+            files.failed[scan.id] = SourceChanged(changed, where=f"{acquisition.name}:{scan.path}")
             continue
         copies.insert(0, record_source(work, scan, copies[0], source=acquisition, path=scan.path))
 
@@ -192,20 +186,18 @@ def _catalogue(work: Work, files: Files, catalogues: Mapping[str, Catalogue]) ->
         if len(open_to_tell) < len(mine):
             work.logger.warning("%d scans are export-controlled: not catalogued", len(mine) - len(open_to_tell))
         failed = catalogue_all(work, open_to_tell, make)
-        for scan_id, error in failed.items():
-            files.fail(scan_id, error)
-            if not isinstance(error, DeadlinePassed | ServiceUnavailable):
-                files.refused.append(scan_id)
+        files.failed |= failed
+        passing = (DeadlinePassed, ServiceUnavailable)
+        files.refused += [scan_id for scan_id, error in failed.items() if not isinstance(error, passing)]
         number += len(open_to_tell) - len(failed)
     return number
 
 
 def _demand_all(work: Work, files: Files, asked: Collection[str]) -> None:
     """Of what this run was asked for. What a run that has died had left is no failure of this one."""
-    for path, error in files.failed.items():
-        work.logger.error("%s: %s", path, error.sentence)
-    paths = {files.scans[each].path.text for each in asked}
-    failed = {path: error for path, error in files.failed.items() if path in paths}
+    for scan_id, error in files.failed.items():
+        work.logger.error("%s: %s", files.scans[scan_id].path, error.sentence)
+    failed = {files.scans[each].path: error for each, error in files.failed.items() if each in asked}
     if failed:
         named = "; ".join(f"{path}: {error.what}" for path, error in list(failed.items())[:NAMED])
         more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""

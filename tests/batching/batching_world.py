@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,13 @@ from orchestration.flows.services import Services
 from orchestration.flows.suspending import Suspension
 from orchestration.flows.work import Work, _logger, register
 from orchestration.ledger import Ledger
+from orchestration.ledger.arrivals import Arrival, Route, Waiting
 from orchestration.ledger.copy import RAW
 from orchestration.ledger.operation import Operation, OperationRecord
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.perform import Outcome, perform
+from orchestration.ledger.scan import Scan
+from orchestration.transfers import TransferItem, TransferRequest
 
 
 @dataclass
@@ -65,6 +68,14 @@ class World:
         path.write_bytes(name.encode() * 100 if content is None else content)
         return name
 
+    def add_beamline(self, name: str) -> Beamline:
+        """One with the same places."""
+        file = self.folder / "config.yml"
+        document = json.loads(file.read_text())
+        document["beamlines"][name] = document["beamlines"]["bench"]
+        file.write_text(json.dumps(document))
+        return config.load(file).beamline(name)
+
     def files(self, count: int) -> list[str]:
         return [self.file(f"raw/{number:04}.dat") for number in range(count)]
 
@@ -101,3 +112,25 @@ def transfers(run: Work, names: list[str]) -> list[OperationRecord]:
             for record in run.ledger.operations.of_scan(scan.id):
                 found[record.key] = record
     return sorted(found.values(), key=lambda record: record.created_at)
+
+
+def arrived(world: World, work: Work, scans: Sequence[Scan], run_id: str) -> Route:
+    """They wait to be carried."""
+    route = Route(source=world.here.name, destination=world.there.name)
+    waiting = [Waiting(scan_id=each.id, dataset=RAW, path=each.path, version="1", size=1) for each in scans]
+    work.ledger.arrivals.enter(route, waiting, run_id=run_id)
+    return route
+
+
+def batch(world: World, members: Sequence[Arrival], scans: Mapping[str, Scan]) -> Operation[TransferRequest]:
+    items = tuple(TransferItem(source=each.path, destination=each.path) for each in members)
+    request = TransferRequest(source=world.here, destination=world.there, items=items, label="many")
+    first, *others = (scans[each.scan_id] for each in members)
+    return Operation(
+        scan=first,
+        others=tuple(others),
+        step="copy many",
+        request=request,
+        destination=world.there.place,
+        deadline=60,
+    )

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from functools import partial
 
-from batching_world import World
+from batching_world import World, arrived, batch
 
 from orchestration.errors import TransferFailed
 from orchestration.flows.cancelling import Answered
 from orchestration.flows.stopping import cancel_scan
 from orchestration.flows.work import Work
-from orchestration.ledger.arrivals import Arrival, Limits, Route, Waiting
-from orchestration.ledger.operation import Operation, OperationState
+from orchestration.ledger.arrivals import Limits, Route
+from orchestration.ledger.operation import OperationState
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import CancelAnswer
-from orchestration.transfers import TransferItem, TransferRequest
 
 
 def begun(work: Work, *, scan: Scan | None = None, dead: bool = False) -> str:
@@ -28,28 +27,9 @@ def begun(work: Work, *, scan: Scan | None = None, dead: bool = False) -> str:
     return run_id
 
 
-def arrived(world: World, work: Work, scans: Sequence[Scan], run_id: str) -> Route:
-    route = Route(source=world.here.name, destination=world.there.name)
-    waiting = [Waiting(scan_id=each.id, dataset="raw", path=each.path, version="1", size=1) for each in scans]
-    work.ledger.arrivals.enter(route, waiting, run_id=run_id)
-    return route
-
-
 def gathered(world: World, work: Work, route: Route, run_id: str) -> str:
-    def make(members: Sequence[Arrival], scans: Mapping[str, Scan]) -> Operation[TransferRequest]:
-        items = tuple(TransferItem(source=each.path, destination=each.path) for each in members)
-        request = TransferRequest(source=world.here, destination=world.there, items=items, label="many")
-        first, *others = (scans[each.scan_id] for each in members)
-        return Operation(
-            scan=first,
-            others=tuple(others),
-            step="copy many",
-            request=request,
-            destination=world.there.place,
-            deadline=60,
-        )
-
     limits = Limits(files=10, bytes=10**9, seconds=0.0)
+    make = partial(batch, world)
     key = work.ledger.arrivals.gather(route, limits, make, service="local.transfer", run_id=run_id)
     assert key is not None
     return key
