@@ -88,6 +88,7 @@ class TransferRequest:
                 source=self.source.owner(path),
                 destination=self.destination.owner(item.destination),
                 origin=(self.source.name, path.text),
+                asked=item.source.text,
             )
             for item in self.items
             for path in dict.fromkeys((item.source, self.source.followed(item.source)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import TypeAlias, TypeVar
 
@@ -55,32 +56,37 @@ def ask(
     subjects = [_subject(operation.scan, _within(connection, operation.scan), rules)]
     subjects += _others(connection, operation, rules)
     permitted = []
-    for subject in subjects:
+    for scan_id, subject in chain(
+        ((subject.scan, subject) for subject in subjects), _taken_along(connection, operation, rules)
+    ):
         try:
             permitted.append(
                 permit(operation.request, subject=subject, at=at, site=site, destination=operation.destination)
             )
         except PolicyRefused as refusal:
             if len(subjects) > 1:
-                refusal.scan = subject.scan
+                refusal.scan = scan_id
             raise
-    for strange in _taken_along(connection, operation, rules):
-        permit(operation.request, subject=strange, at=at, site=site, destination=operation.destination)
     return permitted[0]
 
 
-def _taken_along(connection: Connection, operation: Operation[Request], rules: Rules) -> Iterator[Subject]:
-    """Scans that may not leave, of which it would carry something though it is not about them."""
+def _taken_along(connection: Connection, operation: Operation[Request], rules: Rules) -> Iterator[tuple[str, Subject]]:
+    """Scans that may not leave, of which it would carry something though it is not about them; each with the id of the
+    scan that it is about and would be carried with, empty if its path does not tell.
+    """
     passages = getattr(operation.request, "passages", None)
     if operation.request.effect is not Effect.MOVE or not isinstance(passages, tuple):
         return
     about = (operation.scan, *operation.others)
-    for scan in carried.flagged(connection, passages, about, rules):
-        yield Subject(
+    for scan, passage in carried.flagged(connection, passages, about, rules):
+        having = [each for each in about if f"{passage.asked}/".startswith(f"{each.path}/")]
+        nearest = max(having, key=lambda each: len(each.path.text), default=None)
+        subject = Subject(
             scan=scan.id,
             name=f"{scan.path.text}, of which {operation.step} would carry something,",
             export_controlled=True,
         )
+        yield "" if nearest is None else nearest.id, subject
 
 
 def document(decision: Decision) -> Document:

@@ -69,3 +69,5 @@ class Passage:
     destination: str | None
     origin: tuple[str, str] | None = None
     """The endpoint that it comes from, and its path there."""
+    asked: str = ""
+    """By which path there it was asked for: that may be a link to `origin`."""
