@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, select, update
 
 from orchestration.errors import OrchestrationError
 from orchestration.ledger.database import Database
@@ -156,23 +157,24 @@ class Arrivals:
         Raises:
             PolicyRefused: if one of them may not go; no batch was made.
         """
-        cancelled = select(runs.c.id).where(runs.c.state.in_([RunState.CANCELLING, RunState.CANCELLED]))
-        free = _on(route) & arrivals.c.operation_key.is_(None) & arrivals.c.error.is_(None)
-        free &= arrivals.c.settled_at.is_(None) & arrivals.c.run_id.not_in(cancelled)
-        query = select(arrivals).join(scans, scans.c.id == arrivals.c.scan_id)
-        query = query.where(free & scans.c.export_controlled.is_(False)).order_by(arrivals.c.id)
-        with self._operations.together("arrivals", service=service, run_id=run_id) as planning:
-            connection = planning.connection
-            found = connection.execute(query.limit(limits.files)).mappings()
-            waiting = [Arrival.from_row(row) for row in found]
-            chosen = _chosen(waiting, limits, now=self._database.now())
-            if not chosen:
-                return None
-            operation = make(chosen, read_scans(connection, {each.scan_id for each in chosen}))
-            planning.plan_again(operation)
-            for some in batched([each.id for each in chosen], KEYS_AT_ONCE):
-                connection.execute(update(arrivals).where(arrivals.c.id.in_(some)).values(operation_key=operation.key))
-            return operation.key
+        while chosen := self._due(route, limits):
+            with self._database.read() as connection:
+                by_id = read_scans(connection, {each.scan_id for each in chosen})
+            operation = make(chosen, by_id)
+            with self._operations.together("arrivals", operation, service=service, run_id=run_id) as planning:
+                if _free_among(planning.connection, [each.id for each in chosen]) != chosen:
+                    continue  # another run has taken some of them, or what there is of them is new
+                planning.plan_again()
+                for some in batched([each.id for each in chosen], KEYS_AT_ONCE):
+                    these = update(arrivals).where(arrivals.c.id.in_(some))
+                    planning.connection.execute(these.values(operation_key=operation.key))
+                return operation.key
+        return None
+
+    def _due(self, route: Route, limits: Limits) -> Sequence[Arrival]:
+        with self._database.read() as connection:
+            found = connection.execute(_free().where(_on(route)).limit(limits.files)).mappings()
+            return _chosen([Arrival.from_row(row) for row in found], limits, now=self._database.now())
 
     def release(self, key: str, *, at_most: int | None = None) -> None:
         """What went with a batch that has ended without carrying it waits again, to go with at most so many."""
@@ -232,6 +234,22 @@ class Arrivals:
 
 def _on(route: Route) -> ColumnElement[bool]:
     return (arrivals.c.source == route.source) & (arrivals.c.destination == route.destination)
+
+
+def _free() -> Select[Any]:
+    """What may go with others now."""
+    cancelled = select(runs.c.id).where(runs.c.state.in_([RunState.CANCELLING, RunState.CANCELLED]))
+    free = arrivals.c.operation_key.is_(None) & arrivals.c.error.is_(None) & arrivals.c.settled_at.is_(None)
+    free &= arrivals.c.run_id.not_in(cancelled) & scans.c.export_controlled.is_(False)
+    return select(arrivals).join(scans, scans.c.id == arrivals.c.scan_id).where(free).order_by(arrivals.c.id)
+
+
+def _free_among(connection: Connection, ids: Sequence[int]) -> Sequence[Arrival]:
+    found: list[Arrival] = []
+    for some in batched(ids, KEYS_AT_ONCE):
+        rows = connection.execute(_free().where(arrivals.c.id.in_(some))).mappings()
+        found += map(Arrival.from_row, rows)
+    return found
 
 
 def _chosen(waiting: Sequence[Arrival], limits: Limits, *, now: float) -> Sequence[Arrival]:

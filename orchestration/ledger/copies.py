@@ -138,14 +138,14 @@ class Copies(CopyQueries):
             PolicyRefused: if the operation is not permitted; nothing has begun.
         """
         try:
-            with self._operations.together("copies", service=service, run_id=run_id) as planning:
+            with self._operations.together("copies", operation, service=service, run_id=run_id) as planning:
                 connection, key = planning.connection, operation.key
                 refused = {each.copy.id: why for each in proven if (why := self._begin(connection, each, key, aside))}
                 if refused:
                     raise _TakenBack
                 for each in proven:
                     self._note(connection, each.copy, audit.Verdict.PROVED, run_id=run_id, evidence=each.evidence)
-                planning.plan_again(operation)
+                planning.plan_again()
         except _TakenBack:
             return refused
         return {}

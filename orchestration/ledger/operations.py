@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select, update
@@ -57,7 +58,9 @@ class Operations(OperationQueries):
             return self._plan(connection, operation, service=service, site=site, run_id=run_id)
 
     @contextmanager
-    def together(self, table: str, *, service: str, run_id: str | None = None) -> Iterator[Together]:
+    def together(
+        self, table: str, operation: Operation[Request], *, service: str, run_id: str | None = None
+    ) -> Iterator[Together]:
         """A transaction of the caller, who plans an operation of a service together with what he writes.
 
         A refusal undoes all of it, and is written down by itself.
@@ -65,18 +68,12 @@ class Operations(OperationQueries):
         Raises:
             PolicyRefused: if the operation is not permitted.
         """
-        asked: list[Operation[Request]] = []
-        try:
-            with self._database.write(table) as connection:
-
-                def plan_again(operation: Operation[Request]) -> None:
-                    asked.append(operation)
-                    self.plan_again(connection, operation, service=service, run_id=run_id)
-
-                yield Together(connection, plan_again)
-        except PolicyRefused as refusal:
-            self._deny(asked[-1], refusal, site=None, service=service, run_id=run_id)
-            raise
+        with (
+            self._denials(operation, site=None, service=service, run_id=run_id),
+            self._database.write(table) as connection,
+        ):
+            plan_again = partial(self.plan_again, connection, operation, service=service, run_id=run_id)
+            yield Together(connection, plan_again)
 
     def plan_again(
         self, connection: Connection, operation: Operation[Request], *, service: str, run_id: str | None

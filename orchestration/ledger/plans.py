@@ -23,8 +23,8 @@ class Together:
     """What one transaction writes, or nothing of it."""
 
     connection: Connection
-    plan_again: Callable[[Operation[Request]], None]
-    """An operation that ended badly is open again."""
+    plan_again: Callable[[], None]
+    """Its operation is planned; one that ended badly is open again."""
 
 
 def plan(

@@ -75,14 +75,14 @@ class Quarantine:
         this = (copies.c.id == copy.id) & (copies.c.generation == copy.generation)
         this &= copies.c.state == CopyState.QUARANTINED
         this &= copies.c.deletion.is_(None) | (copies.c.deletion == operation.key)
-        with self._operations.together("copies", service=service) as planning:
+        with self._operations.together("copies", operation, service=service) as planning:
             if not planning.connection.execute(update(copies).where(this).values(deletion=operation.key)).rowcount:
                 raise InvalidInput(
                     "it is being deleted, or was brought back, at this very moment",
                     where=f"{copy.endpoint}:{copy.lies_at}",
                     next_step="look at it with `beamline retention explain`",
                 )
-            planning.plan_again(operation)
+            planning.plan_again()
 
     def stays(self, copy: CopyRecord) -> None:
         """It was not brought back, and that is certain."""

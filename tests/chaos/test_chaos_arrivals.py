@@ -220,8 +220,8 @@ def test_what_a_killed_run_had_begun_the_next_carries_on_with_its_own(room: Room
 @pytest.mark.usefixtures("here")
 def test_what_a_person_cancels_with_its_batch_is_carried_on_by_no_run(room: Room) -> None:
     left, new = [room.scan() for _ in range(2)], room.scan()
-    planned = Kill(at="after-write of arrivals, after the beginning", nth=3)
-    assert carried(room, *left, kill=planned).killed
+    entered = Kill(at="after-write of arrivals, after the beginning", nth=2)
+    assert carried(room, *left, kill=entered).killed
     (with_others,) = cancelled(room, left[0])
     assert (with_others.spared, with_others.others) == (True, (left[1].removeprefix("/global/"),))
     answers = cancelled(room, left[0], whole_batch=True)
