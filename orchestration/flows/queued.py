@@ -17,10 +17,12 @@ from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
 from orchestration.config import Beamline
-from orchestration.errors import InvalidPath
+from orchestration.errors import InvalidPath, UnknownName
 from orchestration.flows import catalogue
 from orchestration.flows.runs import RUNS_AT_ONCE
 from orchestration.flows.server import prefect_server
+from orchestration.ledger import Ledger
+from orchestration.ledger.batches import ItemState
 from orchestration.paths import RelativePath
 
 SOON = timedelta(hours=1)
@@ -29,16 +31,22 @@ SOON = timedelta(hours=1)
 PARAMETERS = ("file_path", "file_paths")
 """In which flows that carry a scan are told of its file, or of many."""
 
+ALL = "*"
+"""In place of a name: what is in a folder, which is not known before the run has looked."""
 
-def runs_of_file(beamline: Beamline, path: RelativePath) -> list[FlowRun]:
-    """Those that have not ended, of the flows of this beamline.
+
+def runs_of_file(ledger: Ledger, beamline: Beamline, path: RelativePath) -> list[FlowRun]:
+    """Those that have not ended, of the flows of this beamline; those for a folder of datasets, or for a batch, only
+    while they have not begun: after that the ledger has what they work at.
 
     Raises:
         ServiceUnavailable: if Prefect does not answer.
     """
     with prefect_server() as client:
         return [
-            run for run in _going_on(client) if _is_about(run, beamline, path) and _belongs_to(client, run, beamline.id)
+            run
+            for run in _going_on(client)
+            if _is_about(ledger, run, beamline, path) and _belongs_to(client, run, beamline.id)
         ]
 
 
@@ -55,19 +63,37 @@ def _going_on(client: SyncPrefectClient) -> Iterator[FlowRun]:
         offset += len(some)
 
 
-def others_of(run: FlowRun, beamline: Beamline, path: RelativePath) -> tuple[str, ...]:
-    """What else the run is told to carry."""
-    return tuple(sorted({each.text for each in map(partial(_relative, beamline), _told(run)) if each} - {path.text}))
+def others_of(ledger: Ledger, run: FlowRun, beamline: Beamline, path: RelativePath) -> tuple[str, ...]:
+    """What else the run is told to carry, or to correlate."""
+    told = map(partial(_relative, beamline), _told(ledger, run))
+    return tuple(sorted({each.text for each in told if each} - {path.text}))
 
 
-def _is_about(run: FlowRun, beamline: Beamline, path: RelativePath) -> bool:
+def _is_about(ledger: Ledger, run: FlowRun, beamline: Beamline, path: RelativePath) -> bool:
     """A run may be told of thousands: only what has the right name is read as a path."""
-    return any(_relative(beamline, each) == path for each in _told(run) if path.name in each)
+    told = (each for each in _told(ledger, run) if path.name in each or each.endswith(ALL))
+    return any(_relative(beamline, each) in {path, path.beside(ALL)} for each in told)
 
 
-def _told(run: FlowRun) -> Iterator[str]:
-    for given in map(run.parameters.get, PARAMETERS):
-        yield from map(str, given if isinstance(given, list) else [given or ""])
+def _told(ledger: Ledger, run: FlowRun) -> Iterator[str]:
+    given = run.parameters
+    for named in map(given.get, PARAMETERS):
+        yield from map(str, named if isinstance(named, list) else [named or ""])
+    if not (given.get("batch") or given.get("folder")) or ledger.runs.get(str(run.id)) is not None:
+        return
+    if given.get("batch"):
+        yield from _not_done(ledger, str(given["batch"]))
+    else:
+        yield from (f"{given['folder']}/{name}" for name in given.get("datasets") or [ALL])
+
+
+def _not_done(ledger: Ledger, batch: str) -> Iterator[str]:
+    """Folders of the datasets of a batch that are tried again."""
+    try:
+        items = ledger.batches.items(ledger.batches.get(batch).id)
+    except UnknownName:
+        return  # the run itself will say so
+    yield from (str(item.parameters.get("folder", "")) for item in items if item.state is not ItemState.DONE)
 
 
 def _relative(beamline: Beamline, file_path: str) -> RelativePath | None:

@@ -120,13 +120,17 @@ class _Stopping:
         if beamline is None or _QUEUED in known:
             return []
         try:
-            runs = insist(partial(runs_of_file, beamline, self.scan.path), seconds=PATIENCE_SECONDS)
+            runs = insist(partial(runs_of_file, self.ledger, beamline, self.scan.path), seconds=PATIENCE_SECONDS)
         except ConfigError as error:
             logger.info("no runs are queued, as far as is known here: %s", error.what)
             return []
         except OrchestrationError as doubt:
             return [_answered(_QUEUED, _QUEUED, CancelAnswer.UNKNOWN, doubt.what)]
-        new = {str(run.id): (run, others_of(run, beamline, self.scan.path)) for run in runs if str(run.id) not in known}
+        new = {
+            str(run.id): (run, others_of(self.ledger, run, beamline, self.scan.path))
+            for run in runs
+            if str(run.id) not in known
+        }
         if not self.whole_batch:
             self.spared |= {id: _spared(id, f"run {run.name}", others) for id, (run, others) in new.items() if others}
         stopped = [

@@ -32,7 +32,7 @@ from orchestration.ledger.operation import Operation
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.scan import Scan
-from orchestration.ledger.service import CancelAnswer, Document, Failed, Running, Status
+from orchestration.ledger.service import CancelAnswer, Document, Failed, Json, Running, Status
 from orchestration.ledger.waiting import Awaited
 from orchestration.paths import RelativePath
 from orchestration.policy import Effect, Permitted, Place, Zone, opened
@@ -103,11 +103,11 @@ def test_a_run_that_waits_for_its_turn_is_cancelled_and_what_stands_in_the_calen
 
 
 def test_all_runs_of_a_file_are_found_however_many_there_are(
-    server: str, settings: Settings, scan: Scan, monkeypatch: pytest.MonkeyPatch
+    server: str, ledger: Ledger, settings: Settings, scan: Scan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestration.flows.queued.RUNS_AT_ONCE", 2)
     runs = {scheduled(scan.path.text, hours=0.5) for _ in range(5)}
-    found = runs_of_file(settings.beamline("bl832"), scan.path)
+    found = runs_of_file(ledger, settings.beamline("bl832"), scan.path)
     assert {str(run.id) for run in found} == runs
 
 
@@ -128,6 +128,49 @@ def test_a_run_that_waits_with_others_is_cancelled_only_with_all_of_them(
         assert (all_of_it.answer, all_of_it.others) == (CancelAnswer.CANCELLED, ("raw/p/another.h5",))
         assert (state_of(together), state_of(elsewhere)) == (StateType.CANCELLED, StateType.SCHEDULED)
         assert cancel_scan(ledger, services, scan) == []
+
+
+def scheduled_batch(**parameters: Json) -> str:
+    request = RunRequest(
+        deployment="correlating/correlating",
+        parameters=parameters,
+        scheduled_time=datetime.now(UTC).replace(microsecond=0) + timedelta(hours=0.5),
+        flow_run_name="correlates many",
+    )
+    return submit(PrefectRun(), request, uuid.uuid4().hex)
+
+
+def test_a_batch_of_xpcs_that_waits_is_found_by_its_folder_by_its_datasets_or_by_its_id(
+    server: str, ledger: Ledger, settings: Settings
+) -> None:
+    folder = f"2024-1/{uuid.uuid4().hex}"
+    scan = ledger.scans.register(beamline="aps8idi", path=RelativePath(f"{folder}/a"))
+    names: dict[str, Document] = {name: {"folder": f"{folder}/{name}"} for name in "abc"}
+    batch = ledger.batches.begin(
+        id=uuid.uuid4().hex[:16], flow="any", beamline="aps8idi", name="", parameters={}, run_id="x", items=names
+    )
+    ledger.batches.done(batch.id, "c", evidence={})
+    alone = scheduled_batch(folder=folder, datasets=["a"])
+    expected = {
+        scheduled_batch(folder=f"/gdata/dm/8IDI/{folder}"): (f"{folder}/*",),
+        scheduled_batch(folder=folder, datasets=["a", "b"]): (f"{folder}/b",),
+        scheduled_batch(batch=batch.id, folder="left/aside"): (f"{folder}/b",),
+    }
+    scheduled_batch(folder=folder, datasets=["b"])
+    scheduled_batch(folder="2024-1")
+    scheduled_batch(batch="0123456789abcdef")
+    with closing(Services(settings)) as services:
+        found = {each.key: each for each in cancel_scan(ledger, services, scan)}
+        assert {key: (each.spared, each.others) for key, each in found.items()} == {
+            alone: (False, ()),
+            **{key: (True, others) for key, others in expected.items()},
+        }
+        assert state_of(alone) is StateType.CANCELLED
+        assert {state_of(each) for each in expected} == {StateType.SCHEDULED}
+        every = cancel_scan(ledger, services, scan, whole_batch=True)
+        assert {each.key: (each.answer, each.others) for each in every} == {
+            key: (CancelAnswer.CANCELLED, others) for key, others in expected.items()
+        }
 
 
 def test_that_prefect_does_not_say_what_is_queued_is_told(

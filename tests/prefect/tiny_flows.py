@@ -40,3 +40,8 @@ def carrying(file_path: str) -> None:
 @flow(name="carrying_many")
 def carrying_many(file_paths: list[str], beamline: str) -> None:
     """It takes many scans from nowhere to nowhere."""
+
+
+@flow(name="correlating")
+def correlating(folder: str = "", datasets: list[str] | None = None, batch: str = "") -> None:
+    """It correlates nothing, with the parameters of `xpcs_batch_flow`."""
