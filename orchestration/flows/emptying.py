@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from orchestration.config import Endpoint
-from orchestration.errors import Cancelled, OrchestrationError
 from orchestration.flows.variables import QUICK
 from orchestration.flows.work import Work
 from orchestration.ledger.operation import Operation
@@ -44,14 +43,10 @@ def remove_empty_folders(work: Work) -> int:
 
 def _removed(work: Work, name: str) -> int:
     removed = 0
-    try:
+    with work.one_of_many(f"empty folders stay in the quarantine of {name}"):
         endpoint = work.settings.endpoint(name)
         for day in _empty(work, endpoint):
             removed += _remove(work, endpoint, day)
-    except Cancelled:
-        raise
-    except OrchestrationError as error:
-        work.logger.warning("empty folders stay in the quarantine of %s: %s", name, error)
     return removed
 
 

@@ -11,7 +11,6 @@ from itertools import islice
 
 from prefect.client.schemas.objects import FlowRun, StateType
 
-from orchestration.errors import OrchestrationError
 from orchestration.flows.calendar import entries, in_calendar, scheduled
 from orchestration.flows.remains import SCHEDULE_SECONDS
 from orchestration.flows.runs import RUNS_AT_ONCE, read_runs
@@ -98,13 +97,11 @@ def _renewed(work: Work, copies: Sequence[CopyRecord]) -> Iterator[CopyRecord]:
         timed.append(work.ledger.copies.postpone(copy, now) if in_calendar(work, copy) else copy)
     scans = work.ledger.scans.among({copy.scan_id for copy in timed})
     for some in _alike(timed, scans):
-        try:
+        what = f"{some[0].endpoint}:{some[0].path}" + (f" and {len(some) - 1} more" if len(some) > 1 else "")
+        with work.one_of_many(f"overdue for deletion: {what}"):
             for entry in entries(work, some, scans, within=SCHEDULE_SECONDS):
                 work.perform(entry.operation, work.services.prefect_schedule)
                 yield from entry.copies
-        except OrchestrationError as error:
-            what = f"{some[0].endpoint}:{some[0].path}" + (f" and {len(some) - 1} more" if len(some) > 1 else "")
-            work.logger.warning("overdue for deletion: %s: %s", what, error)
 
 
 def _alike(copies: Sequence[CopyRecord], scans: Mapping[str, Scan]) -> Iterable[Sequence[CopyRecord]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestration.errors import OrchestrationError
 from orchestration.flows.publishing import publish
 from orchestration.flows.remains import LIVE, LOOK_BACK_SECONDS, carried_now, comes_back
 from orchestration.flows.work import Work
@@ -24,11 +23,9 @@ def take_back_promises(work: Work) -> list[Json]:
     told: list[Json] = []
     for run in work.ledger.runs.ended(_BROKEN_OFF, since=work.ledger.now() - LOOK_BACK_SECONDS):
         for promise in _promises(work, run):
-            try:
+            with work.one_of_many(f"{promise.request['subject']} still promises a result"):
                 if _take_back(work, run, promise):
                     told.append({"subject": promise.request["subject"], "run": run.id})
-            except OrchestrationError as error:
-                work.logger.warning("%s still promises a result: %s", promise.request["subject"], error)
     return told
 
 

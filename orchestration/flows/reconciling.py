@@ -23,7 +23,7 @@ from prefect.states import Crashed
 
 from orchestration.errors import OrchestrationError, RunFailed
 from orchestration.flows.agreeing import hear_unheard, tell_ends
-from orchestration.flows.cancelling import bury
+from orchestration.flows.cancelling import bury, say_cancelled
 from orchestration.flows.leftovers import clear_answers
 from orchestration.flows.orphans import look_after_orphans
 from orchestration.flows.overdue import renew_deletions
@@ -61,7 +61,7 @@ class Finding:
         return {"run": self.run.id, "flow": self.run.flow, "action": self.action}
 
 
-@flow(name=RECONCILE, flow_run_name=RECONCILE)
+@flow(name=RECONCILE, flow_run_name=RECONCILE, on_failure=[say_cancelled])
 def reconcile() -> Document:
     """Close the rows of dead runs, and start them again so that their scans complete; end what nobody wants."""
     with working(RECONCILE, {}) as work:
@@ -106,6 +106,7 @@ def _asked(work: Work, what: str, ask: Callable[[Work], T], otherwise: T) -> T:
     try:
         return insist(partial(ask, work), seconds=PATIENCE_SECONDS)
     except OrchestrationError as doubt:
+        work.ledger.runs.demand_wanted(work.run_id)
         work.logger.warning("not known whether %s: %s", what, doubt)
         return otherwise
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestration.config import RemoteSite
-from orchestration.errors import OrchestrationError
 from orchestration.flows.calendar import in_calendar, schedule_pruning
 from orchestration.flows.copying import record_arrived
 from orchestration.flows.orphans import adrift
@@ -40,13 +39,11 @@ def plan_deletions(work: Work) -> list[Json]:
     """One line for each copy that had no entry in the calendar, and has one now; no scan keeps another from it."""
     planned: list[Json] = []
     for scan in _interrupted(work):
-        try:
+        with work.one_of_many(f"{scan.path}: not all copies have a date of deletion"):
             for copy in _unplanned(work, scan):
                 if schedule_pruning(work, scan, copy, within=SCHEDULE_SECONDS) is not None:
                     work.logger.warning("%s:%s had no date of deletion, and has one now", copy.endpoint, copy.path)
                     planned.append({"endpoint": copy.endpoint, "path": copy.path.text})
-        except OrchestrationError as error:
-            work.logger.warning("%s: not all copies have a date of deletion: %s", scan.path, error)
     return planned
 
 

@@ -106,6 +106,19 @@ class Work:
             self.logger.info("%s: %s", operation.step, how)
             return outcome
 
+    @contextmanager
+    def one_of_many(self, what: str) -> Iterator[None]:
+        """What fails in it is a warning, and keeps nothing else from being done, unless nothing else is wanted either.
+
+        Raises:
+            Cancelled: if somebody cancelled this run.
+        """
+        try:
+            yield
+        except OrchestrationError as error:
+            self.ledger.runs.demand_wanted(self.run_id)
+            self.logger.warning("%s: %s", what, error)
+
     def _taken_back_by_another(self, key: str, error: OperationFailed) -> bool:
         """A run that may go elsewhere has given up what this one, which may not, wants as well."""
         taken_back = isinstance(error, JobNotStarted | TransferWithdrawn)

@@ -10,9 +10,13 @@ import httpx
 import pytest
 from trial_room import Room
 
+from orchestration.errors import Cancelled
 from orchestration.flows.overdue import missed
+from orchestration.flows.reconciling import reconcile
+from orchestration.ledger.boundary import Boundary, listening
 from orchestration.ledger.operation import OperationRecord, OperationState
 from orchestration.ledger.owner import Owner
+from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.sandbox.trials.audit import Audit
 from orchestration.sandbox.trials.kills import Kill
 
@@ -90,6 +94,33 @@ def test_a_reconcile_that_is_killed_while_it_plans_a_deletion_again_leaves_one(r
     renewed(room, file_path)
     assert timers(room, file_path) == 1
     assert [each.step for each in room.overview(file_path).operations if each.state.open] == []
+    clear(room, file_path)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.slow
+def test_a_reconcile_that_is_cancelled_while_it_plans_a_deletion_again_ends_as_cancelled(room: Room) -> None:
+    file_path = overdue_scan(room)
+    delete_deployment(room, "prune_spot832")
+    room.deploy()
+    cancelled: list[RunRecord] = []
+
+    def cancel_once(boundary: Boundary, subject: str) -> None:
+        if boundary is Boundary.BEFORE_RESERVE and "at spot832" in subject and not cancelled:
+            cancelled.append(room.cancel_in_prefect("reconcile"))
+
+    with listening(cancel_once), pytest.raises(Cancelled):
+        reconcile()
+    (run,) = cancelled
+    with room.world.ledger() as ledger:
+        known = ledger.runs.get(run.id)
+    assert known is not None
+    assert known.state is RunState.CANCELLED
+    with httpx.Client(base_url=room.world.prefect_url, trust_env=False, timeout=30.0) as client:
+        assert client.get(f"/flow_runs/{run.id}").raise_for_status().json()["state"]["type"] == "CANCELLED"
+    assert timers(room, file_path) == 0
+    an_hour_later(room, file_path)
+    assert renewed(room, file_path) == ["spot832"]
     clear(room, file_path)
 
 

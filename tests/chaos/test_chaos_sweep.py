@@ -12,8 +12,6 @@ from trial_room import Room
 
 from orchestration.errors import Cancelled
 from orchestration.flows import nightly
-from orchestration.flows.standing import hear_cancelled
-from orchestration.flows.suspending import SuspendedRuns
 from orchestration.ledger.audit import Verdict
 from orchestration.ledger.boundary import Boundary, listening
 from orchestration.ledger.copy import CopyState
@@ -39,15 +37,6 @@ def overdue(room: Room, *scans: str, endpoint: str = "spot832") -> None:
 
 def swept(room: Room, *, kill: Kill | None = None) -> Ended:
     return room.run(SWEEP, kill=kill, dry_run=False)
-
-
-def cancel_in_prefect(room: Room, run: RunRecord) -> None:
-    """As a person does, and as `reconcile` hears of it."""
-    with httpx.Client(base_url=room.world.prefect_url, trust_env=False, timeout=30.0) as client:
-        state = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
-        client.post(f"/flow_runs/{run.id}/set_state", json=state).raise_for_status()
-    with room.world.ledger() as ledger:
-        hear_cancelled(ledger, SuspendedRuns(), [run])
 
 
 def there(room: Room, file_path: str) -> bool:
@@ -160,10 +149,7 @@ def test_a_sweep_that_is_cancelled_begins_no_other_batch(room: Room, monkeypatch
 
     def cancel_once(boundary: Boundary, subject: str) -> None:
         if boundary is Boundary.BEFORE_RESERVE and subject.startswith("delete ") and not cancelled:
-            with room.world.ledger() as ledger:
-                sweeps = [each for each in ledger.runs.in_state(RunState.RUNNING) if each.flow == nightly.NAME]
-            cancelled.append(max(sweeps, key=lambda each: each.started_at))  # others were killed by earlier tests
-            cancel_in_prefect(room, cancelled[0])
+            cancelled.append(room.cancel_in_prefect(nightly.NAME))
 
     with listening(cancel_once), pytest.raises(Cancelled):
         nightly.sweep_deletions(dry_run=False)

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import httpx
 
+from orchestration.flows.standing import hear_cancelled
+from orchestration.flows.suspending import SuspendedRuns
 from orchestration.ledger.overview import Overview, overview
+from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.ledger.service import Json
 from orchestration.sandbox.trials.audit import ALCF_FLOW, LOCAL_FLOW, NERSC_FLOW, NEW_FILE_FLOW, Audit, Complaint
 from orchestration.sandbox.trials.kills import Ended, Kill
@@ -102,6 +105,18 @@ class Room:
         path = file_path.removeprefix("/global/")
         flow = f"orchestration.flows.bl832.prune:prune_{endpoint}"
         return self.run(flow, kill=kill, relative_path=path, dry_run=False)
+
+    def cancel_in_prefect(self, flow: str) -> RunRecord:
+        """The last run of a flow, as a person does, and as `reconcile` hears of it."""
+        with self.world.ledger() as ledger:
+            running = [each for each in ledger.runs.in_state(RunState.RUNNING) if each.flow == flow]
+        run = max(running, key=lambda each: each.started_at)  # others were killed by earlier tests
+        with httpx.Client(base_url=self.world.prefect_url, trust_env=False, timeout=30.0) as client:
+            state = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+            client.post(f"/flow_runs/{run.id}/set_state", json=state).raise_for_status()
+        with self.world.ledger() as ledger:
+            hear_cancelled(ledger, SuspendedRuns(), [run])
+        return run
 
     def complaints(self, file_path: str, *flows: str) -> list[Complaint]:
         return Audit(self.world).complaints(file_path, flows=flows)
