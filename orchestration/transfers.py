@@ -149,6 +149,8 @@ class DeleteRequest:
     ignore_missing: bool = False
     seen: tuple[str, ...] = ()
     """For each path what stood there when its deletion was proved (`shown`); of requests that are older, nothing."""
+    only_empty: bool = False
+    """Folders, and folders in them: a file in one, whenever it came there, keeps it. Globus knows no such deletion."""
     label: str = ""
 
     def __post_init__(self) -> None:
@@ -156,6 +158,8 @@ class DeleteRequest:
             raise InvalidInput("a deletion without a file or directory was asked for", where=self.endpoint.name)
         if self.seen and len(self.seen) != len(self.paths):
             raise InvalidInput("it is not said of each path what was seen there", where=self.endpoint.name)
+        if self.only_empty and self.endpoint.uuid is not None:
+            raise InvalidInput("Globus cannot be asked to delete only what is empty", where=self.endpoint.name)
 
     @property
     def place(self) -> Place:
@@ -164,7 +168,9 @@ class DeleteRequest:
     def document(self) -> Document:
         paths: list[Json] = [self.endpoint.full_path(path) for path in self.paths]
         seen: Document = {"seen": [*self.seen]} if self.seen else {}
-        return {"endpoint": _identity(self.endpoint), "paths": paths, "ignore_missing": self.ignore_missing, **seen}
+        empty: Document = {"only_empty": True} if self.only_empty else {}
+        told: Document = {"endpoint": _identity(self.endpoint), "paths": paths, "ignore_missing": self.ignore_missing}
+        return {**told, **seen, **empty}
 
     @classmethod
     def parse(cls, document: Document, endpoints: Collection[Endpoint]) -> DeleteRequest:
@@ -184,6 +190,7 @@ class DeleteRequest:
             paths=tuple(endpoint.relative(path) for path in rows),
             ignore_missing=bool(document.get("ignore_missing")),
             seen=tuple(map(str, seen)),
+            only_empty=bool(document.get("only_empty")),
         )
 
 

@@ -97,8 +97,13 @@ def _operation(work: Work, endpoint: Endpoint, day: _Day) -> Operation[DeleteReq
     scan_id = lain[0] if lain else work.ledger.quarantine.scan_of(endpoint.name, day.path)
     if scan_id is None:
         return None
-    label = f"remove empty quarantine {day.path.name}"
-    request = DeleteRequest(endpoint=endpoint, paths=(day.path,), ignore_missing=True, label=label)
+    request = DeleteRequest(
+        endpoint=endpoint,
+        paths=(day.path,),
+        ignore_missing=True,
+        only_empty=endpoint.uuid is None,
+        label=f"remove empty quarantine {day.path.name}",
+    )
     return Operation(
         scan=replace(work.ledger.scans.get(scan_id), fingerprint=""),
         step=f"remove the empty quarantine of {day.path.name} at {endpoint.name}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,7 +33,8 @@ class LocalDelete:
 
     `state` is where it is noted what was there and what has gone, so that a deletion can be carried on after the death
     of the process. A directory disappears as a whole before its files are removed. What is not what was to be deleted
-    is left alone, all else is deleted, and the deletion fails with `REFUSED` in its evidence.
+    is left alone, all else is deleted, and the deletion fails with `REFUSED` in its evidence. Of folders that are to be
+    empty nothing need be noted: no file can go with them.
     """
 
     state: Path = field(default_factory=work.default_state)
@@ -78,6 +80,8 @@ class _Deletion:
     notes: JobFolder
 
     def run(self, meter: Meter) -> Document | Failed:
+        if self.request.only_empty:
+            return self._remove_folders(meter)
         noted = self.notes.read(self._note) or self._survey()
         refused: dict[str, SourceChanged] = {}
         for path in self.request.paths:
@@ -128,6 +132,19 @@ class _Deletion:
         size = facts.size if facts else 0
         return {"exists": True, "gone": False, "size": size, "files": files, "identity": _identity(own)}
 
+    def _remove_folders(self, meter: Meter) -> Document:
+        for path in self.request.paths:
+            meter.check()
+            own = own_path(self.request.endpoint, path)
+            if not os.path.lexists(own):
+                demand_mounted(self.request.endpoint)
+                continue
+            with writing(own):
+                _remove_empty(own)
+                fsync_directory(own.parent)
+        folders: list[Json] = [path.text for path in self.request.paths]
+        return {"removed": folders}
+
     def _delete(self, path: RelativePath, noted: dict[str, Any]) -> None:
         own = own_path(self.request.endpoint, path)
         index = self.request.paths.index(path)
@@ -155,6 +172,33 @@ class _Deletion:
             )
         own.rename(aside)
         fsync_directory(own.parent)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Each of them is removed by itself, the innermost first, as only an empty one can be.
+
+    Raises:
+        SourceChanged: if it is not a folder, or anything but folders is in it.
+    """
+    for inner, _, _ in os.walk(folder, topdown=False):
+        try:
+            Path(inner).rmdir()
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                continue  # somebody else has removed it meanwhile
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+            raise _not_empty(Path(inner)) from error
+    if os.path.lexists(folder):
+        raise _not_empty(folder)
+
+
+def _not_empty(path: Path) -> SourceChanged:
+    return SourceChanged(
+        f"{path} is not an empty folder; it was left alone",
+        where="this machine",
+        next_step="find out who wrote there; the next night looks at it anew",
+    )
 
 
 def _identity(path: Path) -> list[int]:

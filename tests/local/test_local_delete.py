@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -240,6 +242,34 @@ def test_a_deletion_of_nothing_is_refused(here: Endpoint) -> None:
         DeleteRequest(endpoint=here, paths=())
     request = request_of(here, "a")
     assert request.document() == {"endpoint": "data", "paths": ["/data/a"], "ignore_missing": False}
+
+
+def test_empty_folders_go_and_no_file_with_them_whenever_it_came(
+    deleter: LocalDelete, here: Endpoint, data: Path
+) -> None:
+    request = replace(request_of(here, "day", ignore_missing=True), only_empty=True)
+    (data / "other").touch()
+    (data / "day" / "1-1").mkdir(parents=True)
+    (data / "day" / "2-1").mkdir()
+    assert isinstance(delete(deleter, request, "t1"), Succeeded)
+    assert not (data / "day").exists()
+    assert isinstance(delete(deleter, request, "t2"), Succeeded)
+
+    for token, name in (("t3", "day/1-1/late.h5"), ("t4", "day/late.h5"), ("t5", "day")):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_text("precious")
+        assert isinstance(failure(delete(deleter, request, token)), SourceChanged)
+        assert (data / name).read_text() == "precious"
+        (data / name).unlink()
+        shutil.rmtree(data / "day", ignore_errors=True)
+    (data / "elsewhere").mkdir()
+    (data / "day").mkdir()
+    (data / "day" / "1-1").symlink_to(data / "elsewhere")
+    assert isinstance(failure(delete(deleter, request, "t6")), SourceChanged)
+    assert (data / "elsewhere").is_dir()
+    assert (data / "day" / "1-1").is_symlink()
+    with pytest.raises(InvalidInput, match="only what is empty"):
+        replace(request, endpoint=here.model_copy(update={"uuid": uuid.uuid4()}))
 
 
 def test_what_was_never_submitted_is_not_begun_by_a_question_about_it(

@@ -11,6 +11,7 @@ from history_world import DAY, World
 
 from orchestration.flows.emptying import remove_empty_folders
 from orchestration.flows.orphans import look_after_orphans
+from orchestration.ledger.boundary import Boundary, listening
 from orchestration.ledger.copy import CopyState
 from orchestration.paths import QUARANTINE
 
@@ -101,6 +102,26 @@ def test_a_folder_with_anything_else_in_it_stays(world: World, foreign: str) -> 
     assert removed(world) == 0
     assert path.exists()
     assert copy.exists()
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "{copy}/notes.txt"])
+def test_a_file_that_comes_while_a_folder_is_being_removed_stays(world: World, name: str) -> None:
+    set_aside(world, 0)
+    (copy,) = quarantine(world).glob("*/*")
+    world.restore(0)
+    world.clock += 5 * DAY
+    path = copy.parent / name.format(copy=copy.name)
+
+    def come(boundary: Boundary, subject: str) -> None:
+        if boundary is Boundary.BEFORE_SUBMIT:
+            path.write_text("precious")
+
+    with listening(come):
+        assert removed(world) == 0
+    assert path.read_text() == "precious"
+    assert removed(world) == 0
+    path.unlink()
+    assert removed(world) == 1
 
 
 def test_what_this_service_has_not_made_stays(world: World) -> None:
