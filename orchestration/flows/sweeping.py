@@ -6,6 +6,9 @@ of which the answer came too late. Only what has a token of this ledger is touch
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+
 from orchestration.config import NerscSite, RemoteSite
 from orchestration.errors import ConfigError, OrchestrationError
 from orchestration.flows.leftovers import leftovers, over
@@ -18,8 +21,8 @@ from orchestration.ledger.service import Clears, Document, Json, Service, Sweepi
 AT_ONCE = 50
 """What so many operations at a site have left is removed by one round of `reconcile`."""
 
-LOOKED_AT = 10 * AT_ONCE
-"""So many are looked at for that: of some there may still be something to read."""
+PAGE = 500
+"""So many are read from the ledger at a time for that."""
 
 GRACE_SECONDS = 300.0
 """For so long after its end is known here a job may still be ending there."""
@@ -72,13 +75,20 @@ def _clear(work: Work, service: Service[JobSpec], site: RemoteSite) -> int:
     if not isinstance(service, Clears):
         return 0
     before = work.ledger.now() - site.job_folder_days * 24 * 3600.0
-    found = work.ledger.operations.uncleared(service.name, before=before, limit=LOOKED_AT)
-    records = [record for record in found if over(work, site, record)][:AT_ONCE]
+    records = [*islice(_over(work, site, service.name, before), AT_ONCE)]
     left = leftovers(work, site, records)
     tokens = [token for record in records for token in work.ledger.operations.tokens(record.key)]
     service.clear(tokens, folders=sorted(left.folders), files=sorted(left.files))
     work.ledger.operations.cleared(records)
     return len(records)
+
+
+def _over(work: Work, site: RemoteSite, service: str, before: float) -> Iterator[OperationRecord]:
+    """The oldest first. Those that have left something that is still to be read keep no younger ones from it."""
+    last: OperationRecord | None = None
+    while found := work.ledger.operations.uncleared(service, before=before, after=last, limit=PAGE):
+        yield from (record for record in found if over(work, site, record))
+        last = found[-1]
 
 
 def _superseded(work: Work, token: str) -> OperationRecord | None:

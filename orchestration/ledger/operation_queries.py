@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, select, tuple_
 
 from orchestration.errors import UnknownName
 from orchestration.ledger.claims import REDONE
@@ -64,20 +64,24 @@ class OperationQueries:
         with self._database.read() as connection:
             return rival(connection, operation, service=service)
 
-    def uncleared(self, service: str, *, before: float, limit: int) -> Sequence[OperationRecord]:
-        """Those of a service that ended before that time, and whose jobs may have left something; the oldest first."""
+    def uncleared(
+        self, service: str, *, before: float, limit: int, after: OperationRecord | None = None
+    ) -> Sequence[OperationRecord]:
+        """Those of a service that ended before that time, and whose jobs may have left something; the oldest first.
+
+        With `after`, those that come after that one.
+        """
         ended = [state for state in OperationState if not state.open]
-        return self._select(
-            select(operations)
-            .where(
-                operations.c.service == service,
-                operations.c.cleared_at.is_(None),
-                operations.c.finished_at < before,
-                operations.c.state.in_(ended),
-            )
-            .order_by(operations.c.finished_at)
-            .limit(limit)
+        ordered = tuple_(operations.c.finished_at, operations.c.key)
+        query = select(operations).where(
+            operations.c.service == service,
+            operations.c.cleared_at.is_(None),
+            operations.c.finished_at < before,
+            operations.c.state.in_(ended),
         )
+        if after is not None:
+            query = query.where(ordered > (after.finished_at, after.key))
+        return self._select(query.order_by(operations.c.finished_at, operations.c.key).limit(limit))
 
     def scans_of(self, key: str) -> Sequence[str]:
         """The ids of all scans of which it carries something, that under which it is filed first."""

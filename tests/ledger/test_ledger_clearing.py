@@ -25,6 +25,10 @@ def test_what_has_ended_is_to_be_cleared_once(ledger: Ledger, scan: Scan, books:
     assert uncleared(ledger, books, limit=1) == ["do first"]
     assert ledger.operations.uncleared("another", before=ledger.now() + 1.0, limit=10) == []
     assert ledger.operations.uncleared(books.name, before=ledger.now() - 60.0, limit=10) == []
+    first, second = ledger.operations.uncleared(books.name, before=ledger.now() + 1.0, limit=10)
+    page = ledger.operations.uncleared(books.name, before=ledger.now() + 1.0, after=first, limit=10)
+    assert [record.step for record in page] == ["do second"]
+    assert ledger.operations.uncleared(books.name, before=ledger.now() + 1.0, after=second, limit=10) == []
     records = ledger.operations.uncleared(books.name, before=ledger.now() + 1.0, limit=1)
     for _ in range(2):
         ledger.operations.cleared(records)

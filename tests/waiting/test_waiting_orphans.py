@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -17,7 +17,7 @@ from orchestration.flows.orphans import look_after_orphans
 from orchestration.flows.runs import PrefectRun, RunRequest
 from orchestration.flows.services import Services
 from orchestration.flows.suspending import Suspension
-from orchestration.flows.sweeping import sweep
+from orchestration.flows.sweeping import clear_folders, sweep
 from orchestration.flows.work import Work
 from orchestration.ledger import Ledger
 from orchestration.ledger.operation import Operation, OperationState
@@ -160,6 +160,49 @@ def test_a_job_that_lives_on_without_its_operation_is_cancelled(
     assert f"{closed.key}-1" in site.cancels[0]
     monkeypatch.setattr(sweeping, "GRACE_SECONDS", 60.0)
     assert sweep(work) == []  # it may just be ending
+
+
+@dataclass
+class Cleared(BulkSite):
+    """It removes what its jobs have left."""
+
+    tokens: list[str] = field(default_factory=list)
+
+    def clear(self, tokens: Sequence[str], *, folders: Sequence[str] = (), files: Sequence[str] = ()) -> None:
+        self.tokens += tokens
+
+
+def test_what_is_still_to_be_read_keeps_nothing_younger_from_being_cleared(
+    ledger: Ledger, scan: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "AT_ONCE", 2)
+    monkeypatch.setattr(sweeping, "PAGE", 2)
+    north = {"kind": "nersc", "raw_endpoint": "r", "scratch_endpoint": "r", "job_folder": "/jobs"}
+    tape = {"kind": "hpss", "site": "north", "source": "r", "root": "/home/a", "log_folder": "/logs"}
+    work = reconciling(ledger, OneSite(site := Cleared()))
+    places = {"r": {"root_path": "/", "mount": "/"}}
+    chosen = Settings.model_validate(
+        {"globus": {"globus_endpoints": places}, "compute_sites": {"north": north}, "archives": {"tape": tape}}
+    )
+    at_once = chosen.compute_sites["north"].model_copy(update={"job_folder_days": 1e-9})
+    work.settings = chosen.model_copy(update={"compute_sites": {"north": at_once}})
+    owner = Owner.here()
+    young = [job(scan, name) for name in ("a", "b", "c")]
+    stored = [
+        replace(
+            each, step=f"store {name}.tar at tape", request=replace(each.request, directory=f"/logs/store-{0:024x}")
+        )
+        for name in "vwxyz"
+        for each in [job(scan, name)]
+    ]
+    for operation in (*stored, *young):
+        leave(ledger, operation, site)
+        ledger.operations.claim(operation.key, owner, redo=False)
+        ledger.operations.succeeded(operation.key, owner, {})
+    assert clear_folders(work) == {"north": 2}
+    assert clear_folders(work) == {"north": 1}
+    assert clear_folders(work) == {}
+    assert site.tokens == [token for each in young for token in ledger.operations.tokens(each.key)]
 
 
 def test_what_a_site_may_not_know_yet_is_said_by_its_settings() -> None:
