@@ -89,6 +89,7 @@ class TransferRequest:
                 destination=self.destination.owner(item.destination),
                 origin=(self.source.name, path.text),
                 asked=item.source.text,
+                aliases=tuple(self.source.aliases(path)),
             )
             for item in self.items
             for path in dict.fromkeys((item.source, self.source.followed(item.source)))

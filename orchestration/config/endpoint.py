@@ -60,6 +60,11 @@ class Endpoint(Section):
     ] = ()
     """Folders of proposals that other endpoints have on the same storage, and what these call this one's folder."""
 
+    beside: Annotated[
+        tuple[tuple[str, str, str], ...], SkipJsonSchema(), Field(validation_alias="(of the same storage)")
+    ] = ()
+    """Other endpoints on the same storage: what their storage calls this one's folder, their names, and their own."""
+
     @field_validator("root_path")
     @classmethod
     def _root_is_absolute(cls, value: str) -> str:
@@ -135,20 +140,33 @@ class Endpoint(Section):
         return self.owner_folder is not None or bool(self.overlapping)
 
     def among(self, endpoints: Iterable[Endpoint]) -> Endpoint:
-        """This endpoint, with the folders of proposals that others have on its storage."""
-        found = tuple(pair for each in endpoints if each.name != self.name for pair in self._shared(each))
-        return self.model_copy(update={"overlapping": found}) if found else self
+        """This endpoint, with the others on its storage, and the folders of proposals that these have there."""
+        shared = [(each, *roots) for each in endpoints if each.name != self.name for roots in self._shared(each)]
+        if not shared:
+            return self
+        trees = [(root, each.owned_below(root_of_other)) for each, root, root_of_other in shared]
+        return self.model_copy(
+            update={
+                "beside": tuple((root, each.name, root_of_other) for each, root, root_of_other in shared),
+                "overlapping": tuple((root, tree) for root, tree in trees if tree is not None),
+            }
+        )
 
-    def _shared(self, other: Endpoint) -> Iterator[tuple[str, OwnedTree]]:
-        if other.owner_folder is None:
-            return
+    def _shared(self, other: Endpoint) -> Iterator[tuple[str, str]]:
+        """Their folders, as one storage calls both, where one of them lies in the other."""
         roots = [(self.root_path, other.root_path)] if self.uuid is not None and self.uuid == other.uuid else []
         if self.mount is not None and other.mount is not None:
             roots.append((os.path.realpath(self.mount), os.path.realpath(other.mount)))
-        for root, root_of_other in roots:
-            tree = other.owned_below(root_of_other)
-            if tree is not None and _overlap(root, root_of_other):
-                yield root, tree
+        yield from (pair for pair in roots if _overlap(*pair))
+
+    def aliases(self, path: RelativePath) -> Iterator[tuple[str, str]]:
+        """The other endpoints that have it as well, and what they call it; if all that one has is in it, nothing."""
+        for root, name, root_of_other in self.beside:
+            full, other = f"{root.rstrip('/')}/{path}/", f"{root_of_other.rstrip('/')}/"
+            if full.startswith(other):
+                yield name, full[len(other) : -1]
+            elif other.startswith(full):
+                yield name, ""
 
     def owned_below(self, root: str) -> OwnedTree | None:
         """Its folders of proposals, as programs see them that call its own folder `root`; None if it has none."""

@@ -18,6 +18,9 @@ from orchestration.policy import BeamlineRules, Passage
 Origin: TypeAlias = tuple[str, str]
 """An endpoint, and a path there."""
 
+ALL = ""
+"""The path of what has an endpoint as a whole in it."""
+
 
 def flagged(
     connection: Connection,
@@ -28,9 +31,11 @@ def flagged(
     """Scans under export control of which these passages carry something, and that the transfer is not `about`; each
     with one that does.
 
-    They are known by their paths, where these are those of acquisition, and by their copies.
+    They are known by their paths, where these are those of acquisition, and by their copies, at whichever endpoint of
+    the storage these were written down.
     """
-    origins = {each.origin: each for each in passages if each.origin is not None}
+    origins = {alias: each for each in passages for alias in each.aliases}
+    origins |= {each.origin: each for each in passages if each.origin is not None}
     own = {(scan.beamline, scan.path.text) for scan in about}
     found = dict([*_of_scans(connection, origins, own, rules), *_of_copies(connection, origins)])
     for some in batched(sorted(found.keys() - {scan.id for scan in about}), KEYS_AT_ONCE):
@@ -56,25 +61,28 @@ def _of_scans(
         if not strange:
             continue
         for path, origin in strange.items():
-            yield from ((scan_identity(beamline, RelativePath(each)), origin) for each in _upwards(path))
+            if path != ALL:
+                yield from ((scan_identity(beamline, RelativePath(each)), origin) for each in _upwards(path))
         inside = select(scans.c.id, scans.c.path).where(scans.c.beamline == beamline, scans.c.export_controlled)
         for row in connection.execute(inside):
-            yield from ((row.id, strange[each]) for each in _upwards(row.path) if each in strange)
+            yield from ((row.id, strange[each]) for each in (*_upwards(row.path), ALL) if each in strange)
 
 
 def _of_copies(connection: Connection, origins: Collection[Origin]) -> Iterator[tuple[str, Origin]]:
     """Of which that is a copy, or a part of one, or has one in it."""
-    for endpoint in {endpoint for endpoint, _ in origins}:
-        paths = {each: (at, path) for at, path in origins if at == endpoint for each in _upwards(path)}
-        for some in batched(sorted(paths), KEYS_AT_ONCE):
-            here = select(copies.c.scan_id, copies.c.path).where(copies.c.endpoint == endpoint, copies.c.path.in_(some))
-            yield from ((row.scan_id, paths[row.path]) for row in connection.execute(here.distinct()))
+    places = {(endpoint, each): (endpoint, path) for endpoint, path in origins for each in _upwards(path)}
+    there = copies.c.endpoint.in_(sorted({endpoint for endpoint, _ in places}))
+    for some in batched(sorted({path for _, path in places}), KEYS_AT_ONCE):
+        query = select(copies.c.scan_id, copies.c.endpoint, copies.c.path).where(there, copies.c.path.in_(some))
+        for row in connection.execute(query.distinct()):
+            if (row.endpoint, row.path) in places:
+                yield row.scan_id, places[row.endpoint, row.path]
     # By their scans, of which few are under export control: of an endpoint there may be very many copies.
     secret = copies.c.scan_id.in_(select(scans.c.id).where(scans.c.export_controlled))
     inside = select(copies.c.scan_id, copies.c.endpoint, copies.c.path).where(secret)
     for row in connection.execute(inside.where(copies.c.state != CopyState.DELETED)):
-        places = ((row.endpoint, each) for each in _upwards(row.path))
-        yield from ((row.scan_id, place) for place in places if place in origins)
+        above = ((row.endpoint, each) for each in (*_upwards(row.path), ALL))
+        yield from ((row.scan_id, place) for place in above if place in origins)
 
 
 def _upwards(path: str) -> Iterator[str]:

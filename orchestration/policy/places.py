@@ -71,3 +71,5 @@ class Passage:
     """The endpoint that it comes from, and its path there."""
     asked: str = ""
     """By which path there it was asked for: that may be a link to `origin`."""
+    aliases: tuple[tuple[str, str], ...] = ()
+    """The same as other endpoints on that storage call it; of one that lies in it as a whole, the path is empty."""

@@ -149,6 +149,67 @@ def test_copies_of_a_flagged_scan_are_known_wherever_they_are(guarded: Ledger) -
     carry(guarded, "scratch/rec2")
 
 
+def test_a_copy_of_a_flagged_scan_is_known_by_whatever_endpoint_of_its_storage_it_is_carried(
+    guarded: Ledger, tmp_path: Path
+) -> None:
+    endpoints = {
+        "here": {"root_path": "/data", "uuid": COLLECTION, "zone": "beamline"},
+        "top": {"root_path": "/", "uuid": COLLECTION, "zone": "beamline"},
+        "raw": {"root_path": "/data/raw", "uuid": COLLECTION, "zone": "beamline"},
+        "scratch": {"root_path": "/data/scratch", "uuid": COLLECTION, "zone": "beamline"},
+        "part": {"root_path": "/data/scratch/rec", "uuid": COLLECTION, "zone": "beamline"},
+        "beside": {"root_path": "/data/scratch2", "uuid": COLLECTION, "zone": "beamline"},
+        "disk": {"mount": str(tmp_path / "disk"), "zone": "beamline"},
+        "same": {"mount": str(tmp_path / "link"), "zone": "beamline"},
+    }
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    chosen = Settings.model_validate({"globus": {"globus_endpoints": endpoints}})
+    secret = guarded.scans.find("raw/secret/scan.h5")
+    about = guarded.scans.register(beamline="bl832", path=RelativePath("raw/open.h5"))
+    for endpoint in ("scratch", "disk"):
+        guarded.copies.record(
+            scan_id=secret.id,
+            dataset="rec.tiff",
+            endpoint=endpoint,
+            path=RelativePath("rec/secret"),
+            role=Role.CACHE,
+            manifest=[FileEvidence(path="a.tiff", size=1, checksum="sha256:00")],
+            method="test",
+            verified_by=None,
+            version="1",
+        )
+
+    def taken(name: str, path: str) -> None:
+        source = chosen.endpoint(name)
+        there = THERE if source.uuid else Endpoint(root_path="/away", mount=tmp_path / "away").known_as("away")
+        request = TransferRequest.of(RelativePath(path), source=source, destination=there)
+        guarded.operations.plan(operation(about, request, there.place), service="test")
+
+    for name, path in (
+        ("here", "scratch/rec/secret/a.tiff"),
+        ("here", "scratch"),
+        ("part", "secret"),
+        ("part", "secret/a.tiff"),
+        ("scratch", "rec"),
+        ("same", "rec/secret"),
+        ("same", "rec"),
+        ("raw", "secret/scan.h5"),
+        ("raw", "secret"),
+        ("top", "data"),
+    ):
+        with pytest.raises(ExportControlled):
+            taken(name, path)
+    for name, path in (
+        ("here", "scratch/rec2"),
+        ("part", "open"),
+        ("beside", "rec/secret"),
+        ("same", "rec/open"),
+        ("raw", "open.h5"),
+    ):
+        taken(name, path)
+
+
 def test_data_is_not_taken_out_of_the_folder_of_another_proposal() -> None:
     here = HERE.model_copy(update={"owner_folder": "raw/{proposal}"})
     subject = Subject(scan="1", name="raw/ALS-1/a", proposals=("ALS-1",))
