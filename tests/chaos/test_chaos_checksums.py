@@ -97,7 +97,7 @@ def test_what_is_changed_is_carried_anew_when_its_flow_is_started_again(room: Ro
 @pytest.mark.slow
 def test_so_is_what_was_carried_with_others(room: Room) -> None:
     scans = [room.scan() for _ in range(3)]
-    assert room.run(NEW_FILES, file_paths=scans, beamline="bl832").completed
+    assert room.run(NEW_FILES, file_paths=[*scans], beamline="bl832").completed
     changed, gone, whole = (room.file("data832", each) for each in scans)
     flip_a_bit(changed)
     gone.unlink()
@@ -105,7 +105,7 @@ def test_so_is_what_was_carried_with_others(room: Room) -> None:
     lost = [copy_at(room, each, "data832").state for each in scans]
     assert lost == [CopyState.CHANGED, CopyState.MISSING, CopyState.PRESENT]
     before = copy_at(room, scans[2], "data832").verified_at
-    ended = room.run(NEW_FILES, file_paths=scans[:2], beamline="bl832")
+    ended = room.run(NEW_FILES, file_paths=[*scans[:2]], beamline="bl832")
     assert ended.completed, ended
     for file_path, file in zip(scans, (changed, gone, whole), strict=True):
         assert file.read_bytes() == room.file("spot832", file_path).read_bytes()
