@@ -18,6 +18,7 @@
     │   ├── FramesNotFinite     NaN or infinite values
     │   ├── FormatUnknown       of none of the formats that can be read
     │   ├── EventsInvalid       photon events that no detector can have sent
+    │   │   └── NotPhotons      counts of frames that cannot be correlated as events
     │   └── MetadataMissing     the file that describes the measurement
     ├── QmapInvalid             the maps of q-bins break a rule, or do not fit the detector
     ├── CenterNotFound
@@ -161,6 +162,12 @@ class EventsInvalid(ScanUnreadable):
     """Raised when photon events lie outside the detector, or are not in the order of their frames."""
 
     next_step_default = "copy the file again from the detector; if it stays so, the detector's program wrote it wrongly"
+
+
+class NotPhotons(EventsInvalid):
+    """Raised when a pixel of a frame that is taken for photon events has more counts than those have, or fractions."""
+
+    next_step_default = "correlate whole frames: --method dense"
 
 
 class MetadataMissing(ScanUnreadable):

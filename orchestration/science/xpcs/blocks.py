@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestration.science.errors import EventsInvalid
+from orchestration.science.errors import NotPhotons
 from orchestration.science.xpcs.frames import Counts, DenseRaw, Events, FrameRange, Raw, SparseRaw
 from orchestration.science.xpcs.threads import in_threads
 
@@ -189,7 +189,11 @@ class AsFrames:
 
 
 class AsEvents:
-    """Whole frames as events of the wanted pixels, for data with photons nearly nowhere."""
+    """Whole frames as events of the wanted pixels, for data with photons nearly nowhere.
+
+    Raises:
+        NotPhotons: when frames are read that have counts as no event has them.
+    """
 
     def __init__(self, raw: DenseRaw, wanted: NDArray[np.bool_]) -> None:
         self._raw = raw
@@ -252,8 +256,7 @@ class AsEvents:
         return Events(frame, pixel, value.astype(np.uint16))
 
     def _refuse(self, what: str) -> None:
-        next_step = "correlate whole frames: --method dense"
-        raise EventsInvalid(f"{what} are not those of single photons", where=str(self.path), next_step=next_step)
+        raise NotPhotons(f"{what} are not those of single photons", where=str(self.path))
 
 
 @numba.njit(cache=True, nogil=True)

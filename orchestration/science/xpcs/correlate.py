@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestration.science.errors import OutputFailed, ParametersInvalid, ResultInvalid, ScienceError
+from orchestration.science.errors import NotPhotons, OutputFailed, ParametersInvalid, ResultInvalid, ScienceError
 from orchestration.science.progress import Reporter, Style
 from orchestration.science.staging import staging
 from orchestration.science.timing import Stopwatch
@@ -93,10 +93,23 @@ def _demand_text(request: Request) -> None:
 def correlate(request: Request, *, progress: Style = "none") -> Result:
     """Correlate; the result is put in place once it is complete and was found valid, or there is none.
 
+    Where the choice of the method was left to us, and it turns out late that frames are none of single photons (as by a
+    hot pixel outside the mask, now and then), they are correlated as a whole after all.
+
     Raises:
         ScienceError: for everything that can be wrong with the raw data, the qmap, the metadata, the parameters, the
             result, or the place for it.
     """
+    try:
+        return _correlated(request, progress)
+    except NotPhotons:
+        if request.parameters.method != "auto":
+            raise
+    whole = dataclasses.replace(request.parameters, method="dense")
+    return _correlated(dataclasses.replace(request, parameters=whole), progress)
+
+
+def _correlated(request: Request, progress: Style) -> Result:
     watch, started = Stopwatch(), datetime.now(tz=UTC)
     with watch.stage("total"), open_raw(request.raw) as raw, engine(request.parameters.gpu_id) as computing:
         with watch.stage("prepare"):
