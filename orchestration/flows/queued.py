@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import chain
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
@@ -71,7 +73,7 @@ def others_of(ledger: Ledger, run: FlowRun, beamline: Beamline, path: RelativePa
 
 def _is_about(ledger: Ledger, run: FlowRun, beamline: Beamline, path: RelativePath) -> bool:
     """A run may be told of thousands: only what has the right name is read as a path."""
-    told = (each for each in _told(ledger, run) if path.name in each or each.endswith(ALL))
+    told = (each for each in chain(_told(ledger, run), _dataset(run)) if path.name in each or each.endswith(ALL))
     return any(_relative(beamline, each) in {path, path.beside(ALL)} for each in told)
 
 
@@ -85,6 +87,14 @@ def _told(ledger: Ledger, run: FlowRun) -> Iterator[str]:
         yield from _not_done(ledger, str(given["batch"]))
     else:
         yield from (f"{given['folder']}/{name}" for name in given.get("datasets") or [ALL])
+
+
+def _dataset(run: FlowRun) -> Iterator[str]:
+    """What a run of XPCS correlates: it is told of the folder of a dataset, or of a raw file in that."""
+    raw = str(run.parameters.get("raw") or "")
+    yield raw
+    if posixpath.splitext(raw)[1]:
+        yield posixpath.dirname(raw)
 
 
 def _not_done(ledger: Ledger, batch: str) -> Iterator[str]:

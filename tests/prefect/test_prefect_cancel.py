@@ -130,14 +130,27 @@ def test_a_run_that_waits_with_others_is_cancelled_only_with_all_of_them(
         assert cancel_scan(ledger, services, scan) == []
 
 
-def scheduled_batch(**parameters: Json) -> str:
+def scheduled_correlation(**parameters: Json) -> str:
     request = RunRequest(
         deployment="correlating/correlating",
         parameters=parameters,
         scheduled_time=datetime.now(UTC).replace(microsecond=0) + timedelta(hours=0.5),
-        flow_run_name="correlates many",
+        flow_run_name="correlates",
     )
     return submit(PrefectRun(), request, uuid.uuid4().hex)
+
+
+def test_a_correlation_that_waits_is_found_by_its_dataset_or_a_raw_file_of_it(
+    server: str, ledger: Ledger, settings: Settings
+) -> None:
+    folder = f"2024-1/{uuid.uuid4().hex}/a_0.5C"
+    scan = ledger.scans.register(beamline="aps8idi", path=RelativePath(folder))
+    mine = {scheduled_correlation(raw=f"/gdata/dm/8IDI/{folder}"), scheduled_correlation(raw=f"{folder}/a.bin.000")}
+    others = {scheduled_correlation(raw=raw) for raw in (f"{folder}C", f"{folder}/b/b.bin", f"{folder}/b")}
+    with closing(Services(settings)) as services:
+        found = cancel_scan(ledger, services, scan)
+    assert {each.key: (each.answer, each.others) for each in found} == dict.fromkeys(mine, (CancelAnswer.CANCELLED, ()))
+    assert {state_of(each) for each in others} == {StateType.SCHEDULED}
 
 
 def test_a_batch_of_xpcs_that_waits_is_found_by_its_folder_by_its_datasets_or_by_its_id(
@@ -150,15 +163,15 @@ def test_a_batch_of_xpcs_that_waits_is_found_by_its_folder_by_its_datasets_or_by
         id=uuid.uuid4().hex[:16], flow="any", beamline="aps8idi", name="", parameters={}, run_id="x", items=names
     )
     ledger.batches.done(batch.id, "c", evidence={})
-    alone = scheduled_batch(folder=folder, datasets=["a"])
+    alone = scheduled_correlation(folder=folder, datasets=["a"])
     expected = {
-        scheduled_batch(folder=f"/gdata/dm/8IDI/{folder}"): (f"{folder}/*",),
-        scheduled_batch(folder=folder, datasets=["a", "b"]): (f"{folder}/b",),
-        scheduled_batch(batch=batch.id, folder="left/aside"): (f"{folder}/b",),
+        scheduled_correlation(folder=f"/gdata/dm/8IDI/{folder}"): (f"{folder}/*",),
+        scheduled_correlation(folder=folder, datasets=["a", "b"]): (f"{folder}/b",),
+        scheduled_correlation(batch=batch.id, folder="left/aside"): (f"{folder}/b",),
     }
-    scheduled_batch(folder=folder, datasets=["b"])
-    scheduled_batch(folder="2024-1")
-    scheduled_batch(batch="0123456789abcdef")
+    scheduled_correlation(folder=folder, datasets=["b"])
+    scheduled_correlation(folder="2024-1")
+    scheduled_correlation(batch="0123456789abcdef")
     with closing(Services(settings)) as services:
         found = {each.key: each for each in cancel_scan(ledger, services, scan)}
         assert {key: (each.spared, each.others) for key, each in found.items()} == {
