@@ -41,9 +41,20 @@ def surveys(room: Room, path: str) -> list[OperationRecord]:
 def until_submitted(room: Room, *paths: str) -> None:
     """Their surveys are in the queue."""
     ends = time.monotonic() + 60
-    while not all(each.handle for path in paths for each in surveys(room, path)) or not all(
-        surveys(room, path) for path in paths
-    ):
+    while not all(_submitted(room, path) for path in paths):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def _submitted(room: Room, path: str) -> bool:
+    found = surveys(room, path)
+    return bool(found) and all(each.handle for each in found)
+
+
+def until_over(room: Room) -> None:
+    """No job waits or runs."""
+    ends = time.monotonic() + 60
+    while not all(job.over for job in room.world.facility.superfacility.jobs()):
         assert time.monotonic() < ends
         time.sleep(0.05)
 
@@ -97,6 +108,7 @@ def test_a_run_that_died_with_a_plan_that_another_has_overtaken_plans_anew(room:
         until_submitted(room, project)
         child.signal()
         assert child.wait().killed
+    until_over(room)  # it has planned before the other stores
     done(room.store(f"{project}/sub"), room.store(project))
     each_is_stored_once(room, project, "a.h5", "sub/b.h5")
     assert len(surveys(room, project)) == 2
