@@ -44,8 +44,8 @@ _SHARING = ("aps8idi", "chaos", "commands", "prefect", "siting")
 """Folders whose tests share servers that take long to start: each is tested by one process, one file after another."""
 
 
-_LONG = ("tests/waiting/test_waiting_prefect.py",)
-"""Few tests that wait for minutes: begun last, they would keep all processes but one idle."""
+_LONG = ("tests/waiting/test_waiting_prefect.py", "tests/retention/test_retention_histories.py")
+"""Few tests that take minutes: begun last, they would keep all processes but one idle."""
 
 
 def _scope(nodeid: str) -> str:
