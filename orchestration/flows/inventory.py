@@ -80,14 +80,19 @@ class Budget:
         return time.monotonic() > self.until
 
 
-def look_through(work: Work, alarms: Alarms, budget: Budget, *, only: str = "") -> Looks:
-    """One pass over the copies of all endpoints, or of one; endpoints take turns."""
+def look_through(
+    work: Work, alarms: Alarms, budget: Budget, *, only: str = "", unread: Sequence[CopyRecord] = ()
+) -> Looks:
+    """One pass over the copies of all endpoints, or of one; endpoints take turns.
+
+    Those that could not be read are looked at whatever their turn: they may be missing.
+    """
     looks = Looks()
     names = [name for name in work.ledger.inventory.endpoints() if not only or name == only]
     known = [name for name in names if name in work.settings.places]
     for name in set(names) - set(known):
         alarms.add(f"endpoint {name}", "the ledger has copies there, and config.yml has no such endpoint any more")
-    _look_again(work, looks, known)
+    _look_again(work, looks, known, unread)
     going = {name: found for name in known if (found := _round(work, name)) is not None}
     while going and looks.looked < budget.copies and not budget.over:
         for name, found in list(going.items()):
@@ -126,9 +131,11 @@ def _go_on(work: Work, looks: Looks, found: Round, *, limit: int) -> bool:
     return len(done) == len(ids)
 
 
-def _look_again(work: Work, looks: Looks, endpoints: Sequence[str]) -> None:
-    """At what was lost: a disk may be back."""
+def _look_again(work: Work, looks: Looks, endpoints: Sequence[str], unread: Sequence[CopyRecord]) -> None:
+    """At what was lost: a disk may be back. And at what could not be read."""
     lost: dict[str, list[int]] = {}
+    for copy in unread:
+        lost.setdefault(copy.endpoint, []).append(copy.id)
     for found in work.ledger.inventory.findings():
         lost.setdefault(found.endpoint, []).append(found.copy_id)
     for name in endpoints:

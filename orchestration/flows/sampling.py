@@ -38,6 +38,8 @@ class Sample:
     changed: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     """Their checksums could not be computed: nothing is known of them that was not known before."""
+    unread: list[CopyRecord] = field(default_factory=list)
+    """The same copies: whether they are there at all, a look can tell."""
 
     def document(self) -> Document:
         lists = {"verified": self.verified, "changed": self.changed, "failed": self.failed}
@@ -111,6 +113,7 @@ def _read(work: Work, alarms: Alarms, sample: Sample, copy: CopyRecord) -> None:
         work.logger.warning("%s was not read: %s", where, error)
         work.ledger.inventory.tried(copy.id, error.what)
         sample.failed.append(f"{where} ({error.what})")
+        sample.unread.append(copy)
     else:
         work.ledger.inventory.tried(copy.id)
         sample.verified.append(where)

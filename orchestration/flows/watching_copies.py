@@ -48,7 +48,8 @@ def watch_copies(
         relief = relieve(work, alarms, until=began + time_given / 2, only=endpoint, dry_run=dry_run)
         number = size_of_sample(work, most) if samples is None else samples
         sample = read_again(work, alarms, number=number, until=began + time_given / 2, only=endpoint)
-        looks = look_through(work, alarms, Budget(copies=most, until=began + 0.8 * time_given), only=endpoint)
+        budget = Budget(copies=most, until=began + 0.8 * time_given)
+        looks = look_through(work, alarms, budget, only=endpoint, unread=sample.unread)
         strangers = look_for_strangers(work, alarms, until=began + time_given, only=endpoint)
         unknown = work.ledger.inventory.unknown(endpoint=endpoint or None)
         return {

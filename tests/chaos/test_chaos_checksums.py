@@ -31,6 +31,12 @@ def read_again(room: Room, endpoint: str, *, kill: Kill | None = None) -> Ended:
     return room.run(WATCH, kill=kill, copies=0, samples=100, endpoint=endpoint)
 
 
+def end_the_round(room: Room, endpoint: str) -> None:
+    """All copies there were looked at: the next round is weeks away."""
+    with room.world.ledger() as ledger:
+        ledger.inventory.end(ledger.inventory.round_of(endpoint) or ledger.inventory.begin(endpoint))
+
+
 def copy_at(room: Room, file_path: str, endpoint: str, dataset: str = "raw") -> CopyRecord:
     (found,) = [
         each for each in room.overview(file_path).copies if (each.endpoint, each.dataset) == (endpoint, dataset)
@@ -72,7 +78,7 @@ def test_a_look_does_not_make_good_what_a_checksum_found_and_new_checksums_do(ro
     file = room.file("data832", file_path)
     flip_a_bit(file)
     assert read_again(room, "data832").completed
-    assert room.run(WATCH, copies=100_000, samples=0, endpoint="data832").completed
+    assert room.run(WATCH, copies=100_000, samples=0, endpoint="data832").completed  # it looks again at what is changed
     assert copy_at(room, file_path, "data832").state is CopyState.CHANGED
     flip_a_bit(file)  # back
     with closing(sqlite3.connect(room.world.layout.root / "ledger.sqlite")) as database, database:
@@ -95,13 +101,25 @@ def test_what_is_changed_is_carried_anew_when_its_flow_is_started_again(room: Ro
 
 
 @pytest.mark.slow
+def test_what_cannot_be_read_is_found_missing_though_its_turn_in_the_round_is_over(room: Room) -> None:
+    end_the_round(room, "data832")
+    file_path = room.moved_scan()
+    room.file("data832", file_path).unlink()
+    ended = read_again(room, "data832")
+    lost = copy_at(room, file_path, "data832")
+    assert lost.state is CopyState.MISSING, ended
+    assert place(lost) in ended.value["inventory"]["missing"]
+    assert place(lost) in "".join(ended.value["sample"]["failed"])
+
+
+@pytest.mark.slow
 def test_so_is_what_was_carried_with_others(room: Room) -> None:
     scans = [room.scan() for _ in range(3)]
     assert room.run(NEW_FILES, file_paths=[*scans], beamline="bl832").completed
     changed, gone, whole = (room.file("data832", each) for each in scans)
     flip_a_bit(changed)
     gone.unlink()
-    assert room.run(WATCH, copies=100_000, samples=100, endpoint="data832").completed
+    assert read_again(room, "data832").completed
     lost = [copy_at(room, each, "data832").state for each in scans]
     assert lost == [CopyState.CHANGED, CopyState.MISSING, CopyState.PRESENT]
     before = copy_at(room, scans[2], "data832").verified_at
