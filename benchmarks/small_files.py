@@ -5,7 +5,7 @@ carries it to another place on the same disk, alternately by
 
 * this service: a scan is registered, the folder is copied by `local.transfer` (each file durable, read back from the
   disk and compared by SHA-256), and both copies are written to the ledger with size and checksum of every file. A whole
-  process with its start, without Prefect's;
+  process with its start, without Prefect's; with the memory of those that it starts;
 * rsync: ``rsync -a``, ``sync``, and ``rsync -ac``, which reads both sides and compares their checksums.
 
 With ``--flow`` it is `new_files_flow` as a worker runs it, with Prefect's stages, for a beamline of its own; a Prefect
@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -27,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +60,8 @@ def make(folder: Path, files: int, size: int) -> None:
         file.write_bytes(number.to_bytes(8, "big") + content[: size - 8])
 
 
-def carry(folder: Path, state: Path) -> float:
-    """As a flow does, without Prefect; the peak of this process's memory in MB."""
+def carry(folder: Path, state: Path) -> None:
+    """As a flow does, without Prefect."""
     from orchestration.config import Settings
     from orchestration.flows.copying import Dataset, copy, record_source
     from orchestration.flows.services import Services
@@ -97,11 +96,10 @@ def carry(folder: Path, state: Path) -> float:
         known = ledger.copies.of_scan(scan.id)
         if {each.files for each in known} != {made.files} or not all(row.checksum for row in known[0].manifest):
             raise SystemExit("the ledger does not have all files")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def carry_in_flow(folder: Path, state: Path) -> float:
-    """The real flow; the peak of this process's memory in MB."""
+def carry_in_flow(folder: Path, state: Path) -> None:
+    """The real flow."""
     from orchestration.ledger import Ledger
     from orchestration.ledger.database import migrate
 
@@ -121,13 +119,11 @@ def carry_in_flow(folder: Path, state: Path) -> float:
     from orchestration.flows.bl832.arrivals import new_files_flow
 
     new_files_flow(file_paths=["series"], beamline="bench", send_to_nersc=False)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     with Ledger(url) as ledger:
         (scan,) = ledger.scans.latest(limit=2)
         known = ledger.copies.of_scan(scan.id)
         if len(known) != 2 or not all(row.checksum for copy in known for row in copy.manifest):
             raise SystemExit("the ledger does not have all files at both places")
-    return peak
 
 
 def ours(folder: Path, *, in_flow: bool) -> tuple[float, float]:
@@ -135,10 +131,27 @@ def ours(folder: Path, *, in_flow: bool) -> tuple[float, float]:
     with tempfile.TemporaryDirectory(dir=folder) as state:
         began = time.monotonic()
         command = [sys.executable, __file__, "--carry", str(folder), "--state", state, *(["--flow"] if in_flow else [])]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        peaks: dict[int, float] = {}
+        with subprocess.Popen(command) as process:
+            while process.poll() is None:
+                peaks |= memory_of(process.pid)
+                time.sleep(0.1)
         seconds = time.monotonic() - began
+        if process.returncode:
+            raise SystemExit(f"carrying ended with {process.returncode}")
     shutil.rmtree(folder / "ours")
-    return seconds, float(done.stdout.splitlines()[-1])
+    return seconds, sum(peaks.values())
+
+
+def memory_of(process: int) -> dict[int, float]:
+    """The most that it and each of its children had until now, in MB, by process id."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            facts = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+            if process in {int(folder.name), int(facts["PPid"])} and "VmHWM" in facts:
+                found[int(folder.name)] = float(facts["VmHWM"].split()[0]) / 1024
+    return found
 
 
 @contextmanager
@@ -215,7 +228,7 @@ def main(
     state: Path | None,
 ) -> None:
     if carried is not None and state is not None:
-        click.echo((carry_in_flow if in_flow else carry)(carried, state))
+        (carry_in_flow if in_flow else carry)(carried, state)
         return
     with tempfile.TemporaryDirectory(dir=folder) as place, prefect_server(needed=in_flow):
         report = measure(Path(place), files=files, size=size, repeats=repeats, in_flow=in_flow)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -215,10 +214,10 @@ def manifests_of(
     """
     if "manifest" not in outcome.evidence or not outcome.evidence.get("manifest_complete", False):
         return [_looked_up(work, item, destination) for item in items]
-    root = str(outcome.evidence.get("root") or destination.root_path)
+    root = str(outcome.evidence.get("root") or destination.root_path).rstrip("/")
     found: dict[str, list[FileEvidence]] = {destination.full_path(item.destination): [] for item in items}
     for entry in work.ledger.manifests.listed(outcome.evidence):
-        path = posixpath.join(root, str(entry["path"]))
+        path = f"{root}/{entry['path']}"
         for prefix in _prefixes(path, found):
             found[prefix].append(_evidence(entry, path.removeprefix(prefix).removeprefix("/"), outcome))
     return [found[destination.full_path(item.destination)] or _looked_up(work, item, destination) for item in items]

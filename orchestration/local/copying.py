@@ -19,11 +19,16 @@ from orchestration.errors import EndpointRefused, InvalidPath, NoSpace, SourceMi
 from orchestration.local.errors import writing
 from orchestration.local.jobfolder import fsync_directory
 from orchestration.local.pools import SMALL, each_batch
+from orchestration.local.porters import Porters
 from orchestration.local.renaming import exchange
+from orchestration.local.small import Verify, Write, changed
 from orchestration.local.syncing import FEW, FileSystems, keep_folders
 from orchestration.local.trees import Found, Tree, look, shape_of
-from orchestration.local.verified import CopiedFile, Writer, changed
+from orchestration.local.verified import CopiedFile, Writer
 from orchestration.local.work import Meter
+
+MANY = 2000
+"""Small files beyond which other processes help: to start them takes as long as to copy some hundred files."""
 
 _STALE_SECONDS = 24 * 3600.0
 _TEMPORARY = re.compile(r"\.orc-[0-9a-f]{16}-[0-9a-f]{8}\.part")
@@ -152,24 +157,31 @@ class Copier:
         with writing(temporary):
             for folder in ("", *tree.directories):
                 (temporary / folder).mkdir()
-        batches = each_batch(lambda batch: self._copy_batch(tree, batch, temporary), tree.files)
-        files = tuple(chain.from_iterable(batches))
+        with Porters.of_this_machine() if len(tree.files) > MANY else Porters(0) as porters:
+            batches = each_batch(lambda batch: self._copy_batch(tree, batch, temporary, porters), tree.files)
+            files = tuple(chain.from_iterable(batches))
         with writing(temporary):
             keep_folders([temporary / folder for folder in ("", *tree.directories)])
         return files
 
-    def _copy_batch(self, tree: Tree, batch: Sequence[Found], temporary: Path) -> Sequence[CopiedFile]:
+    def _copy_batch(
+        self, tree: Tree, batch: Sequence[Found], temporary: Path, porters: Porters
+    ) -> Sequence[CopiedFile]:
         if batch[0].size > SMALL:
             return [self.writer.copy_file(tree.path(file), file, temporary / file.name) for file in batch]
         with writing(temporary):
             systems = FileSystems([temporary])
         with systems:
-            sums = [self.writer.write_small(tree.path(file), file, f"{temporary}/{file.name}") for file in batch]
+            found = [(file.name, file.size, file.mtime_ns) for file in batch]
+            sums = porters.perform(Write(str(tree.top), str(temporary), found), self.meter.check)
+            self.meter.add(size=sum(file.size for file in batch))
             with writing(temporary):
                 durable = len(batch) > FEW and systems.sync()
-        for file, checksum in zip(batch, sums, strict=True):
-            self.writer.verify_small(f"{temporary}/{file.name}", file, checksum, durable=durable)
-        return [CopiedFile(file.name, file.size, checksum) for file, checksum in zip(batch, sums, strict=True)]
+        copied = [CopiedFile(file.name, file.size, checksum) for file, checksum in zip(batch, sums, strict=True)]
+        written = [(file.name, file.size, file.sha256) for file in copied]
+        porters.perform(Verify(str(temporary), written, durable), self.meter.check)
+        self.meter.add(files=len(batch))
+        return copied
 
 
 def demand_fit(source: Path, destination: Path, tree: Tree) -> None:

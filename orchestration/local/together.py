@@ -10,9 +10,10 @@ from orchestration.errors import ChecksumMismatch, OrchestrationError
 from orchestration.local.copying import Copied, Copier, demand_fit, demand_space, remove
 from orchestration.local.errors import writing
 from orchestration.local.pools import SMALL, each_batch
+from orchestration.local.small import changed, spoilt
 from orchestration.local.syncing import FEW, FileSystems, keep_folders
 from orchestration.local.trees import Found, Tree, look, shape_of
-from orchestration.local.verified import CopiedFile, changed, spoilt
+from orchestration.local.verified import CopiedFile
 from orchestration.transfers import OF_ONE
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestration.errors import ChecksumMismatch, SourceChanged
+from orchestration.local import small
 from orchestration.local.errors import reading, writing
 from orchestration.local.trees import Found
 from orchestration.local.work import Meter
@@ -30,46 +29,22 @@ class Writer:
     meter: Meter
 
     def write_small(self, source: str, file: Found, target: str) -> str:
-        """Copy the bytes, not durably yet; returns the SHA-256 of what was read."""
+        """`small.write`."""
         self.meter.check()
-        with reading(source):
-            descriptor = os.open(source, os.O_RDONLY)
-            try:
-                content = _read_at_once(descriptor, file.size)
-                after = os.fstat(descriptor)
-            finally:
-                os.close(descriptor)
-        if (len(content), after.st_size, after.st_mtime_ns) != (file.size, file.size, file.mtime_ns):
-            raise changed(source)
-        with writing(target):
-            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            try:
-                _write(descriptor, content)
-            finally:
-                os.close(descriptor)
+        checksum = small.write(source, target, size=file.size, mtime_ns=file.mtime_ns)
         self.meter.add(size=file.size)
-        return hashlib.sha256(content).hexdigest()
+        return checksum
 
     def verify_small(self, target: str, file: Found, checksum: str, *, durable: bool) -> None:
+        """`small.verify`."""
         self.meter.check()
-        with writing(target):
-            descriptor = os.open(target, os.O_RDWR)
-            try:
-                if not durable:
-                    os.fsync(descriptor)
-                forget_cached(descriptor)
-                content = _read_at_once(descriptor, file.size)
-                size = os.fstat(descriptor).st_size
-            finally:
-                os.close(descriptor)
-        if size != file.size or hashlib.sha256(content).hexdigest() != checksum:
-            raise spoilt(target)
+        small.verify(target, size=file.size, checksum=checksum, durable=durable)
         self.meter.add(files=1)
 
     def copy_file(self, source: str, file: Found, target: Path) -> CopiedFile:
         checksum = self._stream(source, file, target)
         if self.sha256(str(target)) != checksum:
-            raise spoilt(str(target))
+            raise small.spoilt(target)
         self.meter.add(files=1)
         return CopiedFile(file.name, file.size, checksum)
 
@@ -81,13 +56,13 @@ class Writer:
         with source, writing(target), target.open("xb", buffering=0) as sink:
             while chunk := self._read(source.fileno(), path):
                 hasher.update(chunk)
-                _write(sink.fileno(), chunk)
+                small.write_all(sink.fileno(), chunk)
                 self.meter.add(size=len(chunk))
             os.fsync(sink.fileno())
-            forget_cached(sink.fileno())
+            small.forget_cached(sink.fileno())
             after = os.fstat(source.fileno())
         if (after.st_size, after.st_mtime_ns) != (file.size, file.mtime_ns):
-            raise changed(path)
+            raise small.changed(path)
         return hasher.hexdigest()
 
     def sha256(self, path: str) -> str:
@@ -103,31 +78,3 @@ class Writer:
         self.meter.check()
         with reading(path):
             return os.read(descriptor, CHUNK)
-
-
-def forget_cached(descriptor: int) -> None:
-    """So that the check reads what the disk has, where the system lets us ask for that."""
-    if sys.platform == "linux":
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def changed(source: Path | str) -> SourceChanged:
-    return SourceChanged(f"{source} changed while it was copied", where="this machine")
-
-
-def spoilt(target: str) -> ChecksumMismatch:
-    return ChecksumMismatch(f"{target} does not hold what was written to it", where="this machine")
-
-
-def _read_at_once(descriptor: int, size: int) -> bytes:
-    """The content of a file that should have so many bytes, as far as it is there."""
-    content = os.read(descriptor, size)
-    while len(content) < size and (more := os.read(descriptor, size - len(content))):
-        content += more
-    return content
-
-
-def _write(descriptor: int, chunk: bytes) -> None:
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]

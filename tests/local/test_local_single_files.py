@@ -14,7 +14,7 @@ from local_ground import copy, failure, files, request_of, run, wait
 from orchestration.config import Endpoint
 from orchestration.errors import Cancelled, ChecksumMismatch, EndpointRefused, SourceChanged
 from orchestration.ledger.service import CancelAnswer, Succeeded
-from orchestration.local import pools, syncing, verified
+from orchestration.local import pools, small, syncing
 from orchestration.local.transfer import LocalTransfer
 from orchestration.sandbox.testing import submit
 
@@ -104,14 +104,14 @@ def test_one_that_the_disk_spoils_is_named_and_the_others_are_there(
     mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = fill(tmp_path / "data", 200)
-    forget, bad = verified.forget_cached, (tmp_path / "data" / names[100]).read_bytes()
+    forget, bad = small.forget_cached, (tmp_path / "data" / names[100]).read_bytes()
 
     def spoil(descriptor: int) -> None:
         if os.fstat(descriptor).st_size == len(bad) and os.pread(descriptor, 1000, 0) == bad:
             os.pwrite(descriptor, b"spoilt", 0)
         forget(descriptor)
 
-    monkeypatch.setattr(verified, "forget_cached", spoil)
+    monkeypatch.setattr(small, "forget_cached", spoil)
     error = failure(copy(mover, request_of(here, there, *names)))
     assert isinstance(error, ChecksumMismatch)
     assert names[100] in error.what
@@ -169,13 +169,13 @@ def test_one_that_may_not_be_read_is_told_and_the_others_are_there(tmp_path: Pat
     assert run(tmp_path, code) == 0
 
 
-@pytest.mark.parametrize("moment", ["syncing.sync_file_system", "verified.forget_cached", "together.keep_folders"])
+@pytest.mark.parametrize("moment", ["syncing.sync_file_system", "small.forget_cached", "together.keep_folders"])
 def test_killed_at_any_moment_the_next_attempt_completes_it(
     mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path, moment: str
 ) -> None:
     names = fill(tmp_path / "data", 100)
     code = f"""
-        from orchestration.local import syncing, together, verified
+        from orchestration.local import small, syncing, together
         {moment} = lambda *_: kill()
         request = TransferRequest.of([RelativePath(name) for name in {names!r}], source=here, destination=there)
         finish(mover, request)
@@ -189,13 +189,13 @@ def test_cancelled_it_ends_within_a_second_and_leaves_nothing_half_done(
     mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = fill(tmp_path / "data", 1500)
-    forget = verified.forget_cached
+    forget = small.forget_cached
 
     def slowly(descriptor: int) -> None:
         time.sleep(0.05)
         forget(descriptor)
 
-    monkeypatch.setattr(verified, "forget_cached", slowly)
+    monkeypatch.setattr(small, "forget_cached", slowly)
     request = request_of(here, there, *names)
     submit(mover, request, "t1")
     end = time.monotonic() + 60

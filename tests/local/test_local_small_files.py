@@ -13,7 +13,7 @@ from local_ground import copy, failure, files, request_of, run, wait
 from orchestration.config import Endpoint
 from orchestration.errors import Cancelled, ChecksumMismatch, SourceChanged
 from orchestration.ledger.service import CancelAnswer, Succeeded
-from orchestration.local import pools, syncing, verified
+from orchestration.local import pools, small, syncing
 from orchestration.local.transfer import LocalTransfer
 from orchestration.sandbox.testing import submit
 
@@ -66,14 +66,14 @@ def test_one_that_the_disk_spoils_is_noticed_among_many(
     mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path / "data" / "scan", 300)
-    forget = verified.forget_cached
+    forget = small.forget_cached
 
     def spoil(descriptor: int) -> None:
         if Path(f"/proc/self/fd/{descriptor}").readlink().name == "00250.dat":
             os.pwrite(descriptor, b"spoilt", 100)
         forget(descriptor)
 
-    monkeypatch.setattr(verified, "forget_cached", spoil)
+    monkeypatch.setattr(small, "forget_cached", spoil)
     error = failure(copy(mover, request_of(here, there, "scan")))
     assert isinstance(error, ChecksumMismatch)
     assert "00250.dat" in error.what
@@ -114,13 +114,13 @@ def test_cancelled_it_ends_within_a_second_and_leaves_nothing(
     mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path / "data" / "scan", 1500)
-    forget = verified.forget_cached
+    forget = small.forget_cached
 
     def slowly(descriptor: int) -> None:
         time.sleep(0.05)
         forget(descriptor)
 
-    monkeypatch.setattr(verified, "forget_cached", slowly)
+    monkeypatch.setattr(small, "forget_cached", slowly)
     request = request_of(here, there, "scan")
     submit(mover, request, "t1")
     end = time.monotonic() + 60

@@ -20,7 +20,7 @@ from orchestration.errors import (
     SourceMissing,
 )
 from orchestration.ledger.service import Succeeded
-from orchestration.local import renaming, verified
+from orchestration.local import renaming, small
 from orchestration.local.transfer import LocalTransfer
 from orchestration.paths import RelativePath
 from orchestration.policy import Zone
@@ -163,7 +163,7 @@ def test_a_corrupted_byte_is_noticed(
             disk.seek(500)
             disk.write(b"y")
 
-    monkeypatch.setattr(verified, "forget_cached", corrupt)
+    monkeypatch.setattr(small, "forget_cached", corrupt)
 
     error = failure(copy(mover, request_of(here, there, "scan.h5")))
 
@@ -191,7 +191,7 @@ def test_a_source_that_grows_while_it_is_copied_is_refused(
         with added.open("ab") as file:
             file.write(b"more")
 
-    monkeypatch.setattr(verified, "forget_cached", grow)
+    monkeypatch.setattr(small, "forget_cached", grow)
 
     assert isinstance(failure(copy(mover, request_of(here, there, "scan"))), SourceChanged)
     assert list((tmp_path / "backup").iterdir()) == []

@@ -90,7 +90,7 @@ def test_a_destination_that_may_not_be_written_is_told(tmp_path: Path) -> None:
     assert run(tmp_path, code) == 0
 
 
-@pytest.mark.parametrize("moment", ["verified.forget_cached", "copying._place", "copying.fsync_directory"])
+@pytest.mark.parametrize("moment", ["small.forget_cached", "copying._place", "copying.fsync_directory"])
 @pytest.mark.parametrize("directory", [False, True])
 def test_killed_at_any_moment_the_next_attempt_completes_it(
     mover: LocalTransfer, here: Endpoint, there: Endpoint, tmp_path: Path, moment: str, directory: bool
@@ -104,7 +104,7 @@ def test_killed_at_any_moment_the_next_attempt_completes_it(
     else:
         source.write_bytes(b"x" * 5000)
     code = f"""
-        from orchestration.local import copying, verified
+        from orchestration.local import copying, small
         {moment} = lambda *_: kill()
         finish(mover, request)
     """
