@@ -131,27 +131,37 @@ def ours(folder: Path, *, in_flow: bool) -> tuple[float, float]:
     with tempfile.TemporaryDirectory(dir=folder) as state:
         began = time.monotonic()
         command = [sys.executable, __file__, "--carry", str(folder), "--state", state, *(["--flow"] if in_flow else [])]
-        peaks: dict[int, float] = {}
+        peak = 0.0
         with subprocess.Popen(command) as process:
             while process.poll() is None:
-                peaks |= memory_of(process.pid)
+                peak = max(peak, memory_of(process.pid))
                 time.sleep(0.1)
         seconds = time.monotonic() - began
         if process.returncode:
             raise SystemExit(f"carrying ended with {process.returncode}")
     shutil.rmtree(folder / "ours")
-    return seconds, sum(peaks.values())
+    return seconds, peak
 
 
-def memory_of(process: int) -> dict[int, float]:
-    """The most that it and each of its children had until now, in MB, by process id."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-            facts = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
-            if process in {int(folder.name), int(facts["PPid"])} and "VmHWM" in facts:
-                found[int(folder.name)] = float(facts["VmHWM"].split()[0]) / 1024
-    return found
+def memory_of(process: int) -> float:
+    """The most that it had until now, in MB, or what it and its children have now."""
+    words, own = described(process)
+    now = float(own.get("VmRSS", "0").split()[0])
+    for child in (int(each.name) for each in Path("/proc").glob("[0-9]*")):
+        called, facts = described(child)
+        # One that is about to become another program still has the memory of its parent.
+        if facts.get("PPid", "").strip() == str(process) and called != words:
+            now += float(facts.get("VmRSS", "0").split()[0])
+    return max(now, float(own.get("VmHWM", "0").split()[0])) / 1024
+
+
+def described(process: int) -> tuple[bytes, dict[str, str]]:
+    """Its command line, and what Linux tells of it; nothing if it has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        folder = Path(f"/proc/{process}")
+        lines = (folder / "status").read_text().splitlines()
+        return (folder / "cmdline").read_bytes(), dict(line.split(":", 1) for line in lines)
+    return b"", {}
 
 
 @contextmanager
