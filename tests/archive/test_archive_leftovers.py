@@ -64,6 +64,7 @@ def stored(room: Room) -> str:
     return project
 
 
+@pytest.mark.slow
 def test_what_was_stored_and_written_down_leaves_nothing_when_it_is_long_over(room: Room) -> None:
     old, young = stored(room), stored(room)
     foreign = log_folder(room) / "store-notes.txt"

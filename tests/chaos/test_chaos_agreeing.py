@@ -51,6 +51,7 @@ def runs(room: Room, file_path: str) -> list[tuple[RunState, str]]:
     return list(zip(in_ledger, [state for state, _ in room.prefect_states(file_path)], strict=True))
 
 
+@pytest.mark.slow
 def test_prefect_is_told_of_an_end_that_only_the_ledger_knows(room: Room) -> None:
     file_path = room.scan()
     assert room.run(NEW_FILE, file_path=file_path, kill=last_of(room)).killed

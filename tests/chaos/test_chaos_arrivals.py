@@ -71,6 +71,7 @@ def records(room: Room, file_path: str) -> list[int]:
     return [len(pids), parts.count("origdatablock"), parts.count("attachment")]
 
 
+@pytest.mark.slow
 def test_many_go_in_one_task_of_each_way(room: Room) -> None:
     scans = [room.scan() for _ in range(4)]
     ended = carried(room, *scans)

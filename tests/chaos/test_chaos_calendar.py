@@ -83,6 +83,7 @@ def scheduled(room: Room, *scans: str) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_one_run_of_an_endpoint_deletes_all_that_arrived_together(room: Room) -> None:
     scans = arrived(room, 4)
     assert scheduled(room, *scans) == {f"schedule deletion of 4 copies at {place}" for place in ("spot832", "data832")}

@@ -56,6 +56,7 @@ def place(copy: CopyRecord) -> str:
     return f"{copy.endpoint}:{copy.path}"
 
 
+@pytest.mark.slow
 def test_a_copy_on_this_machine_is_read_again_and_a_flipped_bit_is_found(room: Room) -> None:
     good, bad = room.moved_scan(), room.moved_scan()
     before = copy_at(room, good, "data832")

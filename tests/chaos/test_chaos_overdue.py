@@ -68,6 +68,7 @@ def test_a_deletion_that_waits_for_a_worker_is_left_to_it(room: Room) -> None:
     clear(room, file_path)
 
 
+@pytest.mark.slow
 def test_a_deletion_whose_deployment_was_made_again_takes_place_once(room: Room) -> None:
     file_path = overdue_scan(room)
     delete_deployment(room, "prune_spot832")
@@ -85,6 +86,7 @@ def test_a_deletion_whose_deployment_was_made_again_takes_place_once(room: Room)
     assert renewed(room, file_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["before-reserve", "before-submit", "after-submit"])
 def test_a_reconcile_that_is_killed_while_it_plans_a_deletion_again_leaves_one(room: Room, where: str) -> None:
     file_path = overdue_scan(room)
