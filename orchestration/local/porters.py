@@ -45,15 +45,18 @@ class Porter:
         self._news.register(self._answers, select.POLLIN)
 
     def perform(self, order: Order, check: Callable[[], None]) -> Sequence[str]:
-        """What the order gives. `check` is called now and then, and may raise: then this one is of no more use."""
+        """What the order gives. `check` is called now and then, and may raise: that is the end of this process, too."""
         try:
             pickle.dump(order, self._orders)
             self._orders.flush()
             while not self._news.poll(_LOOK_MILLISECONDS):
                 check()
             answer: Sequence[str] | OrchestrationError = pickle.load(self._answers)  # noqa: S301 - our own process
-        except (EOFError, BrokenPipeError) as error:
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
             raise _failed(f"a process that copied small files ended by itself, with {self._process.wait()}") from error
+        except OrchestrationError:
+            self._process.kill()  # nobody reads what it answers, and the next is not to take it for its own
+            raise
         if isinstance(answer, OrchestrationError):
             raise answer
         return answer
