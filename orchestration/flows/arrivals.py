@@ -46,6 +46,8 @@ class Files:
     """What a run has to do with, by the id of each scan, and what came of it."""
 
     scans: dict[str, Scan] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    """In bytes, at acquisition."""
     copies: dict[str, list[CopyRecord]] = field(default_factory=dict)
     failed: dict[str, OrchestrationError] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
@@ -78,10 +80,10 @@ def carry_new_files(
     asked = frozenset(files.scans)
     told: Document = {"is_export_control": is_export_control, "send_to_nersc": send_to_nersc}
     _begin(work, beamline, files, told)
-    _leg(work, files, acquisition, server)
+    _leg(work, files, acquisition, server, sizes=files.sizes)
     _record_originals(work, files, acquisition)
     if send_to_nersc and beamline.nersc is not None:
-        _leg(work, files, server, work.settings.endpoint(beamline.nersc))
+        _leg(work, files, server, work.settings.endpoint(beamline.nersc), sizes={})
     catalogued = _catalogue(work, files, catalogues)
     schedule_all(work, [present for scan in files.well for present in files.copies.get(scan.id, ())])
     _end(work, files, told)
@@ -106,6 +108,7 @@ def _registered(
         files.scans[scan.id] = scan
         if scan.path in there:
             version = there[scan.path].version
+            files.sizes[scan.id] = there[scan.path].size
             files.scans[scan.id] = register(
                 work, scan.path.text, beamline=beamline, fingerprint=version, carried=len(known) == 1
             )
@@ -140,11 +143,11 @@ def _end(work: Work, files: Files, told: Document) -> None:
     work.ledger.batches.end_scans(NAME, told, done=done, failed=files.failed)
 
 
-def _leg(work: Work, files: Files, source: Endpoint, destination: Endpoint) -> None:
-    """Also for what a run that has died had left on the same way."""
+def _leg(work: Work, files: Files, source: Endpoint, destination: Endpoint, *, sizes: Mapping[str, int]) -> None:
+    """Also for what a run that has died had left on the same way. `sizes` are those that were seen at the source."""
     leaving = destination.place.zone is not source.place.zone
     sent = [
-        Sent(scan=scan, dataset=Dataset(name=RAW, path=scan.path))
+        Sent(scan=scan, dataset=Dataset(name=RAW, path=scan.path), size=sizes.get(scan.id))
         for scan in files.well
         if not (leaving and work.ledger.scans.get(scan.id).export_controlled)
     ]

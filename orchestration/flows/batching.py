@@ -31,7 +31,7 @@ from orchestration.ledger.scan import Scan
 from orchestration.ledger.service import Service
 from orchestration.ledger.waiting import pause
 from orchestration.paths import RelativePath
-from orchestration.transfers import OF_ONE, FileFacts, TransferItem, TransferRequest
+from orchestration.transfers import OF_ONE, TransferItem, TransferRequest
 
 MOST_BAD = 20
 """So many that fail for a reason of their own are looked for; with more it is the endpoint that is not well."""
@@ -46,6 +46,8 @@ class Sent:
 
     scan: Scan
     dataset: Dataset
+    size: int | None = None
+    """Bytes, if it was just seen at the source; else it is looked at."""
 
 
 @dataclass(kw_only=True)
@@ -114,10 +116,12 @@ class _Batching:
                 self._found.copies[scan_id] = copied
 
     def _enter(self, sent: Sequence[Sent]) -> None:
-        facts = self._work.services.look_at(self._source, [each.dataset.path for each in sent])
-        waiting = [_waiting(each, facts[each.dataset.path]) for each in sent if each.dataset.path in facts]
+        unseen = [each.dataset.path for each in sent if each.size is None]
+        sizes = {path: facts.size for path, facts in self._work.services.look_at(self._source, unseen).items()}
+        sizes |= {each.dataset.path: each.size for each in sent if each.size is not None}
+        waiting = [_waiting(each, sizes[each.dataset.path]) for each in sent if each.dataset.path in sizes]
         for each in sent:
-            if each.dataset.path not in facts:
+            if each.dataset.path not in sizes:
                 self._found.failed[each.scan.id] = gone = _gone(self._source, each.dataset.path)
                 for row in self._rows.among(self._route, [each.scan.id]):
                     self._rows.fail(row, gone)
@@ -332,13 +336,13 @@ def _taken_over(work: Work, left: Arrival) -> Sent:
     return Sent(scan=scan, dataset=Dataset(name=left.dataset, path=left.path))
 
 
-def _waiting(each: Sent, facts: FileFacts) -> Waiting:
+def _waiting(each: Sent, size: int) -> Waiting:
     return Waiting(
         scan_id=each.scan.id,
         dataset=each.dataset.name,
         path=each.dataset.path,
         version=each.scan.fingerprint,
-        size=facts.size,
+        size=size,
     )
 
 

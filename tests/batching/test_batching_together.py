@@ -216,7 +216,7 @@ def test_what_a_dead_run_had_left_goes_with_the_next(world: World) -> None:
             from orchestration.ledger.arrivals import Route
 
             facts = run.services.look_at(world.here, [each.dataset.path for each in sent])
-            waiting = [_waiting(each, facts[each.dataset.path]) for each in sent]
+            waiting = [_waiting(each, facts[each.dataset.path].size) for each in sent]
             run.ledger.arrivals.enter(Route(source="here", destination="there"), waiting, run_id="dead")
             os._exit(0)
     os.waitpid(child, 0)
