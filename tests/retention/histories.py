@@ -290,7 +290,10 @@ class Histories(RuleBasedStateMachine):
                 raise Violated(f"{where} was deleted; the same bytes are at {sorted(others)}")
 
     def check_truth(self, before: Moment, after: Moment) -> None:
-        """Nothing but a newer version under the same name takes the last bytes of one away."""
+        """Nothing but a newer version under the same name takes the last bytes of one away.
+
+        Whoever brought it may have died before the ledger had its copy.
+        """
         newer = {copy.path.text for copy in after.copies.values() if before.copies.get(copy.id) != copy}
         for (scan_id, version), content in self.truth.items():
             had = any(file.content == content for file in before.files)
@@ -298,7 +301,11 @@ class Histories(RuleBasedStateMachine):
             overwritten = any(
                 before.named.get(where, content) == content and there != content for where, there in after.named.items()
             )
-            if had and not has and not (overwritten and newer):
+            later = {other for (of, _), other in self.truth.items() if of == scan_id} - {content}
+            replaced = any(
+                there == content and after.named.get(where) in later for where, there in before.named.items()
+            )
+            if had and not has and not (overwritten and newer) and not replaced:
                 raise Violated(f"version {version} of scan {scan_id} is nowhere any more")
 
     def check_flagged(self, before: Moment, after: Moment) -> None:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -361,6 +362,7 @@ class World:
                 yield
             except Crash:
                 self.clock += 120.0  # its leases have lapsed
+                _let_movers_end()
             except OrchestrationError as error:
                 self.said.append(error.sentence)  # what it left behind is looked at
 
@@ -389,3 +391,10 @@ class World:
 
 def in_quarantine(file: File) -> bool:
     return file.path.startswith(f"{QUARANTINE}/")
+
+
+def _let_movers_end() -> None:
+    """They would have died at any moment of their work. None is to work while it is looked at what they left."""
+    for thread in threading.enumerate():
+        if thread.name.startswith(("copy ", "deletion at ")):
+            thread.join(60.0)

@@ -57,7 +57,7 @@ def test_nothing_is_lost_and_nothing_leaks_in_a_few_histories() -> None:
 def test_nothing_is_lost_and_nothing_leaks_in_ten_thousand_steps() -> None:
     steps.clear()
     became.clear()
-    search(examples=260)
+    search(examples=300)
     assert taken() >= 10_000
     # All that can happen has happened, often.
     assert {kind for kind, number in (steps + became).items() if number >= 25} >= {
