@@ -11,7 +11,9 @@ import pytest
 from batching_world import World, transfers
 
 from orchestration.errors import AccessDenied, ExportControlled, SourceMissing
+from orchestration.flows.batching import _waiting
 from orchestration.flows.copying import manifest_of
+from orchestration.ledger.arrivals import Route
 from orchestration.ledger.operation import OperationState
 from orchestration.ledger.perform import Outcome
 from orchestration.ledger.runs import RunState
@@ -206,20 +208,25 @@ def test_one_that_is_flagged_once_the_batch_was_made_leaves_it_before_it_is_subm
     assert set(world.arrived("far")) == {*names} - {names[3]}
 
 
+def die_with(world: World, names: list[str]) -> None:
+    """A run has entered files for the way to the server, and dies."""
+    with world.run("dead") as run:
+        sent = world.sent(run, names)
+        facts = run.services.look_at(world.here, [each.dataset.path for each in sent])
+        waiting = [_waiting(each, facts[each.dataset.path].size) for each in sent]
+        run.ledger.arrivals.enter(Route(source="here", destination="there"), waiting, run_id="dead")
+        os._exit(0)
+
+
 def test_what_a_dead_run_had_left_goes_with_the_next(world: World) -> None:
     left, new = world.files(3), [world.file("raw/new.dat")]
     child = os.fork()
     if child == 0:
-        with world.run("dead") as run:
-            sent = world.sent(run, left)
-            from orchestration.flows.batching import _waiting
-            from orchestration.ledger.arrivals import Route
-
-            facts = run.services.look_at(world.here, [each.dataset.path for each in sent])
-            waiting = [_waiting(each, facts[each.dataset.path].size) for each in sent]
-            run.ledger.arrivals.enter(Route(source="here", destination="there"), waiting, run_id="dead")
-            os._exit(0)
-    os.waitpid(child, 0)
+        try:
+            die_with(world, left)
+        finally:
+            os._exit(1)  # whatever happens, it is no second test run
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     with world.run("next") as run:
         done = world.carry(run, new)
         assert {scan.path.text for scan in done.scans.values()} == {*left, *new}
