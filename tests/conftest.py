@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[VARIABLE] = str(kept)
 
 
-_SHARING = ("aps8idi", "archive", "chaos", "commands", "prefect", "siting")
+_SHARING = ("aps8idi", "chaos", "commands", "prefect", "siting")
 """Folders whose tests share servers that take long to start: each is tested by one process, one file after another."""
 
 _HALVES = {"chaos": "test_chaos_m"}
