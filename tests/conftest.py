@@ -46,7 +46,11 @@ _SHARING = ("aps8idi", "chaos", "commands", "prefect", "siting")
 _HALVES = {"chaos": "test_chaos_m"}
 """Of a folder with very many tests, the files before this name are tested by another process than those after it."""
 
-_LONG = ("tests/waiting/test_waiting_prefect.py", "tests/retention/test_retention_histories.py")
+_LONG = (
+    "tests/waiting/test_waiting_prefect.py",
+    "tests/retention/test_retention_histories.py",
+    "tests/retention/test_retention_planted.py",
+)
 """Few tests that take minutes: begun last, they would keep all processes but one idle."""
 
 

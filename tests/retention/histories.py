@@ -11,8 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from history_world import DAY, KEPT_DAYS, NEAR, PLACES, File, World, in_quarantine
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from orchestration.errors import OrchestrationError
 from orchestration.flows.checksumming import verified_again
@@ -24,6 +31,9 @@ from orchestration.ledger.copy import CopyRecord, CopyState
 from orchestration.retention import Finding
 
 SCANS = 3
+STEPS = 40
+"""Of each history."""
+
 SLACK = 240.0
 WANTED = {"detector": 1, "server": 1, "archive": 2}
 
@@ -326,3 +336,20 @@ def _came_back(copy: CopyRecord, before: Moment, after: Moment) -> bool:
     """The file that was in the quarantine has its own name again."""
     name = (copy.endpoint, copy.path.text)
     return name not in before.named and after.named.get(name) == before.named[copy.endpoint, copy.lies_at.text]
+
+
+def search(*, examples: int, shrink: bool = True) -> None:
+    """The same histories each time, for as long as the text of the class is the same."""
+    run_state_machine_as_test(
+        Histories,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=STEPS,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            print_blob=False,
+            phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

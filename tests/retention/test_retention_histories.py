@@ -1,44 +1,12 @@
-"""Whatever happens, in whatever order: no last copy is deleted, nothing flagged gets out, nothing outside is touched.
-
-The faults at the end are planted into the code, one at a time, to see that the histories find them.
-"""
+"""Whatever happens, in any order: no last copy is deleted, nothing flagged gets out, nothing outside is touched."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from histories import Histories, Violated, became, steps
+from histories import became, search, steps
 from history_world import DAY, World
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
-
-from orchestration.config import Endpoint
-from orchestration.errors import DeletionUnproven, OperationFailed
-from orchestration.flows import deleting, pruning
-from orchestration.paths import RelativePath
-from orchestration.policy import rules
-from orchestration.retention import proof
-
-STEPS = 40
-
-
-def search(*, examples: int, shrink: bool = True) -> None:
-    run_state_machine_as_test(
-        Histories,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=STEPS,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            print_blob=False,
-            phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
 
 
 def taken() -> int:
@@ -81,86 +49,6 @@ def test_nothing_is_lost_and_nothing_leaks_in_ten_thousand_steps() -> None:
         "deleted",
         "quarantined",
     }
-
-
-Plant = Callable[[pytest.MonkeyPatch], None]
-
-
-def by_name_only(patch: pytest.MonkeyPatch) -> None:
-    """A copy counts if something of its name is there."""
-
-    def doubt(self: Any, copy: Any, other: Any) -> str:
-        return "" if self.inspector.look(self.settings.endpoint(other.endpoint), other.path) else "it is not there"
-
-    patch.setattr(proof._Hearing, "_doubt", doubt)
-    patch.setattr(proof._Hearing, "_old", lambda self, other: False)
-
-
-def failures_ignored(patch: pytest.MonkeyPatch) -> None:
-    """What a task was to delete counts as deleted, however the task ended."""
-    real = deleting._carry_out
-
-    def carry_out(
-        work: Any, endpoint: Any, operation: Any, copies: Any, *, perform: Any
-    ) -> dict[int, DeletionUnproven]:
-        try:
-            perform(operation, deleting._service(work, endpoint))
-        except OperationFailed:
-            work.logger.warning("never mind")
-        for copy in copies:
-            work.ledger.copies.deleted(copy, run_id=work.run_id)
-        return {}
-
-    assert real is not carry_out
-    patch.setattr(deleting, "_carry_out", carry_out)
-
-
-def stale_evidence(patch: pytest.MonkeyPatch) -> None:
-    """Checksums of long ago are good for ever."""
-    patch.setattr(proof._Hearing, "_old", lambda self, other: False)
-
-
-def escaping_paths(patch: pytest.MonkeyPatch) -> None:
-    """Links are followed wherever they lead."""
-
-    def local_path(self: Endpoint, relative: RelativePath) -> Path:
-        assert self.mount is not None
-        return self.mount / relative.text
-
-    patch.setattr(Endpoint, "local_path", local_path)
-
-
-def timers_fire_twice(patch: pytest.MonkeyPatch) -> None:
-    """A timer deletes whatever is there by then, whether or not it was made for that."""
-    real = pruning.present_at
-    patch.setattr(pruning, "present_at", lambda work, endpoint, path, generation: real(work, endpoint, path, None))
-    patch.setattr(pruning, "put_off", lambda work, copies: {})
-    patch.setattr(pruning, "demand_due", lambda work, copy: None)
-
-
-def flags_unread(patch: pytest.MonkeyPatch) -> None:
-    """Export control is what the caller says."""
-    patch.setattr(rules, "export_control", lambda effect, subject, places: rules.Rule.OPEN)
-
-
-@pytest.mark.parametrize(
-    "plant",
-    [
-        by_name_only,
-        failures_ignored,
-        stale_evidence,
-        escaping_paths,
-        timers_fire_twice,
-        flags_unread,
-    ],
-    ids=lambda plant: plant.__name__,
-)
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_planted_fault_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    plant(monkeypatch)
-    with pytest.raises(Violated):
-        search(examples=400, shrink=False)
 
 
 @pytest.mark.parametrize("after", range(0, 40, 3))
