@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,10 +49,10 @@ def porters_of(parent: int) -> set[int]:
 
 def while_they_work(monkeypatch: pytest.MonkeyPatch, do: Callable[[set[int]], None]) -> set[int]:
     """`do` something once, when the first files are written and not durable yet; returns those who were seen."""
-    sync, seen = syncing.sync_file_system, set[int]()
+    sync, seen, first = syncing.sync_file_system, set[int](), threading.Lock()
 
     def meanwhile(descriptor: int) -> bool:
-        if not seen:
+        if first.acquire(blocking=False):  # of several threads, and never again
             seen.update(porters_of(os.getpid()))
             do(seen)
         return sync(descriptor)
