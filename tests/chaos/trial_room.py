@@ -67,7 +67,8 @@ class Room:
     def moved_scan(self) -> str:
         """One that has been through `new_832_file_flow`."""
         file_path = self.scan()
-        assert self.run(NEW_FILE, file_path=file_path).completed
+        moved = self.run(NEW_FILE, file_path=file_path)
+        assert moved.completed, moved
         return file_path
 
     def file(self, endpoint: str, file_path: str) -> Path:
