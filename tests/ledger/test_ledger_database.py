@@ -27,6 +27,12 @@ from orchestration.paths import RelativePath
 
 MIGRATIONS = Path(database.__file__).parent / "migrations"
 
+
+@pytest.fixture(autouse=True)
+def _ledgers_by_copy() -> None:
+    """Here the migrations themselves make them."""
+
+
 OPENS = """
 import sys
 from orchestration.ledger import Ledger

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -30,17 +29,8 @@ def every(outside: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield every_service(chosen, services)
 
 
-@pytest.fixture(scope="session")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ledger that was just made."""
-    made = tmp_path_factory.mktemp("empty") / "ledger.sqlite"
-    Ledger(f"sqlite:///{made}").close()
-    return made
-
-
 @pytest.fixture
-def url(empty: Path, tmp_path: Path) -> str:
-    shutil.copy(empty, tmp_path / "ledger.sqlite")
+def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/ledger.sqlite"
 
 

@@ -5,6 +5,14 @@ from pathlib import Path
 
 import pytest
 from history_world import World
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_is_named() -> Iterator[None]:
+    """It is never asked."""
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        yield
 
 
 @pytest.fixture

@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prefect.settings import PREFECT_API_URL, temporary_settings
-
 from orchestration.config import Settings
 from orchestration.config.policies import STATE_VARIABLE
 from orchestration.errors import OperationFailed, OrchestrationError
@@ -38,7 +36,6 @@ from orchestration.jobs import JobSpec
 from orchestration.ledger import Ledger
 from orchestration.ledger.boundary import Boundary, listening
 from orchestration.ledger.copy import RAW, CopyRecord, CopyState
-from orchestration.ledger.database import migrate
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.perform import Outcome, perform
@@ -221,9 +218,7 @@ class World:
             (folder / name).mkdir(parents=True)
         self.settings = settings(folder)
         self.clock = time.time()
-        url = f"sqlite:///{folder / 'ledger.sqlite'}"
-        migrate(url)
-        self.ledger = Ledger(url, lease_seconds=60.0, clock=lambda: self.clock)
+        self.ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite'}", lease_seconds=60.0, clock=lambda: self.clock)
         self.calendar = Calendar()
         self.deletions = Deletions(LocalDelete(state=folder / "state"))
         self.said: list[str] = []
@@ -233,11 +228,8 @@ class World:
         self._level, self._state = self._quiet.level, os.environ.get(STATE_VARIABLE)
         self._quiet.setLevel(logging.CRITICAL)
         os.environ[STATE_VARIABLE] = str(folder / "state")
-        self._prefect = temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"})  # named, never asked
-        self._prefect.__enter__()
 
     def close(self) -> None:
-        self._prefect.__exit__(None, None, None)
         self._quiet.setLevel(self._level)
         os.environ.pop(STATE_VARIABLE)
         if self._state is not None:

@@ -77,20 +77,20 @@ def flags_unread(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "plant",
+    ("plant", "among"),
     [
-        by_name_only,
-        failures_ignored,
-        stale_evidence,
-        escaping_paths,
-        timers_fire_twice,
-        flags_unread,
+        (by_name_only, ["spoil", "time_passes", "sweep", "timer", "carry"]),
+        (failures_ignored, ["trouble", "time_passes", "sweep", "timer"]),
+        (stale_evidence, ["spoil", "time_passes", "sweep", "timer"]),
+        (escaping_paths, ["link_away", "time_passes", "sweep", "by_hand"]),
+        (timers_fire_twice, ["timer", "time_passes", "carry", "acquire"]),
+        (flags_unread, ["acquire", "carry"]),
     ],
-    ids=lambda plant: plant.__name__,
+    ids=lambda each: getattr(each, "__name__", ""),
 )
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_a_planted_fault_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planted_fault_is_found(plant: Plant, among: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among histories of what it has to do with: among all of them each is found too, in up to five minutes."""
     plant(monkeypatch)
     with pytest.raises(Violated):
-        search(examples=400, shrink=False)
+        search(examples=400, shrink=False, among=among)
