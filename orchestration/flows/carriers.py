@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from orchestration.ledger import Ledger
-from orchestration.ledger.batches import ItemState
+from orchestration.ledger.batches import BatchItem, BatchRecord, ItemState
 from orchestration.ledger.operation import OperationRecord
 from orchestration.ledger.runs import RunRecord, RunState
 from orchestration.ledger.scan import Scan
@@ -45,7 +46,7 @@ def others_in(ledger: Ledger, operation: OperationRecord, scan: Scan) -> tuple[s
 
 def _members(ledger: Ledger, scan: Scan) -> Iterator[tuple[str, set[str]]]:
     """Ids of runs, with what else each has: in its batch, waiting to be carried, or under way in one transfer."""
-    for batch, item in ledger.batches.of_scan(scan.id):
+    for batch, item in chain(ledger.batches.of_scan(scan.id), _not_yet_taken(ledger, scan)):
         if item.state in _OPEN:
             items = ledger.batches.items(batch.id)
             yield batch.run_id, {each.name for each in items if each.state in _OPEN and each.name != item.name}
@@ -54,3 +55,10 @@ def _members(ledger: Ledger, scan: Scan) -> Iterator[tuple[str, set[str]]]:
     for operation in ledger.operations.of_scan(scan.id):
         if operation.state.open and operation.run_id is not None and (others := others_in(ledger, operation, scan)):
             yield operation.run_id, set(others)
+
+
+def _not_yet_taken(ledger: Ledger, scan: Scan) -> Iterator[tuple[BatchRecord, BatchItem]]:
+    """Items of which a run learns only when their turn comes that they are this scan: they have its folder."""
+    for batch, item in ledger.batches.untaken(scan.beamline):
+        if item.parameters.get("folder") == scan.path.text:
+            yield batch, item

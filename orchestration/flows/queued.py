@@ -25,6 +25,8 @@ from orchestration.flows.runs import RUNS_AT_ONCE
 from orchestration.flows.server import prefect_server
 from orchestration.ledger import Ledger
 from orchestration.ledger.batches import ItemState
+from orchestration.ledger.scan import Scan
+from orchestration.ledger.service import Json
 from orchestration.paths import RelativePath
 
 SOON = timedelta(hours=1)
@@ -37,7 +39,7 @@ ALL = "*"
 """In place of a name: what is in a folder, which is not known before the run has looked."""
 
 
-def runs_of_file(ledger: Ledger, beamline: Beamline, path: RelativePath) -> list[FlowRun]:
+def runs_of_scan(ledger: Ledger, beamline: Beamline, scan: Scan) -> list[FlowRun]:
     """Those that have not ended, of the flows of this beamline; those for a folder of datasets, or for a batch, only
     while they have not begun: after that the ledger has what they work at.
 
@@ -48,7 +50,7 @@ def runs_of_file(ledger: Ledger, beamline: Beamline, path: RelativePath) -> list
         return [
             run
             for run in _going_on(client)
-            if _is_about(ledger, run, beamline, path) and _belongs_to(client, run, beamline.id)
+            if _is_about(ledger, run, beamline, scan) and _belongs_to(client, run, beamline.id)
         ]
 
 
@@ -71,10 +73,19 @@ def others_of(ledger: Ledger, run: FlowRun, beamline: Beamline, path: RelativePa
     return tuple(sorted({each.text for each in told if each} - {path.text}))
 
 
-def _is_about(ledger: Ledger, run: FlowRun, beamline: Beamline, path: RelativePath) -> bool:
+def _is_about(ledger: Ledger, run: FlowRun, beamline: Beamline, scan: Scan) -> bool:
     """A run may be told of thousands: only what has the right name is read as a path."""
+    path = scan.path
     told = (each for each in chain(_told(ledger, run), _dataset(run)) if path.name in each or each.endswith(ALL))
-    return any(_relative(beamline, each) in {path, path.beside(ALL)} for each in told)
+    if any(_relative(beamline, each) in {path, path.beside(ALL)} for each in told):
+        return True
+    subject = run.parameters.get("subject")
+    return bool(subject) and subject in _published(ledger, scan)
+
+
+def _published(ledger: Ledger, scan: Scan) -> set[Json]:
+    """Subjects of the records of it, by which a run is told what to correlate once more."""
+    return {each.request.get("subject") for each in ledger.operations.of_scan(scan.id)}
 
 
 def _told(ledger: Ledger, run: FlowRun) -> Iterator[str]:

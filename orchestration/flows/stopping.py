@@ -21,7 +21,7 @@ from orchestration.flows.cancelling import (
     going_on,
 )
 from orchestration.flows.carriers import UNFINISHED, carriers, others_in
-from orchestration.flows.queued import others_of, runs_of_file
+from orchestration.flows.queued import others_of, runs_of_scan
 from orchestration.flows.server import insist
 from orchestration.flows.services import Services
 from orchestration.ledger import Ledger
@@ -120,7 +120,7 @@ class _Stopping:
         if beamline is None or _QUEUED in known:
             return []
         try:
-            runs = insist(partial(runs_of_file, self.ledger, beamline, self.scan.path), seconds=PATIENCE_SECONDS)
+            runs = insist(partial(runs_of_scan, self.ledger, beamline, self.scan), seconds=PATIENCE_SECONDS)
         except ConfigError as error:
             logger.info("no runs are queued, as far as is known here: %s", error.what)
             return []

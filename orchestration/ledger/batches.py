@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, RowMapping, bindparam, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, case, func, select, update
 
 from orchestration.errors import OrchestrationError, UnknownName
 from orchestration.ledger.database import Database
@@ -191,10 +191,17 @@ class Batches:
 
     def of_scan(self, scan_id: str) -> Sequence[tuple[BatchRecord, BatchItem]]:
         """The items that are this scan, each with its batch; the oldest batch first."""
-        query = select(batch_items).join(batches).where(batch_items.c.scan_id == scan_id)
+        return self._with_batches(batch_items.c.scan_id == scan_id)
+
+    def untaken(self, beamline: str) -> Sequence[tuple[BatchRecord, BatchItem]]:
+        """The items of a beamline that wait and were never taken: which scan each is, is known by its inputs alone."""
+        new = (batch_items.c.state == ItemState.WAITING) & batch_items.c.scan_id.is_(None)
+        return self._with_batches(new & (batches.c.beamline == beamline))
+
+    def _with_batches(self, condition: ColumnElement[bool]) -> Sequence[tuple[BatchRecord, BatchItem]]:
+        query = select(batch_items).join(batches).where(condition).order_by(batches.c.created_at)
         with self._database.read() as connection:
-            rows = connection.execute(query.order_by(batches.c.created_at)).mappings()
-            items = [BatchItem.from_row(row) for row in rows]
+            items = [BatchItem.from_row(row) for row in connection.execute(query).mappings()]
             those = select(batches).where(batches.c.id.in_({item.batch_id for item in items}))
             known = {row["id"]: BatchRecord.from_row(row) for row in connection.execute(those).mappings()}
         return [(known[item.batch_id], item) for item in items]

@@ -16,7 +16,8 @@ from orchestration.ledger.operation import OperationState
 from orchestration.ledger.owner import Owner
 from orchestration.ledger.runs import RunState
 from orchestration.ledger.scan import Scan
-from orchestration.ledger.service import CancelAnswer
+from orchestration.ledger.service import CancelAnswer, Document
+from orchestration.paths import RelativePath
 
 
 def begun(work: Work, *, scan: Scan | None = None, dead: bool = False) -> str:
@@ -96,3 +97,23 @@ def test_what_a_run_that_failed_had_left_is_taken_over_by_no_other(world: World)
         assert (answer.key, answer.answer) == (mine.id, CancelAnswer.CANCELLED)
         assert cancelled(work, mine) == {}
         assert [each.scan_id for each in work.ledger.arrivals.take_over(route, run_id=begun(work))] == [other.id]
+
+
+def test_a_dataset_whose_turn_in_a_batch_has_not_come_is_known_by_its_folder(world: World) -> None:
+    with world.run() as work:
+        batches, run_id = work.ledger.batches, begun(work)
+        first, second, done = (
+            work.ledger.scans.register(beamline="aps8idi", path=RelativePath(f"2026-1/babnigg/{name}"))
+            for name in "abc"
+        )
+        names: dict[str, Document] = {each.path.name: {"folder": each.path.text} for each in (first, second, done)}
+        about = {"flow": "xpcs_batch_flow", "name": "babnigg", "run_id": run_id}
+        batches.begin(id="ba7c4", **about, beamline="aps8idi", parameters={}, items=names)
+        batches.begin(id="0e15e", **about, beamline="bl733", parameters={}, items={"x": names["c"]})
+        batches.take("ba7c4", "c", scan_id=done.id)
+        batches.done("ba7c4", "c", evidence={})
+        for mine, other in ((first, "b"), (second, "a")):
+            answers = cancelled(work, mine)
+            assert {key: (each.spared, each.others) for key, each in answers.items()} == {run_id: (True, (other,))}
+        assert cancelled(work, done) == {}
+        assert state(work, run_id) is RunState.RUNNING

@@ -21,12 +21,13 @@ from prefect.states import Running as RunningState
 from orchestration import config
 from orchestration.config import Settings
 from orchestration.errors import JobFailed
-from orchestration.flows.queued import runs_of_file
+from orchestration.flows.queued import runs_of_scan
 from orchestration.flows.runs import PrefectRun, RunRequest
 from orchestration.flows.services import Services
 from orchestration.flows.stopping import cancel_scan
 from orchestration.flows.suspending import Suspension
 from orchestration.flows.work import Work
+from orchestration.globus.search_entries import Entry, PublishRequest
 from orchestration.ledger import Ledger
 from orchestration.ledger.operation import Operation
 from orchestration.ledger.owner import Owner
@@ -107,7 +108,7 @@ def test_all_runs_of_a_file_are_found_however_many_there_are(
 ) -> None:
     monkeypatch.setattr("orchestration.flows.queued.RUNS_AT_ONCE", 2)
     runs = {scheduled(scan.path.text, hours=0.5) for _ in range(5)}
-    found = runs_of_file(ledger, settings.beamline("bl832"), scan.path)
+    found = runs_of_scan(ledger, settings.beamline("bl832"), scan)
     assert {str(run.id) for run in found} == runs
 
 
@@ -151,6 +152,26 @@ def test_a_correlation_that_waits_is_found_by_its_dataset_or_a_raw_file_of_it(
         found = cancel_scan(ledger, services, scan)
     assert {each.key: (each.answer, each.others) for each in found} == dict.fromkeys(mine, (CancelAnswer.CANCELLED, ()))
     assert {state_of(each) for each in others} == {StateType.SCHEDULED}
+
+
+def test_a_correlation_once_more_that_waits_is_found_by_what_was_published_of_its_dataset(
+    server: str, ledger: Ledger, settings: Settings
+) -> None:
+    folder = f"2024-1/{uuid.uuid4().hex}/a_0.5C"
+    scan = ledger.scans.register(beamline="aps8idi", path=RelativePath(folder))
+    subject = f"globus://74defd5b-5f61-42fc-bcc4-834c9f376a4f/XPCS/{folder}/qmap_0123abcd"
+    record = PublishRequest(
+        index=settings.search.index("xpcs"), entry=Entry(subject=subject, visible_to=("public",), content={})
+    )
+    operation = Operation(scan=scan, step="publish", request=record, destination=record.place, deadline=60.0)
+    ledger.operations.take(operation, Owner.here(), service="globus.search", redo=True)
+    mine = scheduled_correlation(subject=subject, suffix="_second")
+    other = scheduled_correlation(subject=f"{subject}e", suffix="_second")
+    with closing(Services(settings)) as services:
+        found = {each.key: each.answer for each in cancel_scan(ledger, services, scan)}
+    assert found[mine] is CancelAnswer.CANCELLED
+    assert other not in found
+    assert (state_of(mine), state_of(other)) == (StateType.CANCELLED, StateType.SCHEDULED)
 
 
 def test_a_batch_of_xpcs_that_waits_is_found_by_its_folder_by_its_datasets_or_by_its_id(

@@ -43,5 +43,12 @@ def carrying_many(file_paths: list[str], beamline: str) -> None:
 
 
 @flow(name="correlating")
-def correlating(raw: str = "", folder: str = "", datasets: list[str] | None = None, batch: str = "") -> None:
-    """It correlates nothing, with the parameters of `xpcs_online_flow`, and of `xpcs_batch_flow`."""
+def correlating(
+    raw: str = "",
+    folder: str = "",
+    datasets: list[str] | None = None,
+    batch: str = "",
+    subject: str = "",
+    suffix: str = "",
+) -> None:
+    """It correlates nothing, with the parameters of the flows of XPCS."""
