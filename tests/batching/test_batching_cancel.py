@@ -1,13 +1,15 @@
-"""Of what is for other scans as well, `beamline cancel` stops nothing that it does not name, or all of it."""
+"""What a person cancels ends with that; of what is for other scans as well, nothing ends that is not named."""
 
 from __future__ import annotations
 
 import uuid
 from functools import partial
 
+import pytest
 from batching_world import World, arrived, batch
 
-from orchestration.errors import TransferFailed
+from orchestration.errors import Cancelled, RunFailed, TransferFailed
+from orchestration.flows.bl832.dispatcher import Branch, _report
 from orchestration.flows.cancelling import Answered
 from orchestration.flows.stopping import cancel_scan
 from orchestration.flows.work import Work
@@ -117,3 +119,19 @@ def test_a_dataset_whose_turn_in_a_batch_has_not_come_is_known_by_its_folder(wor
             assert {key: (each.spared, each.others) for key, each in answers.items()} == {run_id: (True, (other,))}
         assert cancelled(work, done) == {}
         assert state(work, run_id) is RunState.RUNNING
+
+
+def test_a_dispatcher_that_is_cancelled_after_a_branch_has_failed_is_cancelled_and_names_both(world: World) -> None:
+    branches = [
+        Branch("cold", "failed", TransferFailed("no space", where="there")),
+        Branch("late", "failed", Cancelled("cancelled by a person")),
+    ]
+    with world.run() as work:
+        scan = world.sent(work, world.files(1))[0].scan
+        with pytest.raises(RunFailed, match="cold: no space; late: cancelled by a person"):
+            _report(work, scan, branches)  # a person cancelled that branch alone
+        work.ledger.runs.request_cancel(work.run_id)
+        with pytest.raises(Cancelled, match="cold: no space; late: cancelled by a person"):
+            _report(work, scan, branches)
+        with pytest.raises(RunFailed):
+            _report(work, scan, branches[:1])

@@ -17,7 +17,7 @@ from orchestration.errors import (
     RunFailed,
 )
 from orchestration.flows.bl832.move import register_scan
-from orchestration.flows.cancelling import say_cancelled
+from orchestration.flows.cancelling import cancelling, say_cancelled
 from orchestration.flows.main import command
 from orchestration.flows.runs import RunRequest
 from orchestration.flows.variables import decision_settings
@@ -142,7 +142,7 @@ def _report(work: Work, scan: Scan, branches: list[Branch]) -> Document:
     failed = [branch for branch in branches if branch.error is not None]
     if failed:
         first = failed[0].error
-        kind = Cancelled if all(isinstance(branch.error, Cancelled) for branch in failed) else RunFailed
+        kind = Cancelled if _was_cancelled(work, failed) else RunFailed
         raise kind(
             "; ".join(f"{branch.deployment}: {branch.error.what if branch.error else ''}" for branch in failed),
             where=scan.path.text,
@@ -150,6 +150,12 @@ def _report(work: Work, scan: Scan, branches: list[Branch]) -> Document:
         ) from first
     report: dict[str, Json] = {branch.deployment: branch.document() for branch in branches}
     return {"scan": scan.id, "branches": report}
+
+
+def _was_cancelled(work: Work, failed: list[Branch]) -> bool:
+    """A branch that a person cancelled by itself leaves the failure of another what it is."""
+    cancelled = [branch for branch in failed if isinstance(branch.error, Cancelled)]
+    return cancelled == failed or (bool(cancelled) and cancelling(work.ledger, work.run_id))
 
 
 if __name__ == "__main__":
