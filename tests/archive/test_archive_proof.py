@@ -89,10 +89,12 @@ def test_a_bundle_that_was_removed_or_cut_proves_nothing(room: Room) -> None:
 
 @pytest.mark.slow
 def test_nothing_goes_while_the_archive_cannot_be_read(room: Room) -> None:
-    room.settle({}, always=True, patience=2.0)
+    room.settle({}, always=True)
     scan, _ = archived(room)
     room.world.facility.superfacility.archive_fails(down=True)
+    room.settle({}, always=True, patience=2.0)
     ended = room.prune(scan)
+    room.settle({}, always=True)
     assert ended.error is not None
     assert (room.cfs / scan.path.text).exists()
     assert [copy.state for copy in room.copies(scan)] == [CopyState.PRESENT]
