@@ -28,6 +28,7 @@ def bundle_of(project: str) -> str:
     return f"/global/raw/{project}/{project}_2026-1.tar"
 
 
+@pytest.mark.slow
 def test_a_proposal_with_hostile_names_comes_back_byte_for_byte(room: Room) -> None:
     project = room.project()
     for name in (*HOSTILE, b"deep/" * 20 + "ünïcode 光.h5".encode()):
@@ -44,6 +45,7 @@ def test_a_proposal_with_hostile_names_comes_back_byte_for_byte(room: Room) -> N
     assert tree(folder) == before
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_members_is_refused_before_anything_is_asked(room: Room) -> None:
     project = room.project()
     room.file(project, b"scan one.h5", b"1")

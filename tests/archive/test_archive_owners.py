@@ -26,6 +26,7 @@ def owned(room: Room) -> Iterator[Room]:
     file.write_text(before)
 
 
+@pytest.mark.slow
 def test_a_proposal_goes_to_tape_and_comes_back(owned: Room) -> None:
     project = owned.project()
     owned.file(project, b"a.h5", b"a" * 100)
@@ -38,6 +39,7 @@ def test_a_proposal_goes_to_tape_and_comes_back(owned: Room) -> None:
     assert sum("works in no folder of another proposal" in each for each in rules) == 2  # the survey and the fetch
 
 
+@pytest.mark.slow
 def test_what_lies_in_the_folder_of_another_proposal_is_not_read_for_the_archive(owned: Room) -> None:
     project = owned.project()
     scan = owned.scan(project, "a.h5", b"a")

@@ -267,6 +267,7 @@ def test_killed_at_every_kind_of_boundary_no_file_is_sent_twice(room: Room) -> N
         assert records(room, file_path) == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_each_has_its_file_with_its_checksum_at_every_place(room: Room) -> None:
     """Also where another endpoint of the settings lies deeper in the same collection."""
     scans = [room.scan() for _ in range(2)]

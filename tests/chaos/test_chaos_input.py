@@ -46,6 +46,7 @@ def test_a_scan_that_may_not_be_read_is_denied(room: Room) -> None:
     assert not room.file("data832", file_path).exists()
 
 
+@pytest.mark.slow
 def test_a_full_server_is_said_to_be_full_and_the_scan_arrives_when_there_is_space(room: Room) -> None:
     file_path = room.scan()
     room.world.facility.collections.set(room.collection("data832"), full="quota")
@@ -124,6 +125,7 @@ LONG = "x" * 240 + "of255bytes__.h5"
 ALL_AT_ONCE = '-rf $(touch pwned) `x`;&| it\'s "100%#?&=+~" Å試料.h5'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [ALL_AT_ONCE, LONG],
@@ -136,6 +138,7 @@ def test_a_name_is_carried_whole(room: Room, name: str) -> None:
     assert room.file("nersc832", file_path).read_bytes() == room.file("spot832", file_path).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_name_is_reconstructed_whole(room: Room) -> None:
     file_path = room.scan(f"{ALL_AT_ONCE[:-3]} again.h5")
     assert room.run(NEW_FILE, file_path=file_path).completed
