@@ -46,7 +46,9 @@ def install_science(cluster: Cluster) -> str:
 
 
 def accounted(cluster: Cluster) -> list[str]:
-    return cluster.command(["sacct", "-X", "-n", "-P", "-o", "State,User,QOS,Account"]).splitlines()
+    """Also what ended before midnight, of which sacct tells only when it is asked."""
+    asked = ["sacct", "-X", "-n", "-P", "-S", "now-1days", "-o", "State,User,QOS,Account"]
+    return cluster.command(asked).splitlines()
 
 
 @pytest.fixture
