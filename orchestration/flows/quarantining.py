@@ -17,8 +17,10 @@ from orchestration.errors import (
     DeletionUnproven,
     InvalidInput,
     OperationFailed,
+    OrchestrationError,
     PolicyRefused,
     ServiceUnavailable,
+    SourceChanged,
     SourceMissing,
 )
 from orchestration.flows.variables import QUICK, retention_days
@@ -106,7 +108,11 @@ def set_aside(work: Work, endpoint: Endpoint, proven: Proven) -> DeletionUnprove
     )
     if copy.id in refused:
         return refused[copy.id]
-    carry_aside(work, endpoint, operation, copy, perform=work.perform)
+    try:
+        carry_aside(work, endpoint, operation, copy, perform=work.perform)
+    except SourceChanged as change:
+        where = f"{endpoint.name}:{copy.path}"
+        return DeletionUnproven(change.what, where=where, next_step="find out who did that; the next night looks anew")
     return None
 
 
@@ -119,19 +125,22 @@ def carry_aside(
         work.logger.warning("%s:%s was gone before it was set aside", endpoint.name, copy.path)
         work.ledger.copies.deleted(copy, run_id=work.run_id)
     except (OperationFailed, InvalidInput, PolicyRefused) as error:
-        _failed(work, endpoint, operation, copy, error.what)
+        _failed(work, endpoint, operation, copy, error)
         raise
     else:
         until = work.ledger.now() + grace_days(work, copy) * DAY
         work.ledger.quarantine.entered(copy, delete_after=until, run_id=work.run_id)
 
 
-def _failed(work: Work, endpoint: Endpoint, operation: Operation[RenameRequest], copy: CopyRecord, why: str) -> None:
+def _failed(
+    work: Work, endpoint: Endpoint, operation: Operation[RenameRequest], copy: CopyRecord, error: OrchestrationError
+) -> None:
     certain = not goes_on(work, operation.key)
     if certain and gone(work, endpoint, copy.path):
         work.ledger.copies.deleted(copy, run_id=work.run_id)
         return
-    work.ledger.audit.write(copy, Verdict.FAILED, run_id=work.run_id, reason=why)
+    if not isinstance(error, SourceChanged):  # that is a refusal, which is written down with all others
+        work.ledger.audit.write(copy, Verdict.FAILED, run_id=work.run_id, reason=error.what)
     if certain:
         work.ledger.copies.kept(copy)
 

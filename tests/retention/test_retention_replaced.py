@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from history_world import DAY, Crash, World
 
-from orchestration.errors import SourceChanged
 from orchestration.flows.pruning import Pruned, prune_copies
 from orchestration.ledger.audit import Verdict
 from orchestration.ledger.boundary import Boundary, listening
@@ -77,13 +76,12 @@ def test_what_was_replaced_after_its_proof_stays(world: World, place: str, other
         world.sweep()  # the detector's
         world.clock += 8 * DAY
     with replaced_before(world, at(world, place), step) as file:
-        if place == "server":
-            with pytest.raises(SourceChanged):
-                world.sweep()
-        else:
-            world.sweep()
+        world.sweep()
     assert file.read_bytes() == b"else"
     assert at(world, place).state is CopyState.PRESENT
+    last = world.ledger.audit.of_scan(world.scan(1).id)[-1]
+    assert (last.endpoint, last.verdict) == (place, Verdict.REFUSED)
+    assert f"{file} is not what it was" in last.reason
     world.sweep()  # nor does the next night take it for what was verified
     assert file.read_bytes() == b"else"
 
