@@ -186,6 +186,7 @@ def jobs(room: Room, file_path: str) -> list[OperationRecord]:
     return [each for each in room.overview(file_path).operations if f"at {REMOTE}, last seen" in each.step]
 
 
+@pytest.mark.slow
 def test_a_job_at_the_site_reads_what_only_the_site_sees(room: Room) -> None:
     good, bad = room.moved_scan(), room.moved_scan()
     at_site(room, good)

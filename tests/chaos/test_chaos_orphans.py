@@ -117,6 +117,7 @@ def test_the_folders_of_a_job_stay_for_as_long_as_its_site_does_not_answer(room:
     assert room.run(RECONCILE).value["cleared_jobs"] == {"nersc": 1}
 
 
+@pytest.mark.slow
 def test_a_job_that_lives_although_the_ledger_has_closed_it_is_cancelled(room: Room) -> None:
     """As one whose facility had said that it was over, and was wrong."""
     file_path = room.moved_scan()

@@ -126,6 +126,7 @@ def test_a_copy_in_quarantine_proves_nothing(room: Room) -> None:
     assert room.file("spot832", file_path).exists()
 
 
+@pytest.mark.slow
 def test_what_is_carried_anew_is_another_copy_than_what_lies_in_quarantine(room: Room) -> None:
     file_path = room.moved_scan()
     old = set_aside(room, "data832", file_path)

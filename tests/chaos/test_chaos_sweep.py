@@ -111,6 +111,7 @@ def test_what_a_timer_deletes_at_the_same_time_goes_once(room: Room) -> None:
         assert deletions(room, each) == 1
 
 
+@pytest.mark.slow
 def test_a_task_that_fails_half_way_leaves_what_is_left_as_it_was(room: Room) -> None:
     scans = [room.moved_scan() for _ in range(2)]
     overdue(room, *scans)

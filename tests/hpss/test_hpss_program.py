@@ -45,6 +45,7 @@ def test_a_bundle_is_a_tar_file_with_its_list_and_index_beside_it(bench: Bench) 
     assert [each.name for each in bench.manifest(BUNDLE).members] == [f"{PROJECT}/a.h5", f"{PROJECT}/sub/b.h5"]
 
 
+@pytest.mark.slow
 def test_what_is_stored_is_not_stored_again(bench: Bench) -> None:
     bench.file(b"a.h5", b"aaa")
     plan = bench.survey().object()["plan"]
@@ -58,6 +59,7 @@ def test_what_is_stored_is_not_stored_again(bench: Bench) -> None:
     assert bench.store_all() == [f"{PROJECT}/{PROJECT}_2026-1_part2.tar", f"{PROJECT}/{PROJECT}_2026-2.tar"]
 
 
+@pytest.mark.slow
 def test_large_files_are_stored_by_themselves(bench: Bench) -> None:
     bench.file(b"small.h5", b"s")
     bench.file(b"large one.h5", b"L" * 5000)

@@ -35,6 +35,7 @@ def test_a_flipped_bit_changes_neither_size_nor_time_and_hashverify_finds_it(sto
     assert "checksum mismatch" in hsi(stored, f"hashverify {OBJECT}")
 
 
+@pytest.mark.slow
 def test_an_archive_that_is_down_says_so_and_one_that_lies_ends_well(stored: Lab) -> None:
     ends = {}
     for name, faults in {"down": {"down": True}, "both": {"down": True, "lies": True}, "mended": {}}.items():
