@@ -78,8 +78,16 @@ class Daemon:
         return str(task.task_id)
 
     def waiting(self, endpoint: str) -> int:
+        """How many tasks are in the queue of a person's endpoint."""
+        return self._length(f"{endpoint}.tasks")
+
+    def commands(self) -> int:
+        """How many commands are in its queue."""
+        return self._length(f"{self.id}.commands")
+
+    def _length(self, queue: str) -> int:
         with connected(self.url) as channel:
-            found: int = channel.queue_declare(f"{endpoint}.tasks", passive=True).method.message_count
+            found: int = channel.queue_declare(queue, passive=True).method.message_count
         return found
 
     def _task(self, endpoint: str) -> Task:

@@ -82,14 +82,18 @@ def test_tasks_of_an_endpoint_that_cannot_be_started_fail_with_its_reason(client
     assert daemon.waiting(user) == 0
 
 
-def test_a_program_that_comes_back_is_told_again_what_it_missed(client: Client, daemon: Daemon) -> None:
+def test_a_program_that_comes_back_is_told_once_what_it_missed(client: Client, daemon: Daemon) -> None:
+    assert eventually(lambda: client.get_endpoint_status(daemon.id)["status"] == "online")
     daemon.beat(active=False)
-    eventually(lambda: client.get_endpoint_status(daemon.id)["status"] == "offline")
-    task, user = submitted(client, daemon)
+    assert eventually(lambda: client.get_endpoint_status(daemon.id)["status"] == "offline")
+    function = client.register_function(add)
+    tasks = [client.run(1, number, endpoint_id=daemon.id, function_id=function) for number in range(2)]
+    assert daemon.commands() == 0
     daemon.beat()
-    assert daemon.command()["amqp_creds"]["endpoint_id"] == user
-    daemon.run_one(user)
-    assert ended(client, task)["result"] == 3
+    user = str(daemon.command()["amqp_creds"]["endpoint_id"])
+    assert {daemon.run_one(user), daemon.run_one(user)} == set(tasks)
+    assert [ended(client, task)["result"] for task in tasks] == [1, 2]
+    assert daemon.commands() == 0
 
 
 def test_a_queue_that_is_not_there_closes_the_channel_and_not_the_connection(daemon: Daemon) -> None:

@@ -70,7 +70,9 @@ class Daemons:
         return found
 
     def start(self, user: UserEndpoint, *, anyway: bool = False) -> None:
-        """Tell the endpoint program to run it."""
+        """Tell the endpoint program to run it, unless that is away: it is told when it comes back."""
+        if not self._book.endpoints[user.parent].pulse.alive:
+            return
         now = time.time()
         if not anyway and now - user.commanded < _COMMAND_SECONDS:
             return

@@ -33,6 +33,10 @@ logger = logging.getLogger(__name__)
 
 QUEUE_PREFIX = "task_group_results."
 
+_SETTLING_SECONDS = 0.5
+"""How long an endpoint program that comes online is left alone, as by a service that is far away. It forks when it is
+told to start something: while its other threads still connect, the child may wait for ever for a lock of theirs."""
+
 
 class ComputeService:
     """All calls come from the event loop in which it was started."""
@@ -292,7 +296,7 @@ class ComputeService:
         heartbeat = Heartbeat.parse(data)
         came_back = self.daemons.heard(heartbeat)
         if came_back:
-            self._start_again(heartbeat.endpoint)
+            asyncio.get_running_loop().call_later(_SETTLING_SECONDS, self._start_again, heartbeat.endpoint)
         if heartbeat.error:
             self._fail_queued(heartbeat.endpoint, heartbeat.error)
 
