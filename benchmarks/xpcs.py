@@ -2,8 +2,9 @@
 
     python benchmarks/xpcs.py [--peer-python /path/to/venv/bin/python] [--frames-scale 1] [--repeats 3] [--json]
 
-Each program runs as people run it, from raw file to result file, in a process of its own on all processors; the first
-run of each is not counted, for what it compiles or loads. The peer is boost_corr in its own interpreter, without which
+Each program runs as people run it, from raw file to result file, in a process of its own on all processors. The first
+run of each is not counted, for what it compiles or loads; in the second one its memory is looked at, which takes time
+from it; the others are timed. The peer is boost_corr in its own interpreter, without which
 its columns are null. Errors of g2 are those of one dynamic bin against the definition in double precision.
 
 boost_corr fills up to 36 GB, whatever the machine has, as soon as it is given 2048 frames of 512 x 512. Where it cannot
@@ -43,6 +44,8 @@ STAGES = ("read", "take", "survey", "sort", "spool", "multitau", "twotime", "g2"
 IMM_HEADER = 1024
 IMM_EVENTS = struct.calcsize("ii32s16si16siiiiiiiiiiiiiddii")
 """Where the header of a frame has their number."""
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""What is installed has its bytecode, and a source tree keeps it from the first run on."""
 PEER_BYTES = 36e9
 FEW = 2047
 """Frames with which boost_corr takes half of that."""
@@ -110,21 +113,21 @@ class Run:
     result: Path
 
 
-def run(command: list[str], files: Files, case: Case, out: Path) -> Run:
+def run(command: list[str], files: Files, case: Case, out: Path, *, look: bool = False) -> Run:
     """One run of a program with boost_corr's options; it prints the path of its result last."""
     words = [*command, "-r", str(files.raw), "-q", str(files.qmap), "-o", str(out), "-w", *case.options]
-    began = time.perf_counter()
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        peak = 0.0
-        while process.poll() is None:
+    began, peak = time.perf_counter(), 0.0
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=_ENVIRONMENT
+    ) as process:
+        while look and process.poll() is None:
             peak = max(peak, _tree_memory(process.pid))
             time.sleep(0.02)
         printed, problem = process.communicate()
     seconds = time.perf_counter() - began
     if process.returncode != 0:
-        raise RunFailed(
-            f"{' '.join(words)} ended with {process.returncode}, at {peak / 2**20:.0f} MB:\n{problem[-2000:]}"
-        )
+        about = f", at {peak / 2**20:.0f} MB" if look else ""
+        raise RunFailed(f"{' '.join(words)} ended with {process.returncode}{about}:\n{problem[-2000:]}")
     result = Path(printed.strip().splitlines()[-1])
     return Run(seconds, _correlating(result, problem), peak / 2**20, result)
 
@@ -153,10 +156,13 @@ def _tree_memory(pid: int) -> float:
 
 
 def median(command: list[str], files: Files, case: Case, folder: Path, repeats: int) -> Run:
-    runs = [run(command, files, case, folder) for _ in range(repeats + 1)][1:]
-    names = ("seconds", "correlating", "peak_mb")
-    seconds, correlating, peak = (statistics.median(getattr(each, name) for each in runs) for name in names)
-    return Run(seconds, correlating, peak, runs[-1].result)
+    run(command, files, case, folder)
+    peak_mb = run(command, files, case, folder, look=True).peak_mb
+    runs = [run(command, files, case, folder) for _ in range(repeats)]
+    seconds, correlating = (
+        statistics.median(getattr(each, name) for each in runs) for name in ("seconds", "correlating")
+    )
+    return Run(seconds, correlating, peak_mb, runs[-1].result)
 
 
 # ----- the definition -------------------------------------------------------------------------------------------------

@@ -162,28 +162,48 @@ def test_the_result_does_not_depend_on_how_frames_come_in_blocks() -> None:
 @settings(deadline=None, max_examples=20)
 @given(
     frames=st.integers(2, 150),
-    pixels=st.integers(1, 12),
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=3),
     rate=st.sampled_from([0.0, 0.02, 0.3, 3.0]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_both_ways_to_correlate_agree_with_the_definition(frames: int, pixels: int, rate: float, seed: int) -> None:
+def test_both_ways_to_correlate_agree_with_the_definition(
+    frames: int, sizes: list[int], rate: float, seed: int
+) -> None:
+    """Of units of so many pixels each, which are fewer or more than what is correlated side by side."""
+    pixels, units = sum(sizes), len(sizes)
     counts = np.random.default_rng(seed).poisson(rate, (frames, pixels)).astype(np.uint16)
     lags, place = Lags.of(frames), np.arange(pixels)
     right = multitau(counts.astype(np.float64)).g2
     series = Series.of(Panels.of(place, pixels=pixels), lags, segment_level=0)
     series.add(counts, np.ones(frames, dtype=np.float32))
     by_frames = np.stack([series.pixels(lag) for lag in range(len(lags))])
-    time, pixel = np.nonzero(counts)
-    train = sparse.Train.of(np.bincount(pixel, minlength=pixels))
-    train.add(pixel.astype(np.uint32), counts[time, pixel], time, place.astype(np.int32))
-    scale, start = np.ones(frames, dtype=np.float32), np.array([0, pixels])
-    by_events = sparse.correlate(train, scale, start, lags, segment_level=0, keep_pixels=True)
+    start = np.concatenate([[0], np.cumsum(sizes)])
+    by_events = _by_events(counts, start)
     assert by_events.pixels is not None
     np.testing.assert_allclose(by_frames, right, rtol=TOLERANCE, atol=1e-6)
     np.testing.assert_allclose(by_events.pixels, right, rtol=TOLERANCE, atol=1e-6)
-    sums = series.sums(np.zeros(pixels, dtype=np.int64), 1)
+    sums = series.sums(np.repeat(np.arange(units), sizes), units)
     np.testing.assert_allclose(by_events.sums, sums, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(by_events.segments[:, 0], counts.sum(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(by_events.segments, np.add.reduceat(counts, start[:-1], axis=1), rtol=1e-6)
+
+
+def _by_events(counts: NDArray[np.uint16], start: NDArray[np.int64]) -> sparse.Correlated:
+    frames, pixels = counts.shape
+    time, pixel = np.nonzero(counts)
+    train = sparse.Train.of(np.bincount(pixel, minlength=pixels))
+    train.add(pixel.astype(np.uint32), counts[time, pixel], time, np.arange(pixels, dtype=np.int32))
+    scale = np.ones(frames, dtype=np.float32)
+    return sparse.correlate(train, scale, start, Lags.of(frames), segment_level=0, keep_pixels=True)
+
+
+def test_a_series_that_is_too_long_to_be_written_out_stays_a_list_of_events() -> None:
+    """With many events, and with few beside them; from some level on it is short enough."""
+    rates = np.array([0.3, 0.3, 0.001, 0.0])
+    counts = np.random.default_rng(3).poisson(rates, (70_001, 4)).astype(np.uint16)
+    found = _by_events(counts, np.array([0, 4]))
+    assert found.pixels is not None
+    np.testing.assert_allclose(found.pixels, multitau(counts.astype(np.float64)).g2, rtol=TOLERANCE, atol=1e-9)
+    np.testing.assert_array_equal(found.segments[:, 0], counts.sum(axis=1))
 
 
 def test_events_that_nobody_counted_are_noticed() -> None:

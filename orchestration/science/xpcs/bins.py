@@ -38,14 +38,18 @@ class Bins:
     def of(cls, qmap: Qmap) -> Bins:
         dynamic, static = qmap.dynamic.ravel(), qmap.static.ravel()
         pixel = np.flatnonzero(dynamic)
-        numbers, place = np.unique(static[pixel], return_inverse=True)
+        held = np.bincount(static[pixel])
+        numbers = np.flatnonzero(held)
+        sizes = held[numbers]
+        place = (np.cumsum(held > 0) - 1)[static[pixel]]
         parent = np.zeros(len(numbers), dtype=np.int64)
         parent[place] = dynamic[pixel]
-        order = np.argsort(place, kind="stable")
-        sizes = np.bincount(place)
+        # numpy sorts numbers of 16 bits an order of magnitude faster than others.
+        order = np.argsort(place.astype(np.uint16) if len(numbers) <= 1 << 16 else place, kind="stable")
         group = np.concatenate([np.arange(size) * min(GROUPS, size) // size for size in sizes])
         unit = np.repeat(np.arange(len(sizes)), sizes) * GROUPS + group
-        units, start = np.unique(unit, return_index=True)
+        start = np.flatnonzero(np.diff(unit, prepend=-1))
+        units = unit[start]
         return cls(
             pixel=pixel,
             order=order,

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.science.errors import NotPhotons
+from orchestration.science.xpcs.behind import ahead
+from orchestration.science.xpcs.compiling import compiled
 from orchestration.science.xpcs.frames import Counts, DenseRaw, Events, FrameRange, Raw, SparseRaw
 from orchestration.science.xpcs.threads import in_threads
 
@@ -22,10 +23,10 @@ BLOCK_BYTES = 2**26
 LONGEST = 256
 """Frames of a block: with more, what is computed from one of them does not fit the caches."""
 
-EVENTS_AT_ONCE = 2**21
+EVENTS_AT_ONCE = 2**20
 
 _KEPT_EVENTS = 2**24
-"""So many events at the most are kept for a second look, where they had to be found in whole frames."""
+"""So many events at the most are kept for a second look."""
 
 _SAMPLES = 4
 
@@ -137,7 +138,7 @@ def times(events: Events, chosen: FrameRange) -> NDArray[np.int64]:
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _find_times(frames, first, stop, stride, average, out):  # type: ignore[no-untyped-def]
     before, time = np.int64(-1), np.int64(-1)
     for i in range(len(frames)):
@@ -198,8 +199,6 @@ class AsEvents:
     def __init__(self, raw: DenseRaw, wanted: NDArray[np.bool_]) -> None:
         self._raw = raw
         self._wanted = wanted
-        self._kept: list[Events] = []
-        self._keeps: tuple[int, int] | None = None
 
     @property
     def path(self) -> Path:
@@ -223,20 +222,8 @@ class AsEvents:
 
     def events(self, first: int, stop: int, *, size: int) -> Iterator[Events]:
         """Of all frames from `first` to `stop`, some tens of them at a time, whatever the `size`."""
-        if self._keeps == (first, stop):
-            yield from self._kept
-            return
-        self._keeps, self._kept, room = None, [], _KEPT_EVENTS
         for block in blocks(self._raw, FrameRange(first=first, stop=stop)):
-            events = self._found(block, first)
-            room -= len(events.frame)
-            if room >= 0:
-                self._kept.append(events)
-            yield events
-        if room >= 0:
-            self._keeps = (first, stop)
-        else:
-            self._kept = []
+            yield self._found(block, first)
 
     def _found(self, block: Block, first: int) -> Events:
         sizes = np.zeros(len(block.frames), dtype=np.int64)
@@ -259,7 +246,29 @@ class AsEvents:
         raise NotPhotons(f"{what} are not those of single photons", where=str(self.path))
 
 
-@numba.njit(cache=True, nogil=True)
+class Looks:
+    """The events of some frames, as often as they are looked at: if they are few, they are read only once."""
+
+    def __init__(self, raw: SparseRaw, chosen: FrameRange) -> None:
+        self._raw = raw
+        self._chosen = chosen
+        self._kept: list[Events] | None = None
+
+    def __iter__(self) -> Iterator[Events]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept, room = [], _KEPT_EVENTS
+        for events in ahead(self._raw.events(self._chosen.first, self._chosen.stop, size=EVENTS_AT_ONCE)):
+            room -= len(events.frame)
+            if room >= 0:
+                kept.append(events)
+            yield events
+        if room >= 0:
+            self._kept = kept
+
+
+@compiled()
 def _held(frames, wanted, sizes):  # type: ignore[no-untyped-def]
     """How many of the wanted pixels of each frame have a count."""
     for t in range(len(frames)):
@@ -270,7 +279,7 @@ def _held(frames, wanted, sizes):  # type: ignore[no-untyped-def]
         sizes[t] = found
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _find(frames, wanted, pixel, value):  # type: ignore[no-untyped-def]
     at = 0
     for t in range(len(frames)):

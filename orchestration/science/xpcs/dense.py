@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestration.science.xpcs.compiling import compiled
 from orchestration.science.xpcs.lags import Lags
 from orchestration.science.xpcs.panels import WIDTH, Panels
 from orchestration.science.xpcs.threads import in_threads
@@ -137,13 +137,13 @@ class Series:
         return lags.frames, lags.level, lags.distance, self.last, self.carry, self.total, self.head, self.g2
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _place(level, distance):  # type: ignore[no-untyped-def]
     """Where a lag is: those of 1 to 8 of level 0, then 5 to 8 of each level."""
     return distance - 1 if level == 0 else 4 * level + distance - 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _add_panel(panel, x, spare, left, seen, state, segment_level):  # type: ignore[no-untyped-def]
     last, carry, total, head, g2, segments = state
     _total(x, left, total[panel])
@@ -162,21 +162,21 @@ def _add_panel(panel, x, spare, left, seen, state, segment_level):  # type: igno
         x, spare = spare, x
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _copy(source, first, target, start, count):  # type: ignore[no-untyped-def]
     for t in range(count):
         for p in range(WIDTH):
             target[start + t, p] = source[first + t, p]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _clear(sums):  # type: ignore[no-untyped-def]
     for i in range(sums.shape[0]):
         for p in range(WIDTH):
             sums[i, p] = 0.0
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _gather(frames, average, pixel, scale, x):  # type: ignore[no-untyped-def]
     """The values of a panel, behind its history: sums of `average` frames, times their scale."""
     first = pixel[0]
@@ -199,7 +199,7 @@ def _gather(frames, average, pixel, scale, x):  # type: ignore[no-untyped-def]
             out[p] *= factor
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _total(x, count, total):  # type: ignore[no-untyped-def]
     part = np.empty(WIDTH, dtype=np.float32)
     for first in range(0, count, _SHORT):
@@ -213,7 +213,7 @@ def _total(x, count, total):  # type: ignore[no-untyped-def]
             total[p] += part[p]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _products(x, count, level, g2):  # type: ignore[no-untyped-def]
     """Add the products of the last `count` values of a level with those 1 (above level 0: 5) to 8 before each."""
     nearest = 1 if level == 0 else 5
@@ -236,7 +236,7 @@ def _products(x, count, level, g2):  # type: ignore[no-untyped-def]
 # loaded and stored once for four.
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _near(x, part):  # type: ignore[no-untyped-def]
     """Distances 1 to 4."""
     for t in range(HISTORY, HISTORY + _SHORT, 4):
@@ -249,7 +249,7 @@ def _near(x, part):  # type: ignore[no-untyped-def]
             part[3, p] += v0 * m4 + v1 * m3 + v2 * m2 + v3 * m1
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _far(x, part):  # type: ignore[no-untyped-def]
     """Distances 5 to 8."""
     for t in range(HISTORY, HISTORY + _SHORT, 4):
@@ -263,7 +263,7 @@ def _far(x, part):  # type: ignore[no-untyped-def]
             part[7, p] += v0 * m8 + v1 * m7 + v2 * m6 + v3 * m5
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _few(x, count, nearest, part):  # type: ignore[no-untyped-def]
     for t in range(count):
         later = x[HISTORY + t]
@@ -273,7 +273,7 @@ def _few(x, count, nearest, part):  # type: ignore[no-untyped-def]
                 out[p] += earlier[p] * later[p]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _heads(x, count, level, before, head):  # type: ignore[no-untyped-def]
     """Add what is among the first values of a level, of which `before` have been, to the sums of the first 1 to 8."""
     nearest = 1 if level == 0 else 5
@@ -284,7 +284,7 @@ def _heads(x, count, level, before, head):  # type: ignore[no-untyped-def]
                 row[p] += x[HISTORY + t, p]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _halve(x, count, carry, odd, out):  # type: ignore[no-untyped-def]
     """The next level's new values, behind HISTORY places of `out`; how many.
 
@@ -303,7 +303,7 @@ def _halve(x, count, carry, odd, out):  # type: ignore[no-untyped-def]
     return made
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _values(panel, lag, parts, found):  # type: ignore[no-untyped-def]
     """G2, IP and IF of the pixels of a panel at one lag, (3, WIDTH)."""
     frames, level, distance, last, carry, total, head, g2 = parts
@@ -326,7 +326,7 @@ def _values(panel, lag, parts, found):  # type: ignore[no-untyped-def]
         found[1, p] /= terms * size
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _sums(low, high, units, parts, sums):  # type: ignore[no-untyped-def]
     found = np.empty((3, WIDTH))
     for panel in range(low, high):
@@ -345,7 +345,7 @@ def _sums(low, high, units, parts, sums):  # type: ignore[no-untyped-def]
                     sums[unit, lag, 4] += own * own
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _pixels(lag, parts, out):  # type: ignore[no-untyped-def]
     found = np.empty((3, WIDTH))
     for panel in range(out.shape[1]):

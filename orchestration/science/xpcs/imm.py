@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.science.errors import EventsInvalid, FormatUnknown, ScanTruncated, ShapeMismatch
 from orchestration.science.xpcs import words as packed
 from orchestration.science.xpcs.binary import BinaryFile, Witness, open_binary
+from orchestration.science.xpcs.compiling import compiled
 from orchestration.science.xpcs.frames import Counts, Events
 
 HEADER = 1024
@@ -212,7 +212,7 @@ class ImmSparse(_Imm):
         raise EventsInvalid(what, where=f"{self.path}, byte {start + 4 * worst}, frame {frame}")
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _gather(raw, starts, values, first, pixels, frame, pixel, count):  # type: ignore[no-untyped-def]
     """How many events there are, which frame has a pixel outside (or -1), and whether they are sorted.
 

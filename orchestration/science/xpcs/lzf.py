@@ -10,10 +10,10 @@ bytes the three bits are 7, and a byte n - 9 comes before the low one.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestration.science.xpcs.compiling import compiled
 from orchestration.science.xpcs.threads import in_threads
 
 _LITERAL = 32
@@ -63,7 +63,7 @@ def _size_of_values(size: NDArray[np.int64]) -> NDArray[np.int64]:
     return size + -(-size // _LITERAL)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _pack_rows(low, high, values, zeros, starts, stream):  # type: ignore[no-untyped-def]
     for row in range(low, high):
         at = _pack_zeros(zeros[row], stream, starts[row])
@@ -79,7 +79,7 @@ def _pack_rows(low, high, values, zeros, starts, stream):  # type: ignore[no-unt
             stream[at + 1 : at + 1 + stop - place] = line[place:stop]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _pack_zeros(count, stream, at):  # type: ignore[no-untyped-def]
     """Where the stream goes on."""
     if count == 0:

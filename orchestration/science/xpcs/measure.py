@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from orchestration.science.timing import Stopwatch
 from orchestration.science.xpcs import sparse, twotime
 from orchestration.science.xpcs.ages import Ages
-from orchestration.science.xpcs.behind import ahead
-from orchestration.science.xpcs.blocks import EVENTS_AT_ONCE, Block, blocks, times
+from orchestration.science.xpcs.blocks import Block, Looks, blocks, times
 from orchestration.science.xpcs.engines import Engine, Series
-from orchestration.science.xpcs.frames import Array, DenseRaw, Events, SparseRaw
+from orchestration.science.xpcs.frames import Array, DenseRaw, SparseRaw
 from orchestration.science.xpcs.plan import Plan
 from orchestration.science.xpcs.survey import Survey, scales
 from orchestration.science.xpcs.threads import in_threads
@@ -181,8 +180,9 @@ class _Events:
     def __init__(
         self, plan: Plan, raw: SparseRaw, engine: Engine, folder: Path, watch: Stopwatch, advance: Advance
     ) -> None:
-        self._plan, self._raw, self._engine, self._watch, self._advance = plan, raw, engine, watch, advance
+        self._plan, self._engine, self._watch, self._advance = plan, engine, watch, advance
         self._folder = folder
+        self._events = Looks(raw, plan.chosen)
         self._survey = Survey.of(plan.processed, plan.chosen.count)
         self._held = np.zeros(plan.pixels, dtype=np.int64)
         self._ages = None if plan.parameters.multitau else Ages(plan)
@@ -214,7 +214,7 @@ class _Events:
         for _, pixel in plan.selected if plan.parameters.twotime else ():
             selected[pixel] = True
         done = 0
-        for events in self._batches():
+        for events in _timed(iter(self._events), self._watch, "read"):
             with self._watch.stage("survey"):
                 time = times(events, chosen)
                 self._survey.count(events, time, self._held, average=chosen.average)
@@ -228,10 +228,6 @@ class _Events:
                 self._advance(seen - done)
                 done = seen
         self._advance(chosen.count - done)
-
-    def _batches(self) -> Iterator[Events]:
-        chosen = self._plan.chosen
-        return _timed(ahead(self._raw.events(chosen.first, chosen.stop, size=EVENTS_AT_ONCE)), self._watch, "read")
 
     def _correlate(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Band by band of pixels, so many at a time that their events fit the memory."""
@@ -276,7 +272,7 @@ class _Events:
         rank = np.full(self._plan.pixels, -1, dtype=np.int32)
         rank[pixel] = np.arange(len(pixel), dtype=np.int32)
         train = sparse.Train.of(self._held[pixel])
-        for events in self._batches():
+        for events in _timed(iter(self._events), self._watch, "read"):
             with self._watch.stage("sort"):
                 train.add(events.pixel, events.count, times(events, chosen), rank)
         return train

@@ -23,12 +23,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.science.errors import ParametersInvalid
 from orchestration.science.xpcs import randoms, rigaku
+from orchestration.science.xpcs.compiling import compiled
 from orchestration.science.xpcs.threads import in_threads
 
 Float64 = NDArray[np.float64]
@@ -183,7 +183,7 @@ class _State:
         in_threads(chunks, work)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _advance(state, photons, share, counts):  # type: ignore[no-untyped-def]
     random, field, memory = state
     for low in range(0, len(random), _CHUNK):
@@ -196,14 +196,14 @@ def _advance(state, photons, share, counts):  # type: ignore[no-untyped-def]
                 _step(own, real, imaginary, memory[low:high], innovation)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _count(random, real, imaginary, photons, share, counts):  # type: ignore[no-untyped-def]
     for i in range(len(random)):
         intensity = photons * (1 - share + share * 0.5 * (real[i] * real[i] + imaginary[i] * imaginary[i]))
         counts[i], random[i] = randoms.poisson(random[i], intensity)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _step(random, real, imaginary, memory, innovation):  # type: ignore[no-untyped-def]
     for i in range(len(random)):
         if innovation[i] > 0:

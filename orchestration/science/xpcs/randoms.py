@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from orchestration.science.xpcs.compiling import compiled
 
 States = NDArray[np.uint64]
 
@@ -51,13 +52,13 @@ def states(seed: int, streams: States) -> States:
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _states(start, streams, found):  # type: ignore[no-untyped-def]
     for i in range(len(streams)):
         found[i] = _mixed(_mixed(start) ^ _mixed(streams[i] + _STEP))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def normals(random, out):  # type: ignore[no-untyped-def]
     """Fill (n, states) with normal numbers."""
     for row in range(out.shape[0]):
@@ -65,14 +66,14 @@ def normals(random, out):  # type: ignore[no-untyped-def]
             out[row, i], random[i] = normal(random[i])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _mixed(state):  # type: ignore[no-untyped-def]
     mixed = (state ^ (state >> _SHIFT_1)) * _FACTOR_1
     mixed = (mixed ^ (mixed >> _SHIFT_2)) * _FACTOR_2
     return mixed ^ (mixed >> _SHIFT_3)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def uniform(state):  # type: ignore[no-untyped-def]
     """From 0 to below 1, and the next state."""
     state += _STEP
@@ -80,7 +81,7 @@ def uniform(state):  # type: ignore[no-untyped-def]
     return np.float64(np.int64(_mixed(state) >> _MANTISSA)) * _UNIT, state
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def normal(state):  # type: ignore[no-untyped-def]
     """Of mean 0 and variance 1, and the next state."""
     state += _STEP
@@ -92,13 +93,13 @@ def normal(state):  # type: ignore[no-untyped-def]
     return _outer(state, value, layer)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _centred(bits):  # type: ignore[no-untyped-def]
     """From -1 to below 1, of the upper 53 bits; the layer's 8 are among the others."""
     return np.float64(np.int64(bits) >> 11) * (2.0 * _UNIT)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _outer(state, value, layer):  # type: ignore[no-untyped-def]
     """In one case of a hundred a value is not in the part of its layer that lies wholly below the curve."""
     while abs(value) >= _INNER[layer]:
@@ -117,7 +118,7 @@ def _outer(state, value, layer):  # type: ignore[no-untyped-def]
     return value, state
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _tail(state):  # type: ignore[no-untyped-def]
     while True:
         first, state = uniform(state)
@@ -127,7 +128,7 @@ def _tail(state):  # type: ignore[no-untyped-def]
             return _EDGE + beyond, state
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def poisson(state, mean):  # type: ignore[no-untyped-def]
     """A Poisson number, and the next state."""
     if mean <= _LARGEST:
@@ -140,7 +141,7 @@ def poisson(state, mean):  # type: ignore[no-untyped-def]
     return total, state
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _inverted(state, mean):  # type: ignore[no-untyped-def]
     chance, state = uniform(state)
     # Nearly always so where photons are few, and exp(-mean) is then not needed: it is larger than this.
@@ -149,7 +150,7 @@ def _inverted(state, mean):  # type: ignore[no-untyped-def]
     return _counted(chance, mean), state
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _counted(chance, mean):  # type: ignore[no-untyped-def]
     share = math.exp(-mean)
     below, number = share, 0

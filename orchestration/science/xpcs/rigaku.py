@@ -11,12 +11,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numba
 import numpy as np
 
 from orchestration.science.errors import EventsInvalid, ScanTruncated
 from orchestration.science.xpcs import words as packed
 from orchestration.science.xpcs.binary import BinaryFile, Witness, open_binary
+from orchestration.science.xpcs.compiling import compiled
 from orchestration.science.xpcs.frames import Events
 from orchestration.science.xpcs.listing import part_names
 from orchestration.science.xpcs.words import FRAME_SHIFT, PIXEL_SHIFT, Words
@@ -163,7 +163,7 @@ class _Module:
         raise EventsInvalid(what, where=f"{self.file.path}, byte {8 * place}, frame {frame}")
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _translate(raw, out, first, stop, offset, origin, columns):  # type: ignore[no-untyped-def]
     """What is wrong, and with which; and whether all are sorted by pixel within their frame."""
     ordered = True

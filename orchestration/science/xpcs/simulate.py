@@ -16,12 +16,12 @@ from typing import IO, Literal
 
 import h5py
 import hdf5plugin
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.science.errors import ParametersInvalid, ResultInvalid
 from orchestration.science.xpcs import imm, movie, rigaku
+from orchestration.science.xpcs.compiling import compiled
 from orchestration.science.xpcs.movie import Counts16, Float64, MovieDescription
 from orchestration.science.xpcs.nexus import DATA
 from orchestration.science.xpcs.qmap import Qmap
@@ -134,7 +134,7 @@ def _events(counts: Counts16, first: int, member: NDArray[np.int64], pixel: NDAr
     return words
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _number(low, high, counts, member, total):  # type: ignore[no-untyped-def]
     for frame in range(low, high):
         found = 0
@@ -143,7 +143,7 @@ def _number(low, high, counts, member, total):  # type: ignore[no-untyped-def]
         total[frame + 1] = found
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _pack(low, high, counts, first, member, pixel, ends, words):  # type: ignore[no-untyped-def]
     for frame in range(low, high):
         place = ends[frame]

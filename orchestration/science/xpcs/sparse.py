@@ -2,37 +2,30 @@
 
 The events of a pixel are a short list of times. Products at all lags of a level come from one walk over that list:
 few events have another one within eight frames. From level to level pairs of frames are joined and the list gets
-denser; at levels where many frames hold something, it is written out for the products.
+denser; at levels where many frames hold something, it is written out for the products: see `lanes`.
 
-One pixel after another adds to the sums of its unit, so that nothing of the size of pixels times lags is kept.
+Some pixels after the others add to the sums of their unit, so that nothing of the size of pixels times lags is kept.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.science.errors import ScanStillOpen
-from orchestration.science.xpcs.dense import HISTORY
+from orchestration.science.xpcs import lanes
+from orchestration.science.xpcs.compiling import compiled
 from orchestration.science.xpcs.lags import Lags
 from orchestration.science.xpcs.threads import in_threads, processors
 
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
-
-_DENSE = 0.05
-"""Events to a frame from which the list is written out."""
-
 _BUCKET = 10
 """The logarithm, to the base of 2, of the pixels of a bucket."""
+_INSIDE = (1 << _BUCKET) - 1
 
-_SHORT = 8
-"""Frames of a level up to which the list is always walked."""
-
-_SUMMED = 256
-"""Products that are summed in single precision, in eight parts, before the sum goes to one in double precision."""
+_TIME, _PLACE = np.uint64(16), np.uint64(48)
+"""Bits of a word below its time, of 32 bits, and below the number of its pixel in its bucket."""
 
 Index = NDArray[np.int64]
 
@@ -69,15 +62,11 @@ class Train:
         # In a bucket, the events of a piece come behind those of the pieces before it.
         ends = np.cumsum(sizes.T.ravel()).reshape(buckets, pieces)
         starts, ends = ends.T - sizes, np.concatenate(([0], ends[:, -1]))
-        sorted_events = (
-            np.empty(ends[-1], dtype=np.int32),
-            np.empty(ends[-1], dtype=np.uint32),
-            np.empty(ends[-1], dtype=np.uint16),
-        )
-        in_threads(pieces, lambda low, high: _sort(low, high, edges, pixel, count, time, rank, starts, sorted_events))
+        words = np.empty(ends[-1], dtype=np.uint64)
+        in_threads(pieces, lambda low, high: _sort(low, high, edges, pixel, count, time, rank, starts, words))
         own = (self.time, self.count, self.filled, self.start)
         lost: list[int] = []
-        in_threads(buckets, lambda low, high: lost.append(_append(ends[low], ends[high], sorted_events, own)))
+        in_threads(buckets, lambda low, high: lost.append(_append(low, high, ends, words, own)))
         if any(lost):
             raise ScanStillOpen(f"there are {sum(lost)} more events than a moment ago", where="raw data")
 
@@ -105,7 +94,7 @@ def correlate(
     events, places = (train.start, train.time, train.count), (lags.frames, lags.level, lags.distance)
 
     def work(low: int, high: int) -> None:
-        _correlate(low, high, events, scale, start, places, segment_level, sums, segments, pixels)
+        lanes.correlate(low, high, events, scale, start, places, segment_level, sums, segments, pixels)
 
     in_threads(units, work)
     return Correlated(sums=sums[:, :, :5], segments=segments.T, pixels=pixels if keep_pixels else None)
@@ -115,7 +104,7 @@ def correlate(
 # neighbouring pixels first: what is then written to at a time fits a cache.
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _fill_buckets(low, high, edges, pixel, time, rank, sizes):  # type: ignore[no-untyped-def]
     for piece in range(low, high):
         for i in range(edges[piece], edges[piece + 1]):
@@ -124,215 +113,31 @@ def _fill_buckets(low, high, edges, pixel, time, rank, sizes):  # type: ignore[n
                 sizes[piece, place >> _BUCKET] += 1
 
 
-@numba.njit(cache=True, nogil=True)
-def _sort(low, high, edges, pixel, count, time, rank, next_one, found):  # type: ignore[no-untyped-def]
-    places, times, counts = found
+@compiled()
+def _sort(low, high, edges, pixel, count, time, rank, next_one, words):  # type: ignore[no-untyped-def]
+    """An event is one word, so that a bucket is written to in one place: its pixel there, its time and its count."""
     for piece in range(low, high):
         for i in range(edges[piece], edges[piece + 1]):
             place = rank[pixel[i]]
             if place >= 0 and time[i] >= 0:
                 at = next_one[piece, place >> _BUCKET]
-                places[at], times[at], counts[at] = place, time[i], count[i]
+                words[at] = np.uint64(place & _INSIDE) << _PLACE | np.uint64(time[i]) << _TIME | np.uint64(count[i])
                 next_one[piece, place >> _BUCKET] = at + 1
 
 
-@numba.njit(cache=True, nogil=True)
-def _append(low, high, found, train):  # type: ignore[no-untyped-def]
+@compiled()
+def _append(low, high, ends, words, train):  # type: ignore[no-untyped-def]
     """How many events found no room."""
-    places, times, counts = found
     time, count, filled, start = train
     lost = 0
-    for i in range(low, high):
-        at = filled[places[i]]
-        if at < start[places[i] + 1]:
-            time[at], count[at] = times[i], counts[i]
-            filled[places[i]] = at + 1
-        else:
-            lost += 1
-    return lost
-
-
-@numba.njit(cache=True, nogil=True)
-def _correlate(low, high, train, scale, start, lags, segment_level, sums, segments, pixels):  # type: ignore[no-untyped-def]
-    for unit in range(low, high):
-        first, last = start[unit], start[unit + 1]
-        _correlate_unit(first, last, train, scale, lags, segment_level, sums[unit], segments[unit], pixels)
-
-
-@numba.njit(cache=True, nogil=True)
-def _correlate_unit(low, high, train, scale, lags, segment_level, sums, segments, pixels):  # type: ignore[no-untyped-def]
-    first = train[0]
-    longest = 0
-    for p in range(low, high):
-        longest = max(longest, first[p + 1] - first[p])
-    time, value = np.empty(longest, np.int64), np.empty(longest, np.float32)
-    series = np.zeros((2, lags[0] + HISTORY if longest > 0 else 0), np.float32)
-    for p in range(low, high):
-        left = _load(train, p, scale, time, value)
-        _pixel(p, time, value, left, series, lags, segment_level, sums, segments, pixels)
-    for lag in range(len(sums)):
-        # Where a pixel saw no pair, its g2 - 1 is -1.
-        dark = high - low - sums[lag, 5]
-        sums[lag, 3] -= dark
-        sums[lag, 4] += dark
-
-
-@numba.njit(cache=True, nogil=True)
-def _load(train, p, scale, time, value):  # type: ignore[no-untyped-def]
-    """The events of one pixel, those of one (averaged) frame as one; how many."""
-    first, times, counts = train
-    left = 0
-    for i in range(first[p], first[p + 1]):
-        t = np.int64(times[i])
-        if left > 0 and time[left - 1] == t:
-            value[left - 1] += counts[i] * scale[t]
-        else:
-            time[left] = t
-            value[left] = counts[i] * scale[t]
-            left += 1
-    return left
-
-
-@numba.njit(cache=True, nogil=True)
-def _pixel(p, time, value, left, series, lags, segment_level, sums, segments, pixels):  # type: ignore[no-untyped-def]
-    """Level after level: as a list of events, and from where it gets dense, as a series of all frames."""
-    frames, levels, distances = lags
-    both, head, tail = np.empty(HISTORY + 1), np.empty(HISTORY + 1), np.empty(HISTORY + 1)
-    whole = 0.0
-    for i in range(left):
-        whole += value[i]
-    lag, level, dense = 0, 0, False
-    while lag < len(levels) or level <= segment_level:
-        size, row = frames >> level, series[level & 1]
-        if not dense:
-            while left > 0 and time[left - 1] >= size:  # it found no pair
-                left -= 1
-                whole -= value[left]
-            if left == 0:
-                return
-            if size > _SHORT and left > _DENSE * size:
-                dense = True
-                _write_out(time, value, left, size, row)
-        if dense:
-            _series_ends(row, size, head, tail)
-            _products(row, size, 1 if level == 0 else 5, both)
-        else:
-            _ends(time, value, left, size, head, tail)
-            _walk(time, value, left, both)
-        if level == segment_level:
-            if dense:
-                segments += row[HISTORY : HISTORY + size]
+    for bucket in range(low, high):
+        for i in range(ends[bucket], ends[bucket + 1]):
+            word = words[i]
+            place = (bucket << _BUCKET) + np.int64(word >> _PLACE)
+            at = filled[place]
+            if at < start[place + 1]:
+                time[at], count[at] = np.uint32(word >> _TIME), np.uint16(word)
+                filled[place] = at + 1
             else:
-                for i in range(left):
-                    segments[time[i]] += value[i]
-        while lag < len(levels) and levels[lag] == level:
-            far, width = distances[lag], float(1 << level)
-            terms = size - far
-            earlier, later = (whole - tail[far]) / (terms * width), (whole - head[far]) / (terms * width)
-            product = both[far] / (terms * width * width)
-            sums[lag, 1] += earlier
-            sums[lag, 2] += later
-            if product != 0.0:
-                own = product / (earlier * later) - 1.0
-                sums[lag, 0] += product
-                sums[lag, 3] += own
-                sums[lag, 4] += own * own
-                sums[lag, 5] += 1.0
-            if pixels.shape[2] > 0:
-                pixels[lag, 0, p], pixels[lag, 1, p], pixels[lag, 2, p] = product, earlier, later
-            lag += 1
-        if dense:
-            whole -= row[HISTORY + size - 1] if size % 2 else 0.0  # it found no pair
-            _halve_series(row[HISTORY:], size // 2, series[1 - level & 1][HISTORY:])
-        else:
-            left = _halve(time, value, left)
-        level += 1
-
-
-@numba.njit(cache=True, nogil=True)
-def _ends(time, value, left, size, head, tail):  # type: ignore[no-untyped-def]
-    """The sums of the first and of the last 1 to 8 frames of a level."""
-    for far in range(HISTORY + 1):
-        head[far] = tail[far] = 0.0
-    i = 0
-    while i < left and time[i] < HISTORY:
-        for far in range(time[i] + 1, HISTORY + 1):
-            head[far] += value[i]
-        i += 1
-    i = left - 1
-    while i >= 0 and time[i] >= size - HISTORY:
-        for far in range(size - time[i], HISTORY + 1):
-            tail[far] += value[i]
-        i -= 1
-
-
-@numba.njit(cache=True, nogil=True)
-def _walk(time, value, left, both):  # type: ignore[no-untyped-def]
-    """Products at distances 1 to 8: each event with those that follow soon."""
-    for far in range(HISTORY + 1):
-        both[far] = 0.0
-    for i in range(left):
-        now, here = time[i], np.float64(value[i])
-        j = i + 1
-        while j < left and time[j] - now <= HISTORY:
-            both[time[j] - now] += here * value[j]
-            j += 1
-
-
-@numba.njit(cache=True, nogil=True)
-def _halve(time, value, left):  # type: ignore[no-untyped-def]
-    """Join pairs of frames; how many events there are then."""
-    # What no processor can foresee is no branch here, but a choice of what is added.
-    made, before, joined = -1, np.int64(-1), np.float32(0.0)
-    for i in range(left):
-        t = time[i] >> 1
-        same = t == before
-        made += 1 - same
-        joined = value[i] + (joined if same else np.float32(0.0))
-        time[made], value[made], before = t, joined, t
-    return made + 1
-
-
-# A series has as many zeros before its first frame as distances reach.
-
-
-@numba.njit(cache=True, nogil=True)
-def _write_out(time, value, left, size, series):  # type: ignore[no-untyped-def]
-    for t in range(size + HISTORY):
-        series[t] = 0.0
-    for i in range(left):
-        series[HISTORY + time[i]] = value[i]
-
-
-@numba.njit(cache=True, nogil=True)
-def _series_ends(series, size, head, tail):  # type: ignore[no-untyped-def]
-    head[0] = tail[0] = 0.0
-    for far in range(1, HISTORY + 1):
-        inside = far <= size
-        head[far] = head[far - 1] + (series[HISTORY + far - 1] if inside else 0.0)
-        tail[far] = tail[far - 1] + (series[HISTORY + size - far] if inside else 0.0)
-
-
-@numba.njit(cache=True, nogil=True)
-def _products(series, size, nearest, both):  # type: ignore[no-untyped-def]
-    later = series[HISTORY : HISTORY + size]
-    for far in range(nearest, HISTORY + 1):
-        earlier = series[HISTORY - far : HISTORY - far + size]
-        whole = 0.0
-        for first in range(0, size, _SUMMED):
-            whole += _sum(later[first : first + _SUMMED], earlier[first : first + _SUMMED])
-        both[far] = whole
-
-
-@numba.njit(cache=True, nogil=True, fastmath=_FAST)
-def _sum(later, earlier):  # type: ignore[no-untyped-def]
-    part = np.float32(0.0)
-    for t in range(len(later)):
-        part += later[t] * earlier[t]
-    return np.float64(part)
-
-
-@numba.njit(cache=True, nogil=True)
-def _halve_series(series, size, joined):  # type: ignore[no-untyped-def]
-    for t in range(size):
-        joined[t] = series[2 * t] + series[2 * t + 1]
+                lost += 1
+    return lost

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.science.errors import FramesNotFinite
+from orchestration.science.xpcs.compiling import compiled
 from orchestration.science.xpcs.frames import Array, Events
 from orchestration.science.xpcs.threads import in_threads
 
@@ -91,7 +91,7 @@ def _sum_type(frames: NDArray[np.generic]) -> type[np.generic]:
     return np.int32 if frames.dtype.itemsize <= 2 and len(frames) <= _BLOCK else np.int64
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _sum_block(low, frames, wanted, total, kind, parts):  # type: ignore[no-untyped-def]
     count, pixels = frames.shape
     size = min(pixels - low, _BLOCK)
@@ -108,7 +108,7 @@ def _sum_block(low, frames, wanted, total, kind, parts):  # type: ignore[no-unty
         total[low + p] += here[p]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _count(pixel, count, time, sums, factor):  # type: ignore[no-untyped-def]
     wanted, total, held, means = sums
     for i in range(len(pixel)):

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestration.science.xpcs.compiling import compiled
 from orchestration.science.xpcs.threads import in_threads
 
 SEGMENTS = 5
@@ -209,7 +209,7 @@ def _fill_panels(whole: Float32, out: Float32, fresh: bool, low: int, high: int)
                 place += panel @ others.T
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _add_pairs(of_frame, pixel, value, of_pixel, times, values, place, out):  # type: ignore[no-untyped-def]
     for row in range(len(out)):
         line = out[row]
@@ -242,7 +242,7 @@ class Diagonals:
         return (self._segments.T / np.arange(size, 0, -1)[:, None]).astype(np.float32)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _add_diagonals(first, strip, sums, segments):  # type: ignore[no-untyped-def]
     rows, frames = strip.shape
     size = segments.shape[1]

@@ -5,10 +5,10 @@ That is the layout of Rigaku's files, in which the pixel has 21 bits and the cou
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestration.science.xpcs.compiling import compiled
 from orchestration.science.xpcs.frames import Events
 
 Words = NDArray[np.uint64]
@@ -50,7 +50,7 @@ def unpack(words: Words, *, base: int = 0) -> Events:
     return Events(frame=frame[:kept], pixel=pixel[:kept], count=count[:kept])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _unpack(words, base, frame, pixel, count):  # type: ignore[no-untyped-def]
     kept = 0
     last = _RUN_OUT
@@ -66,7 +66,7 @@ def _unpack(words, base, frame, pixel, count):  # type: ignore[no-untyped-def]
     return kept
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def sort_frames(words, spare):  # type: ignore[no-untyped-def]
     """Sort the events of each frame by pixel, in place and stably; `words` are sorted by frame, `spare` is as long."""
     start = 0
@@ -79,7 +79,7 @@ def sort_frames(words, spare):  # type: ignore[no-untyped-def]
             start = i
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _insert(words):  # type: ignore[no-untyped-def]
     for i in range(1, len(words)):
         word = words[i]
@@ -90,7 +90,7 @@ def _insert(words):  # type: ignore[no-untyped-def]
         words[at] = word
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _radix(words, spare):  # type: ignore[no-untyped-def]
     """Three times by eight bits of the pixel, from the lowest."""
     source, target = words, spare
@@ -110,7 +110,7 @@ def _radix(words, spare):  # type: ignore[no-untyped-def]
     words[:] = spare
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def merge(words, bounds, out):  # type: ignore[no-untyped-def]
     """Merge sorted runs, ``words[bounds[k] : bounds[k + 1]]``, into `out`; no two have a pixel of a frame in common."""
     runs = len(bounds) - 1

@@ -1,0 +1,311 @@
+"""The loops of the multi-tau correlation of photon events, for some pixels of a unit side by side.
+
+At levels where few frames hold something, each pixel is a list of events. From where many do, the pixels of a group are
+written out as series next to each other, so that all arithmetic is on vectors.
+
+How often an array is in use is counted, for all processors in one place, whenever it is taken out of a tuple or made of
+a part of another one: so the inner loops are given whole arrays, one by one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orchestration.science.xpcs.compiling import compiled
+from orchestration.science.xpcs.dense import HISTORY
+
+LANES = 16
+"""Pixels of a group: in single precision they fill a line of the caches."""
+
+_DENSE = 0.06
+"""Events to a pixel and frame from which a group is written out."""
+
+_SHORT, _LONG = 8, 1 << 16
+"""Frames of a level up to which it is never, and of those that are written out at the most."""
+
+_SUMMED = 256
+"""Products that are summed in single precision, before the sum goes to one in double precision."""
+
+_FAST = {"reassoc", "contract", "nsz", "arcp"}
+
+_BOTH, _HEAD, _TAIL = 0, HISTORY + 1, 2 * (HISTORY + 1)
+"""Of the parts of a group at one level the first rows: sums of products, of the first and of the last frames. Behind
+each comes one for each distance.
+"""
+
+
+@compiled()
+def _at(row, lane):  # type: ignore[no-untyped-def]
+    """Where a row of a group has a pixel. Numbers without a sign cannot count from the end: nothing is asked first."""
+    return np.uint64(row) * np.uint64(LANES) + np.uint64(lane)
+
+
+@compiled()
+def correlate(low, high, train, scale, start, lags, segment_level, sums, segments, pixels):  # type: ignore[no-untyped-def]
+    """Units `low` to before `high`: see `sparse.correlate`, which also says what each array holds."""
+    (first, times, counts), frames = train, lags[0]
+    shares = _shares(lags)
+    rows = min(frames, _LONG) if frames > _SHORT else 0
+    series = np.zeros((HISTORY + rows + HISTORY) * LANES, np.float32)
+    spare = np.zeros((HISTORY + rows // 2 + HISTORY) * LANES, np.float32)
+    most = _most(low, high, first, start)
+    time, value = np.empty(most, np.int64), np.empty(most, np.float32)
+    begin, left = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    whole, parts = np.empty(LANES), np.empty(3 * (HISTORY + 1) * LANES)
+    lists, room = (time, value, begin, left), (series, spare, np.empty(4 * LANES, np.float32))
+    for unit in range(low, high):
+        for p in range(start[unit], start[unit + 1], LANES):
+            count = min(LANES, start[unit + 1] - p)
+            if first[p + count] > first[p]:
+                _load(p, count, first, times, counts, scale, time, value, begin, left, whole)
+                added = sums[unit], segments[unit], pixels
+                _group(p, count, lists, whole, room, parts, lags, shares, segment_level, added)
+        for lag in range(sums.shape[1]):
+            # Where a pixel saw no pair, its g2 - 1 is -1.
+            dark = start[unit + 1] - start[unit] - sums[unit, lag, 5]
+            sums[unit, lag, 3] -= dark
+            sums[unit, lag, 4] += dark
+
+
+@compiled()
+def _shares(lags):  # type: ignore[no-untyped-def]
+    """Of each lag, what sums of frames, and of products, are multiplied by: to divide takes longer."""
+    frames, levels, distances = lags
+    shares = np.empty((len(levels), 2))
+    for lag in range(len(levels)):
+        width = float(1 << levels[lag])
+        shares[lag, 0] = 1.0 / (((frames >> levels[lag]) - distances[lag]) * width)
+        shares[lag, 1] = shares[lag, 0] / width
+    return shares
+
+
+@compiled()
+def _most(low, high, first, start):  # type: ignore[no-untyped-def]
+    """Events of a group, at the most."""
+    most = 0
+    for unit in range(low, high):
+        for p in range(start[unit], start[unit + 1], LANES):
+            most = max(most, first[min(p + LANES, start[unit + 1])] - first[p])
+    return most
+
+
+@compiled()
+def _load(p, count, first, times, counts, scale, time, value, begin, left, whole):  # type: ignore[no-untyped-def]
+    """The events of a group, those of one (averaged) frame as one; a lane without a pixel has none."""
+    made = 0
+    for lane in range(LANES):
+        begin[lane], before, total = made, np.int64(-1), 0.0
+        if lane < count:
+            for i in range(first[p + lane], first[p + lane + 1]):
+                t = np.int64(times[i])
+                here = counts[i] * scale[t]
+                total += here
+                if t == before:
+                    value[made - 1] += here
+                else:
+                    time[made], value[made] = t, here
+                    made += 1
+                before = t
+        left[lane], whole[lane] = made - begin[lane], total
+
+
+@compiled()
+def _group(p, count, lists, whole, room, parts, lags, shares, segment_level, added):  # type: ignore[no-untyped-def]
+    """Level after level."""
+    (time, value, begin, left), (series, spare, products) = lists, room
+    frames, levels, distances = lags
+    sums, segments, pixels = added
+    lag, level, dense = 0, 0, False
+    while lag < len(levels) or level <= segment_level:
+        size = frames >> level
+        if not dense:
+            events = _cut(size, time, value, begin, left, whole)
+            if events == 0:
+                return
+            if _SHORT < size <= _LONG and events > _DENSE * LANES * size:
+                dense = True
+                _write_out(size, time, value, begin, left, series)
+        if level == segment_level:
+            if dense:
+                _series_segments(size, series, segments)
+            else:
+                _segments(time, value, begin, left, segments)
+        if dense:
+            _series_ends(size, series, parts)
+            _series_products(size, level == 0, series, products, parts)
+        else:
+            _walk(size, time, value, begin, left, parts)
+        while lag < len(levels) and levels[lag] == level:
+            _add(distances[lag], shares[lag, 0], shares[lag, 1], whole, parts, sums[lag])
+            if pixels.shape[2] > 0:
+                _keep(p, count, distances[lag], shares[lag, 0], shares[lag, 1], whole, parts, pixels[lag])
+            lag += 1
+        if dense:
+            _halve_series(size, series, spare, whole)
+            series, spare = spare, series
+        level += 1
+
+
+@compiled()
+def _cut(size, time, value, begin, left, whole):  # type: ignore[no-untyped-def]
+    """Drop what found no pair, behind the last frame; how many events there are."""
+    events = 0
+    for lane in range(LANES):
+        last = begin[lane] + left[lane] - 1
+        while left[lane] > 0 and time[last] >= size:
+            whole[lane] -= value[last]
+            last -= 1
+            left[lane] -= 1
+        events += left[lane]
+    return events
+
+
+@compiled()
+def _segments(time, value, begin, left, segments):  # type: ignore[no-untyped-def]
+    for lane in range(LANES):
+        for i in range(begin[lane], begin[lane] + left[lane]):
+            segments[time[i]] += value[i]
+
+
+@compiled()
+def _walk(size, time, value, begin, left, parts):  # type: ignore[no-untyped-def]
+    """Each event with those that follow soon; then pairs of frames are joined, for the next level."""
+    parts[:] = 0.0
+    for lane in range(LANES):
+        end = np.uint64(begin[lane] + left[lane])
+        # What no processor can foresee is no branch here, but a choice of what is added.
+        made, before, joined = np.uint64(begin[lane] - 1), np.int64(-1), np.float32(0.0)
+        for i in range(np.uint64(begin[lane]), end):
+            now, here = time[i], value[i]
+            j = i + np.uint64(1)
+            while j < end and time[j] - now <= HISTORY:
+                parts[_at(_BOTH + time[j] - now, lane)] += np.float64(here) * value[j]
+                j += np.uint64(1)
+            if now < HISTORY:
+                parts[_at(_HEAD + now + 1, lane)] += here
+            if now >= size - HISTORY:
+                parts[_at(_TAIL + size - now, lane)] += here
+            t = now >> 1
+            same = t == before
+            made += np.uint64(0) if same else np.uint64(1)
+            joined = here + (joined if same else np.float32(0.0))
+            time[made], value[made], before = t, joined, t
+        left[lane] = np.int64(made) + 1 - begin[lane]
+    for far in range(1, HISTORY + 1):
+        for lane in range(LANES):
+            parts[_at(_HEAD + far, lane)] += parts[_at(_HEAD + far - 1, lane)]
+            parts[_at(_TAIL + far, lane)] += parts[_at(_TAIL + far - 1, lane)]
+
+
+# A series has as many zeros before its first frame, and behind its last, as distances reach.
+
+
+@compiled()
+def _write_out(size, time, value, begin, left, series):  # type: ignore[no-untyped-def]
+    series[: (HISTORY + size + HISTORY) * LANES] = 0.0
+    for lane in range(LANES):
+        for i in range(np.uint64(begin[lane]), np.uint64(begin[lane] + left[lane])):
+            series[_at(HISTORY + time[i], lane)] = value[i]
+
+
+@compiled(fastmath=_FAST)
+def _series_segments(size, series, segments):  # type: ignore[no-untyped-def]
+    for t in range(size):
+        whole = np.float32(0.0)
+        for lane in range(LANES):
+            whole += series[_at(HISTORY + t, lane)]
+        segments[t] += whole
+
+
+@compiled()
+def _series_ends(size, series, parts):  # type: ignore[no-untyped-def]
+    for lane in range(LANES):
+        parts[_at(_HEAD, lane)] = parts[_at(_TAIL, lane)] = 0.0
+    for far in range(1, HISTORY + 1):
+        for lane in range(LANES):
+            first, last = series[_at(HISTORY + far - 1, lane)], series[_at(HISTORY + size - far, lane)]
+            parts[_at(_HEAD + far, lane)] = parts[_at(_HEAD + far - 1, lane)] + first
+            parts[_at(_TAIL + far, lane)] = parts[_at(_TAIL + far - 1, lane)] + last
+
+
+@compiled()
+def _series_products(size, near, series, sums, parts):  # type: ignore[no-untyped-def]
+    """At distances 5 to 8, and 1 to 4 where these are wanted."""
+    parts[: _HEAD * LANES] = 0.0
+    for first in range(HISTORY, HISTORY + size, _SUMMED):
+        stop = min(first + _SUMMED, HISTORY + size)
+        if near:
+            _products(first, stop, 1, series, sums, parts)
+        _products(first, stop, 5, series, sums, parts)
+
+
+@compiled(fastmath=_FAST)
+def _products(first, stop, nearest, series, sums, parts):  # type: ignore[no-untyped-def]
+    """At four distances, for four frames at a time: each value that is loaded serves several products."""
+    for k in range(4):
+        for p in range(LANES):
+            sums[_at(k, p)] = 0.0
+    for t in range(first, stop, 4):
+        at = t - nearest
+        for p in range(LANES):
+            v0, v1 = series[_at(t, p)], series[_at(t + 1, p)]
+            v2, v3 = series[_at(t + 2, p)], series[_at(t + 3, p)]
+            a0, a1, a2, a3 = series[_at(at, p)], series[_at(at + 1, p)], series[_at(at + 2, p)], series[_at(at + 3, p)]
+            b1, b2, b3 = series[_at(at - 1, p)], series[_at(at - 2, p)], series[_at(at - 3, p)]
+            sums[_at(0, p)] += v0 * a0 + v1 * a1 + v2 * a2 + v3 * a3
+            sums[_at(1, p)] += v0 * b1 + v1 * a0 + v2 * a1 + v3 * a2
+            sums[_at(2, p)] += v0 * b2 + v1 * b1 + v2 * a0 + v3 * a1
+            sums[_at(3, p)] += v0 * b3 + v1 * b2 + v2 * b1 + v3 * a0
+    for k in range(4):
+        for p in range(LANES):
+            parts[_at(_BOTH + nearest + k, p)] += sums[_at(k, p)]
+
+
+@compiled()
+def _halve_series(size, series, joined, whole):  # type: ignore[no-untyped-def]
+    """Join pairs of frames; the last frame is dropped where it has none."""
+    for t in range(size // 2):
+        for p in range(len(whole)):
+            both = series[_at(HISTORY + 2 * t, p)] + series[_at(HISTORY + 2 * t + 1, p)]
+            joined[_at(HISTORY + t, p)] = both
+    for t in range(size // 2, size // 2 + HISTORY):
+        for p in range(LANES):
+            joined[_at(HISTORY + t, p)] = 0.0
+    if size % 2:
+        for p in range(LANES):
+            whole[p] -= series[_at(HISTORY + size - 1, p)]
+
+
+@compiled(fastmath=_FAST, error_model="numpy")
+def _add(far, share, product_share, whole, parts, sums):  # type: ignore[no-untyped-def]
+    """What the pixels of a group add to the sums of their unit at one lag."""
+    both = before = after = own_sum = squares = seen = 0.0
+    for p in range(LANES):
+        product = parts[_at(_BOTH + far, p)] * product_share
+        earlier, later = (
+            (whole[p] - parts[_at(_TAIL + far, p)]) * share,
+            (whole[p] - parts[_at(_HEAD + far, p)]) * share,
+        )
+        pair = 1.0 if product != 0.0 else 0.0
+        own = (product / (earlier * later if product != 0.0 else 1.0) - 1.0) * pair
+        both += product
+        before += earlier
+        after += later
+        own_sum += own
+        squares += own * own
+        seen += pair
+    sums[0] += both
+    sums[1] += before
+    sums[2] += after
+    sums[3] += own_sum
+    sums[4] += squares
+    sums[5] += seen
+
+
+@compiled()
+def _keep(p, count, far, share, product_share, whole, parts, pixels):  # type: ignore[no-untyped-def]
+    """G2, IP and IF of single pixels."""
+    for lane in range(count):
+        pixels[0, p + lane] = parts[_at(_BOTH + far, lane)] * product_share
+        pixels[1, p + lane] = (whole[lane] - parts[_at(_TAIL + far, lane)]) * share
+        pixels[2, p + lane] = (whole[lane] - parts[_at(_HEAD + far, lane)]) * share
