@@ -1,29 +1,36 @@
 """How loops over arrays are compiled: once for all runs, and so that others of this process can go on meanwhile.
 
-numba looks for the linear algebra of scipy when it starts, which takes as long as to correlate some hundred frames. No
-loop here has a use for that, so it is told that there is none.
+numba makes all ready that it can compile with, scipy's linear algebra among it, before it so much as looks for what it
+has compiled in an earlier run. That takes longer than to correlate a thousand frames, and only who compiles needs it:
+numba does the same when it comes to that.
 """
 
 from __future__ import annotations
 
-import sys
-from functools import partial
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any
 
 import numba
-from numba.np import linalg
+from numba.core.caching import FunctionCache
+from numba.core.runtime.nrt import rtsys
 
 
-def _missing() -> NoReturn:
-    raise ImportError("no compiled loop uses linear algebra")
+class _Stored(FunctionCache):
+    """What was compiled of a loop, in earlier runs too."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """As numba has it, but for `target_context.refresh`: compiled code asks for no more than memory."""
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
 
 
-if "scipy.linalg" not in sys.modules:
-    _asked, linalg.ensure_blas = linalg.ensure_blas, _missing
-    try:
-        from numba.np import arraymath as _asks_once  # noqa: F401
-    finally:
-        linalg.ensure_blas = _asked
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """The decorator of all loops; it takes numba's options."""
 
-compiled = partial(numba.njit, cache=True, nogil=True)
-"""The decorator of all of them; it takes numba's options."""
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher = numba.njit(nogil=True, **options)(function)
+        dispatcher._cache = _Stored(function)  # type: ignore[no-untyped-call]  # noqa: SLF001 - numba's own `enable_caching` does no more
+        return dispatcher
+
+    return decorate
