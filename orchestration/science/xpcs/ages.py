@@ -39,7 +39,7 @@ class Ages:
         if age < self._count:
             self._sums[age] += np.bincount(self._static, weights=sums[self._pixel], minlength=len(self._size))
 
-    def count(self, pixel: NDArray[np.uint32], value: NDArray[np.generic], time: Index) -> None:
+    def count(self, pixel: NDArray[np.uint32], value: NDArray[np.generic], time: NDArray[np.int32]) -> None:
         """Take events, each in a frame counted from the first of those selected; -1 for none of them."""
         age, place = time // self._length, self._place[pixel]
         inside = (time >= 0) & (age < self._count) & (place >= 0)

@@ -30,6 +30,7 @@ _KEPT_EVENTS = 2**24
 
 _SAMPLES = 4
 
+Times = NDArray[np.int32]
 Empty = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
 
 
@@ -131,9 +132,9 @@ def _sums(raw: DenseRaw, chosen: FrameRange, empty: Empty) -> Iterator[Block]:
                 total[:] = 0.0
 
 
-def times(events: Events, chosen: FrameRange) -> NDArray[np.int64]:
+def times(events: Events, chosen: FrameRange) -> Times:
     """The (averaged) frame of each event; -1 if it is none of those chosen."""
-    out = np.empty(len(events.frame), dtype=np.int64)
+    out = np.empty(len(events.frame), dtype=np.int32)
     _find_times(events.frame, chosen.first, chosen.stop, chosen.stride, chosen.average, out)
     return out
 
@@ -247,25 +248,29 @@ class AsEvents:
 
 
 class Looks:
-    """The events of some frames, as often as they are looked at: if they are few, they are read only once."""
+    """The events of some frames, each with its time, as often as they are looked at: a few are read only once."""
 
     def __init__(self, raw: SparseRaw, chosen: FrameRange) -> None:
         self._raw = raw
         self._chosen = chosen
-        self._kept: list[Events] | None = None
+        self._kept: list[tuple[Events, Times]] | None = None
 
-    def __iter__(self) -> Iterator[Events]:
+    def __iter__(self) -> Iterator[tuple[Events, Times]]:
         if self._kept is not None:
             yield from self._kept
             return
         kept, room = [], _KEPT_EVENTS
-        for events in ahead(self._raw.events(self._chosen.first, self._chosen.stop, size=EVENTS_AT_ONCE)):
-            room -= len(events.frame)
+        for events, time in ahead(self._read()):
+            room -= len(time)
             if room >= 0:
-                kept.append(events)
-            yield events
+                kept.append((events, time))
+            yield events, time
         if room >= 0:
             self._kept = kept
+
+    def _read(self) -> Iterator[tuple[Events, Times]]:
+        for events in self._raw.events(self._chosen.first, self._chosen.stop, size=EVENTS_AT_ONCE):
+            yield events, times(events, self._chosen)
 
 
 @compiled()

@@ -4,15 +4,23 @@ At levels where few frames hold something, each pixel is a list of events. From 
 written out as series next to each other, so that all arithmetic is on vectors.
 
 How often an array is in use is counted, for all processors in one place, whenever it is taken out of a tuple or made of
-a part of another one: so the inner loops are given whole arrays, one by one.
+a part of another one: so the inner loops are given whole arrays, one by one. None makes an array, or takes the least of
+two: what numba has for that takes longer to load than many a loop to run.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestration.science.xpcs.compiling import compiled
 from orchestration.science.xpcs.dense import HISTORY
+from orchestration.science.xpcs.lags import Lags
+
+Events = tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint16]]
+Found = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]
 
 LANES = 16
 """Pixels of a group: in single precision they fill a line of the caches."""
@@ -40,53 +48,72 @@ def _at(row, lane):  # type: ignore[no-untyped-def]
     return np.uint64(row) * np.uint64(LANES) + np.uint64(lane)
 
 
+@dataclass(frozen=True)
+class Room:
+    """What one thread computes in."""
+
+    lists: tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
+    """Time and value of the events of a group, pixel after pixel; where those of each pixel begin; how many it has."""
+    whole: NDArray[np.float64]
+    """(LANES,): the sum over all frames that find a pair."""
+    series: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+    """A group that is written out, (rows * LANES,), and the next level of it; and sums of products, (4 * LANES,)."""
+    parts: NDArray[np.float64]
+    """See `_BOTH`."""
+
+    @classmethod
+    def of(cls, frames: int, first: NDArray[np.int64]) -> Room:
+        """For so many frames, and pixels whose events begin at `first`."""
+        most = int((first[LANES:] - first[:-LANES]).max()) if len(first) > LANES else int(first[-1])
+        rows = min(frames, _LONG) if frames > _SHORT else 0
+        series, halved = ((2 * HISTORY + size) * LANES for size in (rows, rows // 2))
+        return cls(
+            lists=(np.empty(most, np.int64), np.empty(most, np.float32), np.empty(LANES, int), np.empty(LANES, int)),
+            whole=np.empty(LANES),
+            series=(np.zeros(series, np.float32), np.zeros(halved, np.float32), np.empty(4 * LANES, np.float32)),
+            parts=np.empty(3 * (HISTORY + 1) * LANES),
+        )
+
+
+def correlate(
+    low: int,
+    high: int,
+    train: Events,
+    scale: NDArray[np.float32],
+    start: NDArray[np.int64],
+    lags: Lags,
+    *,
+    segment_level: int,
+    found: Found,
+) -> None:
+    """Units `low` to before `high`: see `sparse.correlate`, which also says what the other arrays hold.
+
+    Args:
+        train: of each pixel where its events begin, and of each event its time and its count.
+        found: what it adds to: sums, segments, and values of single pixels.
+    """
+    width = 1.0 * (1 << lags.level)
+    shares = 1.0 / (lags.terms * width)
+    room = Room.of(lags.frames, train[0][start[low] : start[high] + 1] - train[0][start[low]])
+    scheme = (lags.frames, lags.level, lags.distance, np.stack([shares, shares / width], axis=1))
+    _units(
+        low, high, train, scale, start, scheme, segment_level, found, room.lists, room.whole, room.series, room.parts
+    )
+
+
 @compiled()
-def correlate(low, high, train, scale, start, lags, segment_level, sums, segments, pixels):  # type: ignore[no-untyped-def]
-    """Units `low` to before `high`: see `sparse.correlate`, which also says what each array holds."""
-    (first, times, counts), frames = train, lags[0]
-    shares = _shares(lags)
-    rows = min(frames, _LONG) if frames > _SHORT else 0
-    series = np.zeros((HISTORY + rows + HISTORY) * LANES, np.float32)
-    spare = np.zeros((HISTORY + rows // 2 + HISTORY) * LANES, np.float32)
-    most = _most(low, high, first, start)
-    time, value = np.empty(most, np.int64), np.empty(most, np.float32)
-    begin, left = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-    whole, parts = np.empty(LANES), np.empty(3 * (HISTORY + 1) * LANES)
-    lists, room = (time, value, begin, left), (series, spare, np.empty(4 * LANES, np.float32))
+def _units(low, high, train, scale, start, scheme, segment_level, found, lists, whole, series, parts):  # type: ignore[no-untyped-def]
+    (first, times, counts), (time, value, begin, left) = train, lists
+    sums, segments, pixels = found
     for unit in range(low, high):
         for p in range(start[unit], start[unit + 1], LANES):
-            count = min(LANES, start[unit + 1] - p)
+            count = start[unit + 1] - p
+            if count > LANES:
+                count = LANES
             if first[p + count] > first[p]:
                 _load(p, count, first, times, counts, scale, time, value, begin, left, whole)
                 added = sums[unit], segments[unit], pixels
-                _group(p, count, lists, whole, room, parts, lags, shares, segment_level, added)
-        for lag in range(sums.shape[1]):
-            # Where a pixel saw no pair, its g2 - 1 is -1.
-            dark = start[unit + 1] - start[unit] - sums[unit, lag, 5]
-            sums[unit, lag, 3] -= dark
-            sums[unit, lag, 4] += dark
-
-
-@compiled()
-def _shares(lags):  # type: ignore[no-untyped-def]
-    """Of each lag, what sums of frames, and of products, are multiplied by: to divide takes longer."""
-    frames, levels, distances = lags
-    shares = np.empty((len(levels), 2))
-    for lag in range(len(levels)):
-        width = float(1 << levels[lag])
-        shares[lag, 0] = 1.0 / (((frames >> levels[lag]) - distances[lag]) * width)
-        shares[lag, 1] = shares[lag, 0] / width
-    return shares
-
-
-@compiled()
-def _most(low, high, first, start):  # type: ignore[no-untyped-def]
-    """Events of a group, at the most."""
-    most = 0
-    for unit in range(low, high):
-        for p in range(start[unit], start[unit + 1], LANES):
-            most = max(most, first[min(p + LANES, start[unit + 1])] - first[p])
-    return most
+                _group(p, count, lists, whole, series, parts, scheme, segment_level, added)
 
 
 @compiled()
@@ -110,10 +137,10 @@ def _load(p, count, first, times, counts, scale, time, value, begin, left, whole
 
 
 @compiled()
-def _group(p, count, lists, whole, room, parts, lags, shares, segment_level, added):  # type: ignore[no-untyped-def]
+def _group(p, count, lists, whole, series, parts, scheme, segment_level, added):  # type: ignore[no-untyped-def]
     """Level after level."""
-    (time, value, begin, left), (series, spare, products) = lists, room
-    frames, levels, distances = lags
+    (time, value, begin, left), (here, spare, products) = lists, series
+    frames, levels, distances, shares = scheme
     sums, segments, pixels = added
     lag, level, dense = 0, 0, False
     while lag < len(levels) or level <= segment_level:
@@ -124,15 +151,15 @@ def _group(p, count, lists, whole, room, parts, lags, shares, segment_level, add
                 return
             if _SHORT < size <= _LONG and events > _DENSE * LANES * size:
                 dense = True
-                _write_out(size, time, value, begin, left, series)
+                _write_out(size, time, value, begin, left, here)
         if level == segment_level:
             if dense:
-                _series_segments(size, series, segments)
+                _series_segments(size, here, segments)
             else:
                 _segments(time, value, begin, left, segments)
         if dense:
-            _series_ends(size, series, parts)
-            _series_products(size, level == 0, series, products, parts)
+            _series_ends(size, here, parts)
+            _series_products(size, level == 0, here, products, parts)
         else:
             _walk(size, time, value, begin, left, parts)
         while lag < len(levels) and levels[lag] == level:
@@ -141,8 +168,8 @@ def _group(p, count, lists, whole, room, parts, lags, shares, segment_level, add
                 _keep(p, count, distances[lag], shares[lag, 0], shares[lag, 1], whole, parts, pixels[lag])
             lag += 1
         if dense:
-            _halve_series(size, series, spare, whole)
-            series, spare = spare, series
+            _halve_series(size, here, spare, whole)
+            here, spare = spare, here
         level += 1
 
 
@@ -170,7 +197,8 @@ def _segments(time, value, begin, left, segments):  # type: ignore[no-untyped-de
 @compiled()
 def _walk(size, time, value, begin, left, parts):  # type: ignore[no-untyped-def]
     """Each event with those that follow soon; then pairs of frames are joined, for the next level."""
-    parts[:] = 0.0
+    for i in range(len(parts)):
+        parts[i] = 0.0
     for lane in range(LANES):
         end = np.uint64(begin[lane] + left[lane])
         # What no processor can foresee is no branch here, but a choice of what is added.
@@ -202,7 +230,8 @@ def _walk(size, time, value, begin, left, parts):  # type: ignore[no-untyped-def
 
 @compiled()
 def _write_out(size, time, value, begin, left, series):  # type: ignore[no-untyped-def]
-    series[: (HISTORY + size + HISTORY) * LANES] = 0.0
+    for i in range((HISTORY + size + HISTORY) * LANES):
+        series[i] = 0.0
     for lane in range(LANES):
         for i in range(np.uint64(begin[lane]), np.uint64(begin[lane] + left[lane])):
             series[_at(HISTORY + time[i], lane)] = value[i]
@@ -231,9 +260,12 @@ def _series_ends(size, series, parts):  # type: ignore[no-untyped-def]
 @compiled()
 def _series_products(size, near, series, sums, parts):  # type: ignore[no-untyped-def]
     """At distances 5 to 8, and 1 to 4 where these are wanted."""
-    parts[: _HEAD * LANES] = 0.0
+    for i in range(_HEAD * LANES):
+        parts[i] = 0.0
     for first in range(HISTORY, HISTORY + size, _SUMMED):
-        stop = min(first + _SUMMED, HISTORY + size)
+        stop = first + _SUMMED
+        if stop > HISTORY + size:
+            stop = HISTORY + size
         if near:
             _products(first, stop, 1, series, sums, parts)
         _products(first, stop, 5, series, sums, parts)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from orchestration.science.timing import Stopwatch
 from orchestration.science.xpcs import sparse, twotime
 from orchestration.science.xpcs.ages import Ages
-from orchestration.science.xpcs.blocks import Block, Looks, blocks, times
+from orchestration.science.xpcs.blocks import Block, Looks, Times, blocks
 from orchestration.science.xpcs.engines import Engine, Series
 from orchestration.science.xpcs.frames import Array, DenseRaw, SparseRaw
 from orchestration.science.xpcs.plan import Plan
@@ -187,7 +187,7 @@ class _Events:
         self._held = np.zeros(plan.pixels, dtype=np.int64)
         self._ages = None if plan.parameters.multitau else Ages(plan)
         self._store: NDArray[np.generic] | None = None
-        self._kept: list[tuple[Index, NDArray[np.uint32], NDArray[np.uint16]]] = []
+        self._kept: list[tuple[Times, NDArray[np.uint32], NDArray[np.uint16]]] = []
         # Units first, then the pixels that are in none.
         self._order = np.concatenate([plan.bins.pixel[plan.bins.order], plan.others])
         extra = np.arange(len(plan.bins.order) + _UNIT, len(self._order) + _UNIT, _UNIT)
@@ -214,9 +214,8 @@ class _Events:
         for _, pixel in plan.selected if plan.parameters.twotime else ():
             selected[pixel] = True
         done = 0
-        for events in _timed(iter(self._events), self._watch, "read"):
+        for events, time in _timed(iter(self._events), self._watch, "read"):
             with self._watch.stage("survey"):
-                time = times(events, chosen)
                 self._survey.count(events, time, self._held, average=chosen.average)
                 if self._ages is not None:
                     self._ages.count(events.pixel, events.count, time)
@@ -268,13 +267,13 @@ class _Events:
         yield from pairwise(bounds)
 
     def _train(self, first: int, last: int) -> sparse.Train:
-        chosen, pixel = self._plan.chosen, self._order[first:last]
+        pixel = self._order[first:last]
         rank = np.full(self._plan.pixels, -1, dtype=np.int32)
         rank[pixel] = np.arange(len(pixel), dtype=np.int32)
         train = sparse.Train.of(self._held[pixel])
-        for events in _timed(iter(self._events), self._watch, "read"):
+        for events, time in _timed(iter(self._events), self._watch, "read"):
             with self._watch.stage("sort"):
-                train.add(events.pixel, events.count, times(events, chosen), rank)
+                train.add(events.pixel, events.count, time, rank)
         return train
 
     def _pixels(self, lag: int) -> NDArray[np.float32]:

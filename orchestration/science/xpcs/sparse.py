@@ -49,7 +49,13 @@ class Train:
         start = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
         return cls(start, np.empty(start[-1], np.uint32), np.empty(start[-1], np.uint16), start[:-1].copy())
 
-    def add(self, pixel: NDArray[np.uint32], count: NDArray[np.generic], time: Index, rank: NDArray[np.int32]) -> None:
+    def add(
+        self,
+        pixel: NDArray[np.uint32],
+        count: NDArray[np.generic],
+        time: NDArray[np.signedinteger],
+        rank: NDArray[np.int32],
+    ) -> None:
         """Take the next events; those of a pixel whose `rank` is negative, or of a negative `time`, are not wanted.
 
         Raises:
@@ -91,12 +97,16 @@ def correlate(
     sums = np.zeros((units, len(lags), 6), dtype=np.float64)
     segments = np.zeros((units, lags.frames >> segment_level), dtype=np.float64)
     pixels = np.zeros((len(lags), 3, len(train.filled) if keep_pixels else 0), dtype=np.float32)
-    events, places = (train.start, train.time, train.count), (lags.frames, lags.level, lags.distance)
+    events, found = (train.start, train.time, train.count), (sums, segments, pixels)
 
     def work(low: int, high: int) -> None:
-        lanes.correlate(low, high, events, scale, start, places, segment_level, sums, segments, pixels)
+        lanes.correlate(low, high, events, scale, start, lags, segment_level=segment_level, found=found)
 
     in_threads(units, work)
+    # Where a pixel saw no pair, its g2 - 1 is -1.
+    dark = np.diff(start)[:, None] - sums[:, :, 5]
+    sums[:, :, 3] -= dark
+    sums[:, :, 4] += dark
     return Correlated(sums=sums[:, :, :5], segments=segments.T, pixels=pixels if keep_pixels else None)
 
 

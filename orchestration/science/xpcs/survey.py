@@ -63,7 +63,7 @@ class Survey:
         sums: NDArray[np.float64] = parts.sum(axis=0)
         return sums
 
-    def count(self, events: Events, time: NDArray[np.int64], held: NDArray[np.int64], *, average: int) -> None:
+    def count(self, events: Events, time: NDArray[np.int32], held: NDArray[np.int64], *, average: int) -> None:
         """Take events; `time` is the (averaged) frame of each, or -1 if that is not selected.
 
         How many of those selected are at each pixel is added to `held`.
