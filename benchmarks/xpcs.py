@@ -4,7 +4,7 @@
 
 Each program runs as people run it, from raw file to result file, in a process of its own on all processors. The first
 run of each is not counted, for what it compiles or loads; in the second one its memory is looked at, which takes time
-from it; the others are timed. The peer is boost_corr in its own interpreter, without which
+from it; the others are timed, those of the two in turn. The peer is boost_corr in its own interpreter, without which
 its columns are null. Errors of g2 are those of one dynamic bin against the definition in double precision.
 
 boost_corr fills up to 36 GB, whatever the machine has, as soon as it is given 2048 frames of 512 x 512. Where it cannot
@@ -85,6 +85,7 @@ CASES = (
 class Files:
     raw: Path
     qmap: Path
+    frames: int
 
 
 def make(case: Case, folder: Path, frames: int) -> Files:
@@ -97,7 +98,7 @@ def make(case: Case, folder: Path, frames: int) -> Files:
     write_raw(raw, description, case.raw_format)  # type: ignore[arg-type]
     write_metadata(folder / "movie_metadata.hdf", description)
     write_qmap(folder / "qmap.hdf", description, rings=9, sectors=3)
-    return Files(raw, folder / "qmap.hdf")
+    return Files(raw, folder / "qmap.hdf", frames)
 
 
 class RunFailed(Exception):
@@ -110,6 +111,7 @@ class Run:
     correlating: float
     """Seconds of `seconds`, as the program itself says: from the first frame to the last, without its start."""
     peak_mb: float
+    """0 if it was not looked at."""
     result: Path
 
 
@@ -155,27 +157,48 @@ def _tree_memory(pid: int) -> float:
     return total
 
 
-def median(command: list[str], files: Files, case: Case, folder: Path, repeats: int) -> Run:
-    run(command, files, case, folder)
-    peak_mb = run(command, files, case, folder, look=True).peak_mb
-    runs = [run(command, files, case, folder) for _ in range(repeats)]
-    seconds, correlating = (
-        statistics.median(getattr(each, name) for each in runs) for name in ("seconds", "correlating")
-    )
-    return Run(seconds, correlating, peak_mb, runs[-1].result)
+@dataclass
+class Program:
+    """One of the two, on the files of a case."""
+
+    command: list[str]
+    files: Files
+    case: Case
+    folder: Path
+    runs: list[Run]
+    """Those that are timed."""
+    peak_mb: float
+
+    @classmethod
+    def warm(cls, command: list[str], files: Files, case: Case, folder: Path) -> Program:
+        """After the two runs that are not timed."""
+        run(command, files, case, folder)
+        return cls(command, files, case, folder, [], run(command, files, case, folder, look=True).peak_mb)
+
+    def time(self) -> None:
+        self.runs.append(run(self.command, self.files, self.case, self.folder))
+
+    @property
+    def seconds(self) -> float:
+        return statistics.median(each.seconds for each in self.runs)
+
+    @property
+    def error(self) -> float | None:
+        return error(self.runs[-1].result, self.files) if self.case.kind == "Multitau" else None
 
 
 # ----- the definition -------------------------------------------------------------------------------------------------
 
 
-def error(result: Path, files: Files, frames: int) -> float:
+def error(result: Path, files: Files) -> float:
     """The largest difference of g2 of the smallest dynamic bin from the definition, at lags with at least 16 pairs."""
     with h5py.File(files.qmap, "r") as file:
         dynamic = file["qmap/dynamic_roi_map"][()].ravel().astype(int)
         static = file["qmap/static_roi_map"][()].ravel().astype(int)
     number = int(np.argmin(np.bincount(dynamic)[1:])) + 1
     pixels = np.flatnonzero(dynamic == number)
-    series = _series(files, pixels, frames)
+    series = _series(files, pixels)
+    frames = len(series)
     wanted = []
     for level, distance in _lags(frames):
         values = series[: (frames >> level) << level].reshape(frames >> level, 1 << level, -1).sum(axis=1)
@@ -199,8 +222,9 @@ def _lags(frames: int) -> list[tuple[int, int]]:
     return found
 
 
-def _series(files: Files, pixels: NDArray[np.int64], frames: int) -> NDArray[np.float64]:
+def _series(files: Files, pixels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Frames of some pixels, each divided by the mean of the whole frame; read without our readers."""
+    frames = files.frames
     out, sums = np.zeros((frames, len(pixels))), np.zeros(frames)
     if files.raw.suffix == ".h5":
         with h5py.File(files.raw, "r") as file:
@@ -259,8 +283,9 @@ class Machine:
         processors = len(os.sched_getaffinity(0))
         return cls(big.nbytes / reading, processors * 2 * 2048 * rounds / multiplying, 2 * 2048**3 / product)
 
-    def floor(self, case: Case, files: Files, frames: int) -> float:
+    def floor(self, case: Case, files: Files) -> float:
         """Seconds."""
+        frames = files.frames
         counts = PIXELS * frames
         if case.kind == "Twotime":
             with h5py.File(files.qmap, "r") as file:
@@ -289,33 +314,50 @@ def measure(case: Case, machine: Machine, options: argparse.Namespace) -> dict[s
         folder = Path(temporary)
         files = make(case, folder, frames)
         ours = [sys.executable, "-m", "orchestration.science", "xpcs", "correlate", "--no-checksums"]
-        own = median(ours, files, case, folder / "ours", options.repeats)
-        found: dict[str, Any] = {
-            "frames": frames,
-            "seconds": own.seconds,
-            "frames_per_second": frames / own.seconds,
-            "speedup_vs_boost_corr": None,
-            "correlating_speedup_vs_boost_corr": None,
-            "ratio_to_floor": own.seconds / machine.floor(case, files, frames),
-            "peak_mb": own.peak_mb,
-            "max_abs_g2_error": error(own.result, files, frames) if case.kind == "Multitau" else None,
-        }
-        receipt = json.loads(own.result.with_suffix(".json").read_text(encoding="utf-8"))
-        found |= {"method": receipt["method"], "stages_s": receipt["seconds"]}
+        theirs = [options.peer_python, "-m", "boost_corr.cli", "-v", *case.peer_options]
+        own, peer, failed = Program.warm(ours, files, case, folder / "ours"), None, {}
         if options.peer_python:
-            theirs = [options.peer_python, "-m", "boost_corr.cli", "-v", *case.peer_options]
             try:
-                peer = median(theirs, files, case, folder / "peer", options.repeats)
+                peer = Program.warm(theirs, files, case, folder / "peer")
             except RunFailed as failure:
-                return found | {"boost_corr_failed": str(failure)}
-            found |= {
-                "speedup_vs_boost_corr": peer.seconds / own.seconds,
-                "correlating_speedup_vs_boost_corr": peer.correlating / own.correlating,
-                "boost_corr_frames_per_second": frames / peer.seconds,
-                "boost_corr_peak_mb": peer.peak_mb,
-                "boost_corr_max_abs_g2_error": error(peer.result, files, frames) if case.kind == "Multitau" else None,
-            }
-    return found
+                failed = {"boost_corr_failed": str(failure)}
+        for _ in range(options.repeats):
+            own.time()
+            if peer is not None:
+                peer.time()
+        return _found(own, machine) | ({} if peer is None else _compared(own, peer)) | failed
+
+
+def _found(own: Program, machine: Machine) -> dict[str, Any]:
+    receipt = json.loads(own.runs[-1].result.with_suffix(".json").read_text(encoding="utf-8"))
+    return {
+        "frames": own.files.frames,
+        "seconds": own.seconds,
+        "frames_per_second": own.files.frames / own.seconds,
+        "speedup_vs_boost_corr": None,
+        "correlating_speedup_vs_boost_corr": None,
+        "ratio_to_floor": own.seconds / machine.floor(own.case, own.files),
+        "peak_mb": own.peak_mb,
+        "max_abs_g2_error": own.error,
+        "method": receipt["method"],
+        "stages_s": receipt["seconds"],
+    }
+
+
+def _compared(own: Program, peer: Program) -> dict[str, Any]:
+    """Ratios are medians of those of runs that followed each other: the speed of a machine changes by the minute.
+
+    What boost_corr counts as correlating has no two-time function in it: it makes them while it writes.
+    """
+    pairs = list(zip(own.runs, peer.runs, strict=True))
+    correlating = statistics.median(theirs.correlating / ours.correlating for ours, theirs in pairs)
+    return {
+        "speedup_vs_boost_corr": statistics.median(theirs.seconds / ours.seconds for ours, theirs in pairs),
+        "correlating_speedup_vs_boost_corr": correlating if own.case.kind == "Multitau" else None,
+        "boost_corr_seconds": peer.seconds,
+        "boost_corr_peak_mb": peer.peak_mb,
+        "boost_corr_max_abs_g2_error": peer.error,
+    }
 
 
 def _available() -> float:
@@ -327,8 +369,8 @@ def _available() -> float:
 def show(name: str, row: dict[str, Any]) -> None:
     speedup = row["speedup_vs_boost_corr"]
     alone = row["correlating_speedup_vs_boost_corr"]
-    about = "" if speedup is None else f"({alone:.1f} x without start and files, {row['boost_corr_peak_mb']:.0f} MB)"
-    peer = "no peer" if speedup is None else f"{speedup:.1f} x boost_corr {about}"
+    about = "" if alone is None else f", {alone:.1f} x without start and files"
+    peer = "no peer" if speedup is None else f"{speedup:.1f} x boost_corr{about} ({row['boost_corr_peak_mb']:.0f} MB)"
     peer = row.get("boost_corr_failed", peer)
     wrong = row["max_abs_g2_error"]
     error_text = "" if wrong is None else f", g2 within {wrong:.1e}"
