@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 from xpcs_raw import (
     SMALL,
@@ -22,7 +23,9 @@ from xpcs_raw import (
 )
 
 from orchestration.science import errors
-from orchestration.science.xpcs.frames import Raw, SparseRaw
+from orchestration.science.xpcs import blocks
+from orchestration.science.xpcs.blocks import Looks
+from orchestration.science.xpcs.frames import Events, FrameRange, Raw, SparseRaw
 from orchestration.science.xpcs.read import open_raw
 
 
@@ -93,3 +96,38 @@ def test_file_that_is_cut_while_it_is_read(tmp_path: Path) -> None:
     some_words(1000, frames=10).tofile(path)
     with pytest.raises(errors.ScanTruncated, match="too early"), open_raw(path) as raw:
         changed_and_read(raw, lambda path: os.truncate(path, 4000))
+
+
+@pytest.mark.parametrize(("memory", "batches"), [(10**6, [5]), (2000, [5, 5]), (0, [5, 5])])
+def test_events_are_read_once_if_they_fit_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int, batches: list[int]
+) -> None:
+    """Two batches fit into 2000 bytes; what follows them does not."""
+    path, frames = tmp_path / "a.imm", movie(9, SMALL)
+    path.write_bytes(imm_sparse(frames))
+    monkeypatch.setattr(blocks, "EVENTS_AT_ONCE", 600)
+    with open_raw(path) as raw:
+        assert isinstance(raw, SparseRaw)
+        seen: list[int] = []
+        looks = Looks(Counted(raw, seen), FrameRange(first=0, stop=9), memory=memory)
+        for _ in range(2):
+            found = np.zeros((9, *SMALL))
+            for events, time in looks:
+                np.add.at(found.reshape(9, -1), (time, events.pixel), events.count)
+            np.testing.assert_array_equal(found, frames)
+    assert seen == batches
+
+
+class Counted:
+    """A raw file of which each reading is noted, as its number of batches."""
+
+    def __init__(self, raw: SparseRaw, seen: list[int]) -> None:
+        self._raw, self._seen = raw, seen
+        self.path, self.files = raw.path, raw.files
+        self.frames, self.rows, self.columns = raw.frames, raw.rows, raw.columns
+
+    def events(self, first: int, stop: int, *, size: int) -> Iterator[Events]:
+        self._seen.append(0)
+        for events in self._raw.events(first, stop, size=size):
+            self._seen[-1] += 1
+            yield events

@@ -28,7 +28,11 @@ EVENTS_AT_ONCE = 2**20
 _KEPT_EVENTS = 2**24
 """So many events at the most are kept for a second look."""
 
+_EVENT_BYTES = 14
+"""Of an event and its time."""
+
 _SAMPLES = 4
+_SAMPLE_EVENTS = 2**16
 
 Times = NDArray[np.int32]
 Empty = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
@@ -50,7 +54,7 @@ def occupancy(raw: Raw, chosen: FrameRange, pixels: NDArray[np.int64]) -> float:
         inside = np.zeros(raw.rows * raw.columns, dtype=np.bool_)
         inside[pixels] = True
         starts = _starts(chosen)
-        found = [next(raw.events(at, chosen.stop, size=_KEPT_EVENTS >> 8), None) for at in starts]
+        found = [next(raw.events(at, chosen.stop, size=_SAMPLE_EVENTS), None) for at in starts]
         batches = [(at, each) for at, each in zip(starts, found, strict=True) if each is not None and len(each.frame)]
         frames = sum(int(each.frame[-1]) - at + 1 for at, each in batches)
         hits = sum(int(np.count_nonzero(inside[each.pixel])) for _, each in batches)
@@ -248,22 +252,28 @@ class AsEvents:
 
 
 class Looks:
-    """The events of some frames, each with its time, as often as they are looked at: a few are read only once."""
+    """The events of some frames, each with its time, as often as they are looked at.
 
-    def __init__(self, raw: SparseRaw, chosen: FrameRange) -> None:
+    They are read only once if they fit into so many bytes of `memory`.
+    """
+
+    def __init__(self, raw: SparseRaw, chosen: FrameRange, *, memory: int) -> None:
         self._raw = raw
         self._chosen = chosen
+        self._most = min(_KEPT_EVENTS, memory // _EVENT_BYTES)
         self._kept: list[tuple[Events, Times]] | None = None
 
     def __iter__(self) -> Iterator[tuple[Events, Times]]:
         if self._kept is not None:
             yield from self._kept
             return
-        kept, room = [], _KEPT_EVENTS
+        kept, room = [], self._most
         for events, time in ahead(self._read()):
             room -= len(time)
             if room >= 0:
                 kept.append((events, time))
+            else:
+                kept.clear()
             yield events, time
         if room >= 0:
             self._kept = kept

@@ -182,7 +182,7 @@ class _Events:
     ) -> None:
         self._plan, self._engine, self._watch, self._advance = plan, engine, watch, advance
         self._folder = folder
-        self._events = Looks(raw, plan.chosen)
+        self._events = Looks(raw, plan.chosen, memory=plan.parameters.memory_bytes // 4)
         self._survey = Survey.of(plan.processed, plan.chosen.count)
         self._held = np.zeros(plan.pixels, dtype=np.int64)
         self._ages = None if plan.parameters.multitau else Ages(plan)
