@@ -297,7 +297,7 @@ def _products(first, stop, nearest, series, sums, parts):  # type: ignore[no-unt
 def _halve_series(size, series, joined, whole):  # type: ignore[no-untyped-def]
     """Join pairs of frames; the last frame is dropped where it has none."""
     for t in range(size // 2):
-        for p in range(len(whole)):
+        for p in range(len(whole)):  # LANES would be unrolled before it is seen to be a vector
             both = series[_at(HISTORY + 2 * t, p)] + series[_at(HISTORY + 2 * t + 1, p)]
             joined[_at(HISTORY + t, p)] = both
     for t in range(size // 2, size // 2 + HISTORY):
@@ -314,10 +314,8 @@ def _add(far, share, product_share, whole, parts, sums):  # type: ignore[no-unty
     both = before = after = own_sum = squares = seen = 0.0
     for p in range(LANES):
         product = parts[_at(_BOTH + far, p)] * product_share
-        earlier, later = (
-            (whole[p] - parts[_at(_TAIL + far, p)]) * share,
-            (whole[p] - parts[_at(_HEAD + far, p)]) * share,
-        )
+        earlier = (whole[p] - parts[_at(_TAIL + far, p)]) * share
+        later = (whole[p] - parts[_at(_HEAD + far, p)]) * share
         pair = 1.0 if product != 0.0 else 0.0
         own = (product / (earlier * later if product != 0.0 else 1.0) - 1.0) * pair
         both += product
