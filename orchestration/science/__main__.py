@@ -28,8 +28,8 @@ from orchestration.science.cli import main  # noqa: E402 - see above
 
 if __name__ == "__main__":
     code = main()
-    # All is written and closed. What an interpreter does at its end takes a quarter of a second with numba, and HDF5
-    # would try once more to write what did not fit a full disk, and may crash in that.
+    # All is written and closed. What an interpreter does at its end takes time, and HDF5 would try once more to write
+    # what did not fit a full disk, and may crash in that.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

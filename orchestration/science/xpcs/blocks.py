@@ -32,7 +32,9 @@ _EVENT_BYTES = 14
 """Of an event and its time."""
 
 _SAMPLES = 4
+"""Places of a file from which it is judged."""
 _SAMPLE_EVENTS = 2**16
+"""Of each of them, at about the most."""
 
 Times = NDArray[np.int32]
 Empty = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]

@@ -1,36 +1,73 @@
-"""How loops over arrays are compiled: once for all runs, and so that others of this process can go on meanwhile.
+"""Loops over arrays as machine code, which is compiled once for all runs, and then needs nothing of its compiler.
 
-numba makes all ready that it can compile with, scipy's linear algebra among it, before it so much as looks for what it
-has compiled in an earlier run. That takes longer than to correlate a thousand frames, and only who compiles needs it:
-numba does the same when it comes to that.
+numba compiles. What it takes to start it takes longer than to correlate a thousand frames, so only who has to compile
+imports it; see `machinecode` for how compiled code is called, and `codestore` for where it is kept.
 """
 
 from __future__ import annotations
 
+import functools
+import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
-import numba
-from numba.core.caching import FunctionCache
-from numba.core.runtime.nrt import rtsys
+from orchestration.science.xpcs import codestore
+from orchestration.science.xpcs.fingerprint import fingerprint
+from orchestration.science.xpcs.machinecode import Kinds, Native, kinds_of
+
+_MAKING = threading.RLock()
 
 
-class _Stored(FunctionCache):
-    """What was compiled of a loop, in earlier runs too."""
+class Loop:
+    """A function of numbers, arrays and tuples of them, which computes in compiled code: other threads go on meanwhile.
 
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """As numba has it, but for `target_context.refresh`: compiled code asks for no more than memory."""
-        rtsys.initialize(target_context)
-        with self._guard_against_spurious_io_errors():
-            return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+    It makes no array and raises nothing; it returns nothing, a number, or a tuple of numbers. It may call other loops.
+    With the environment variable ``NUMBA_DISABLE_JIT`` it is the function that it was written as, for a debugger.
+    """
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.options = options
+        """Of numba."""
+        self._made: dict[Kinds, Native] = {}
+
+    @property
+    def name(self) -> str:
+        return f"{self.function.__module__}.{self.function.__qualname__}"
+
+    def __call__(self, *arguments: Any) -> Any:
+        if _interpreted():
+            return self.function(*arguments)
+        kinds = kinds_of(arguments)
+        native = self._made.get(kinds) or self._make(kinds, arguments)
+        return native(arguments)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of all that it is compiled from."""
+        return fingerprint(self.function, self.options)
+
+    def _make(self, kinds: Kinds, arguments: tuple[Any, ...]) -> Native:
+        with _MAKING:
+            if kinds not in self._made:
+                place = codestore.Place.of(self.function, kinds)
+                code = place.load(self.fingerprint)
+                if code is None:
+                    from orchestration.science.xpcs.compiler import compile_loop
+
+                    code = compile_loop(self, arguments)
+                    place.save(self.fingerprint, code)
+                self._made[kinds] = Native(self.name, code)
+            return self._made[kinds]
 
 
-def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Loop]:
     """The decorator of all loops; it takes numba's options."""
+    return lambda function: Loop(function, options)
 
-    def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher = numba.njit(nogil=True, **options)(function)
-        dispatcher._cache = _Stored(function)  # type: ignore[no-untyped-call]  # noqa: SLF001 - numba's own `enable_caching` does no more
-        return dispatcher
 
-    return decorate
+@functools.cache
+def _interpreted() -> bool:
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") not in {"", "0"}

@@ -28,7 +28,7 @@ from orchestration.science.xpcs.parameters import Parameters
 from orchestration.science.xpcs.plan import Plan
 from orchestration.science.xpcs.qmap import read_qmap
 from orchestration.science.xpcs.read import open_raw
-from orchestration.science.xpcs.receipt import Input, inputs, receipt
+from orchestration.science.xpcs.receipt import Sources, receipt
 from orchestration.science.xpcs.validate import demand_valid
 
 _STRIP_BYTES = 2**28
@@ -116,13 +116,13 @@ def _correlated(request: Request, progress: Style) -> Result:
             prepared = prepare(request, raw)
         plan = prepared.plan
         with staging(request.out) as folder, ThreadPoolExecutor(1, thread_name_prefix="checksum") as helper:
-            digests = helper.submit(inputs, [*raw.files, prepared.metadata], checksum=request.checksums)
+            sources = helper.submit(Sources.of, [*raw.files, prepared.metadata], checksum=request.checksums)
             staged = folder / "result.hdf"
             try:
                 _write(staged, request, prepared, computing, folder, watch, progress)
                 checks = _checked(staged, raw, request)
                 path = _publish(
-                    staged, folder, request, prepared, digests, checks, watch, started, device=computing.name
+                    staged, folder, request, prepared, sources, checks, watch, started, device=computing.name
                 )
             except ScienceError:
                 raise
@@ -147,7 +147,7 @@ def _publish(
     folder: Path,
     request: Request,
     prepared: Prepared,
-    digests: Future[list[Input]],
+    sources: Future[Sources],
     checks: list[str],
     watch: Stopwatch,
     started: datetime,
@@ -155,12 +155,12 @@ def _publish(
     device: str,
 ) -> Path:
     with watch.stage("checksums"):
-        found = digests.result()
+        found = sources.result()
 
     def written(result: Path) -> Path:
         paper = folder / "receipt.json"
         text = receipt(
-            prepared.plan, found=found, checks=checks, watch=watch, started=started, output=result, device=device
+            prepared.plan, sources=found, checks=checks, watch=watch, started=started, output=result, device=device
         )
         paper.write_text(text, encoding="utf-8")
         return paper

@@ -91,12 +91,10 @@ class Series:
         state = (self.last, self.carry, self.total, self.head, self.g2, self.segments)
 
         def add(low: int, high: int) -> None:
-            x = np.empty((HISTORY + len(scale), WIDTH), dtype=np.float32)
-            spare = np.empty((HISTORY + len(scale) // 2 + 1, WIDTH), dtype=np.float32)
-            for panel in range(low, high):
-                # Two calls, of which only the first is compiled anew for each type of frames.
-                _gather(frames, average, self.panels.pixel[panel * WIDTH : (panel + 1) * WIDTH], scale, x)
-                _add_panel(panel, x, spare, len(scale), self.seen, state, self.segment_level)
+            sizes = HISTORY + len(scale), HISTORY + len(scale) // 2 + 1, HISTORY
+            room = tuple(np.empty((size, WIDTH), dtype=np.float32) for size in sizes)
+            pixel, level = self.panels.pixel, self.segment_level
+            _add_panels(low, high, frames, average, pixel, scale, self.seen, state, level, room)
 
         in_threads(len(self.panels), add)
         self.seen += len(scale)
@@ -113,7 +111,7 @@ class Series:
 
         def add(low: int, high: int) -> None:
             found[low] = np.zeros((units, len(self.lags), 5))
-            _sums(low, high, every, self._parts, found[low])
+            _sums(low, high, every, self._parts, np.empty((3, WIDTH)), found[low])
 
         in_threads(len(self.panels), add, shares=1)
         sums: NDArray[np.float64] = np.sum([found[low] for low in sorted(found)], axis=0)
@@ -122,7 +120,7 @@ class Series:
     def pixels(self, lag: int) -> NDArray[np.float32]:
         """G2, IP and IF of the wanted pixels at one lag, (3, pixels)."""
         out = np.empty((3, len(self.panels), WIDTH), dtype=np.float32)
-        _pixels(lag, self._parts, out)
+        _pixels(lag, self._parts, np.empty((3, WIDTH)), out)
         return out.reshape(3, -1)[:, self.panels.place]
 
     def segment_sums(self) -> NDArray[np.float32]:
@@ -144,15 +142,23 @@ def _place(level, distance):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _add_panel(panel, x, spare, left, seen, state, segment_level):  # type: ignore[no-untyped-def]
+def _add_panels(low, high, frames, average, pixel, scale, seen, state, segment_level, room):  # type: ignore[no-untyped-def]
+    for panel in range(low, high):
+        _gather(frames, average, pixel[panel * WIDTH : (panel + 1) * WIDTH], scale, room[0])
+        _add_panel(panel, len(scale), seen, state, segment_level, room)
+
+
+@compiled()
+def _add_panel(panel, left, seen, state, segment_level, room):  # type: ignore[no-untyped-def]
     last, carry, total, head, g2, segments = state
-    _total(x, left, total[panel])
+    x, spare, part = room
+    _total(x, left, part[0], total[panel])
     for level in range(last.shape[1]):
         if left == 0:
             break
         before = seen >> level
         _copy(last[panel, level], 0, x, 0, HISTORY)
-        _products(x, left, level, g2[panel])
+        _products(x, left, level, part, g2[panel])
         if before < HISTORY:
             _heads(x, left, level, before, head[panel])
         if level == segment_level:
@@ -200,8 +206,7 @@ def _gather(frames, average, pixel, scale, x):  # type: ignore[no-untyped-def]
 
 
 @compiled(fastmath=_FAST)
-def _total(x, count, total):  # type: ignore[no-untyped-def]
-    part = np.empty(WIDTH, dtype=np.float32)
+def _total(x, count, part, total):  # type: ignore[no-untyped-def]
     for first in range(0, count, _SHORT):
         for p in range(WIDTH):
             part[p] = 0.0
@@ -214,10 +219,9 @@ def _total(x, count, total):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _products(x, count, level, g2):  # type: ignore[no-untyped-def]
+def _products(x, count, level, part, g2):  # type: ignore[no-untyped-def]
     """Add the products of the last `count` values of a level with those 1 (above level 0: 5) to 8 before each."""
     nearest = 1 if level == 0 else 5
-    part = np.empty((HISTORY, WIDTH), dtype=np.float32)
     for first in range(0, count, _SHORT):
         _clear(part)
         if count - first >= _SHORT:
@@ -327,8 +331,7 @@ def _values(panel, lag, parts, found):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _sums(low, high, units, parts, sums):  # type: ignore[no-untyped-def]
-    found = np.empty((3, WIDTH))
+def _sums(low, high, units, parts, found, sums):  # type: ignore[no-untyped-def]
     for panel in range(low, high):
         for lag in range(sums.shape[1]):
             _values(panel, lag, parts, found)
@@ -346,8 +349,7 @@ def _sums(low, high, units, parts, sums):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _pixels(lag, parts, out):  # type: ignore[no-untyped-def]
-    found = np.empty((3, WIDTH))
+def _pixels(lag, parts, found, out):  # type: ignore[no-untyped-def]
     for panel in range(out.shape[1]):
         _values(panel, lag, parts, found)
         for k in range(3):

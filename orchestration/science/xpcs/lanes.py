@@ -3,9 +3,8 @@
 At levels where few frames hold something, each pixel is a list of events. From where many do, the pixels of a group are
 written out as series next to each other, so that all arithmetic is on vectors.
 
-How often an array is in use is counted, for all processors in one place, whenever it is taken out of a tuple or made of
-a part of another one: so the inner loops are given whole arrays, one by one. None makes an array, or takes the least of
-two: what numba has for that takes longer to load than many a loop to run.
+The inner loops are given whole arrays, one by one: to take one out of a tuple, or a part of one, for a few steps takes
+longer than these.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from orchestration.science.xpcs.compiling import compiled
 from orchestration.science.xpcs.dense import HISTORY
 from orchestration.science.xpcs.lags import Lags
 
-Events = tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint16]]
-Found = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]
+EventLists = tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint16]]
+Sums = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]
 
 LANES = 16
 """Pixels of a group: in single precision they fill a line of the caches."""
@@ -78,13 +77,13 @@ class Room:
 def correlate(
     low: int,
     high: int,
-    train: Events,
+    train: EventLists,
     scale: NDArray[np.float32],
     start: NDArray[np.int64],
     lags: Lags,
     *,
     segment_level: int,
-    found: Found,
+    found: Sums,
 ) -> None:
     """Units `low` to before `high`: see `sparse.correlate`, which also says what the other arrays hold.
 
@@ -107,9 +106,7 @@ def _units(low, high, train, scale, start, scheme, segment_level, found, lists, 
     sums, segments, pixels = found
     for unit in range(low, high):
         for p in range(start[unit], start[unit + 1], LANES):
-            count = start[unit + 1] - p
-            if count > LANES:
-                count = LANES
+            count = min(start[unit + 1] - p, LANES)
             if first[p + count] > first[p]:
                 _load(p, count, first, times, counts, scale, time, value, begin, left, whole)
                 added = sums[unit], segments[unit], pixels
@@ -263,9 +260,7 @@ def _series_products(size, near, series, sums, parts):  # type: ignore[no-untype
     for i in range(_HEAD * LANES):
         parts[i] = 0.0
     for first in range(HISTORY, HISTORY + size, _SUMMED):
-        stop = first + _SUMMED
-        if stop > HISTORY + size:
-            stop = HISTORY + size
+        stop = min(first + _SUMMED, HISTORY + size)
         if near:
             _products(first, stop, 1, series, sums, parts)
         _products(first, stop, 5, series, sums, parts)

@@ -71,12 +71,14 @@ def _pack_rows(low, high, values, zeros, starts, stream):  # type: ignore[no-unt
         place, stop = zeros[row], len(line)
         while place + _LITERAL <= stop:
             stream[at] = _LITERAL - 1
-            stream[at + 1 : at + 1 + _LITERAL] = line[place : place + _LITERAL]
+            for i in range(_LITERAL):
+                stream[at + 1 + i] = line[place + i]
             place += _LITERAL
             at += 1 + _LITERAL
         if place < stop:
             stream[at] = stop - place - 1
-            stream[at + 1 : at + 1 + stop - place] = line[place:stop]
+            for i in range(stop - place):
+                stream[at + 1 + i] = line[place + i]
 
 
 @compiled()

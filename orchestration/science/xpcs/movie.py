@@ -158,6 +158,8 @@ class _State:
     """Of the mean intensity that fluctuates: the square root of the contrast."""
     memory: Float64
     """(A,): rho of each."""
+    innovation: Float64
+    """(A,): the share of what is new in the field of the next frame."""
     random: NDArray[np.uint64]
     """(A,)."""
     field: Float64
@@ -169,7 +171,8 @@ class _State:
         field = np.empty((2, len(pixels)))
         randoms.normals(random, field)
         memory = np.exp(-1 / description.tau.ravel()[pixels])
-        return cls(description.photons, float(np.sqrt(description.contrast)), memory, random, field)
+        innovation = np.sqrt(1 - memory**2)
+        return cls(description.photons, float(np.sqrt(description.contrast)), memory, innovation, random, field)
 
     def advance(self, counts: Counts16) -> None:
         """Fill the counts of the next frames, (frames, A)."""
@@ -177,7 +180,7 @@ class _State:
 
         def work(low: int, high: int) -> None:
             some = slice(low * _CHUNK, high * _CHUNK)
-            own = (self.random[some], self.field[:, some], self.memory[some])
+            own = (self.random[some], self.field[:, some], self.memory[some], self.innovation[some])
             _advance(own, self.photons, self.share, counts[:, some])
 
         in_threads(chunks, work)
@@ -185,15 +188,14 @@ class _State:
 
 @compiled()
 def _advance(state, photons, share, counts):  # type: ignore[no-untyped-def]
-    random, field, memory = state
+    random, field, memory, innovation = state
     for low in range(0, len(random), _CHUNK):
         high = min(len(random), low + _CHUNK)
         own, real, imaginary = random[low:high], field[0, low:high], field[1, low:high]
-        innovation = np.sqrt(1 - memory[low:high] ** 2)
         for frame in range(len(counts)):
             _count(own, real, imaginary, photons, share, counts[frame, low:high])
             if share > 0:
-                _step(own, real, imaginary, memory[low:high], innovation)
+                _step(own, real, imaginary, memory[low:high], innovation[low:high])
 
 
 @compiled()

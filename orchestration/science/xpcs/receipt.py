@@ -8,7 +8,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
 
@@ -30,8 +29,17 @@ class Input:
         return cls(path=path, bytes=path.stat().st_size, sha256=_sha256(path) if checksum else None)
 
 
-def inputs(paths: Sequence[Path], *, checksum: bool) -> list[Input]:
-    return [Input.of(path, checksum=checksum) for path in paths]
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What a result is made of, and by."""
+
+    inputs: list[Input]
+    versions: dict[str, str | None]
+    """Of Python and of the libraries; None for those that are not there."""
+
+    @classmethod
+    def of(cls, paths: Sequence[Path], *, checksum: bool) -> Sources:
+        return cls(inputs=[Input.of(path, checksum=checksum) for path in paths], versions=_versions())
 
 
 def _sha256(path: Path) -> str:
@@ -39,10 +47,23 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _versions() -> dict[str, str | None]:
+    # To import it takes as long as to correlate hundreds of frames, at the same time as which this is done.
+    from importlib.metadata import PackageNotFoundError, version
+
+    found: dict[str, str | None] = {"python": python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
 def receipt(
     plan: Plan,
     *,
-    found: Sequence[Input],
+    sources: Sources,
     checks: Sequence[str],
     watch: Stopwatch,
     started: datetime,
@@ -56,7 +77,7 @@ def receipt(
         "output": output.name,
         "started": started.isoformat(),
         "finished": datetime.now(tz=UTC).isoformat(),
-        "inputs": [dataclasses.asdict(each) | {"path": str(each.path)} for each in found],
+        "inputs": [dataclasses.asdict(each) | {"path": str(each.path)} for each in sources.inputs],
         "qmap": {"path": str(plan.qmap.path), "sha256": plan.qmap.digest, "hash": plan.qmap.hash},
         "parameters": dataclasses.asdict(plan.parameters),
         "frames": chosen,
@@ -67,13 +88,6 @@ def receipt(
         "checks": list(checks),
         "seconds": watch.seconds,
         "peak_memory_bytes": peak_memory(),
-        "versions": {"python": python_version()} | {name: _version(name) for name in _LIBRARIES},
+        "versions": sources.versions,
     }
     return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

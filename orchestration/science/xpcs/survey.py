@@ -51,13 +51,12 @@ class Survey:
     def _sums(self, frames: Array) -> NDArray[np.float64]:
         """The sum of each frame over the wanted pixels; adds all frames to the total."""
         count, pixels = frames.shape
-        kind = np.zeros(1, dtype=_sum_type(frames))
+        kind = _sum_type(frames)
         parts = np.zeros((-(-pixels // _BLOCK), count), dtype=np.float64)
-        wanted = self.wanted.astype(kind.dtype)
+        wanted = self.wanted.astype(kind)
 
         def add(low: int, high: int) -> None:
-            for block in range(low, high):
-                _sum_block(block * _BLOCK, frames, wanted, self.total, kind, parts[block])
+            _sum_blocks(low, high, frames, wanted, self.total, np.empty(_BLOCK, kind), parts)
 
         in_threads(len(parts), add)
         sums: NDArray[np.float64] = parts.sum(axis=0)
@@ -92,20 +91,21 @@ def _sum_type(frames: NDArray[np.generic]) -> type[np.generic]:
 
 
 @compiled()
-def _sum_block(low, frames, wanted, total, kind, parts):  # type: ignore[no-untyped-def]
-    count, pixels = frames.shape
-    size = min(pixels - low, _BLOCK)
-    here = np.zeros(size, dtype=kind.dtype)
-    flags = wanted[low : low + size]
-    for t in range(count):
-        row = frames[t, low : low + size]
-        part = kind[0]
+def _sum_blocks(low, high, frames, wanted, total, here, parts):  # type: ignore[no-untyped-def]
+    for block in range(low, high):
+        first = block * _BLOCK
+        size = min(frames.shape[1] - first, _BLOCK)
+        flags = wanted[first : first + size]
+        here[:] = 0
+        for t in range(len(frames)):
+            row = frames[t, first : first + size]
+            part = flags[0] * 0
+            for p in range(size):
+                here[p] += row[p]
+                part += row[p] * flags[p]
+            parts[block, t] = part
         for p in range(size):
-            here[p] += row[p]
-            part += row[p] * flags[p]
-        parts[t] = part
-    for p in range(size):
-        total[low + p] += here[p]
+            total[first + p] += here[p]
 
 
 @compiled()

@@ -66,16 +66,20 @@ def _unpack(words, base, frame, pixel, count):  # type: ignore[no-untyped-def]
     return kept
 
 
-@compiled()
-def sort_frames(words, spare):  # type: ignore[no-untyped-def]
+def sort_frames(words: Words, spare: Words) -> None:
     """Sort the events of each frame by pixel, in place and stably; `words` are sorted by frame, `spare` is as long."""
+    _sort_frames(words, spare, np.empty(257, dtype=np.int64))
+
+
+@compiled()
+def _sort_frames(words, spare, places):  # type: ignore[no-untyped-def]
     start = 0
     for i in range(1, len(words) + 1):
         if i == len(words) or words[i] >> FRAME_SHIFT != words[start] >> FRAME_SHIFT:
             if i - start <= _SHORT:
                 _insert(words[start:i])
             else:
-                _radix(words[start:i], spare[start:i])
+                _radix(words[start:i], spare[start:i], places)
             start = i
 
 
@@ -91,10 +95,9 @@ def _insert(words):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _radix(words, spare):  # type: ignore[no-untyped-def]
+def _radix(words, spare, places):  # type: ignore[no-untyped-def]
     """Three times by eight bits of the pixel, from the lowest."""
     source, target = words, spare
-    places = np.empty(257, dtype=np.int64)
     for turn in range(3):
         shift = np.uint64(16 + 8 * turn)
         places[:] = 0
@@ -107,21 +110,22 @@ def _radix(words, spare):  # type: ignore[no-untyped-def]
             target[places[digit]] = word
             places[digit] += 1
         source, target = target, source
-    words[:] = spare
+    for i in range(len(words)):
+        words[i] = spare[i]
+
+
+def merge(words: Words, bounds: NDArray[np.int64], out: Words) -> None:
+    """Merge sorted runs, ``words[bounds[k] : bounds[k + 1]]``, into `out`; no two have a pixel of a frame in common."""
+    _merge(words, bounds, np.empty(len(bounds) - 1, dtype=np.uint64), bounds[:-1].copy(), out)
 
 
 @compiled()
-def merge(words, bounds, out):  # type: ignore[no-untyped-def]
-    """Merge sorted runs, ``words[bounds[k] : bounds[k + 1]]``, into `out`; no two have a pixel of a frame in common."""
-    runs = len(bounds) - 1
-    heads = np.full(runs, _RUN_OUT, dtype=np.uint64)
-    places = bounds[:-1].copy()
-    for run in range(runs):
-        if places[run] < bounds[run + 1]:
-            heads[run] = words[places[run]]
+def _merge(words, bounds, heads, places, out):  # type: ignore[no-untyped-def]
+    for run in range(len(heads)):
+        heads[run] = words[places[run]] if places[run] < bounds[run + 1] else _RUN_OUT
     for i in range(len(out)):
         least = 0
-        for run in range(1, runs):
+        for run in range(1, len(heads)):
             if heads[run] < heads[least]:
                 least = run
         out[i] = heads[least]
