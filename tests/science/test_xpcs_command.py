@@ -481,6 +481,10 @@ def _brighter(values: NDArray[Any]) -> NDArray[Any]:
         ("multitau/delay_list", lambda values: values + 1, "delays are not those of 120"),
         ("temporal_mean/scattering_2d", lambda values: values[:, :-1], "not (1, 40, 50)"),
         ("spatial_mean/intensity_vs_time", _brighter, "in the raw data"),
+        ("qmap/static_roi_map", lambda values: values.astype(np.float32), "does not hold whole numbers"),
+        ("qmap/static_roi_map", lambda values: values.astype(np.int64) * 2**40, "to at most that of the pixels"),
+        ("qmap/dynamic_roi_map", lambda values: values.astype(np.int64) - 1, "from 0 to"),
+        ("qmap/static_roi_map", lambda values: values * 0, "not (1, 0)"),
     ],
 )
 def test_a_bad_result_is_refused(bench: Bench, name: str, change: Change, match: str, command: Command) -> None:

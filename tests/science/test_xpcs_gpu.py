@@ -20,7 +20,7 @@ from xpcs_reference import multitau
 from orchestration.science.errors import DeviceFailed, DeviceMissing, FramesNotFinite, ParametersInvalid
 from orchestration.science.xpcs import engines, sparse
 from orchestration.science.xpcs.engines import Engine
-from orchestration.science.xpcs.frames import Selection
+from orchestration.science.xpcs.frames import Selection, TimedEvents
 from orchestration.science.xpcs.gpu import device
 from orchestration.science.xpcs.lags import Lags
 from orchestration.science.xpcs.movie import MovieDescription
@@ -45,7 +45,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def graphics(request: pytest.FixtureRequest, kernels: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """What takes GPU 0's place: the rest of the program does not know."""
     if request.param == "a processor":
-        monkeypatch.setattr(engines, "opened", lambda number: xpcs_cuda.opened(kernels))
+        monkeypatch.setattr("orchestration.science.xpcs.gpu.graphics.opened", lambda number: xpcs_cuda.opened(kernels))
     with engines.engine(0) as engine:
         yield engine
 
@@ -94,7 +94,8 @@ def test_both_ways_to_correlate_agree_with_the_definition(
     by_frames = np.stack([series.pixels(lag) for lag in range(len(lags))])
     time, pixel = np.nonzero(counts)
     train = sparse.Train.of(np.bincount(pixel, minlength=pixels))
-    train.add(pixel.astype(np.uint32), counts[time, pixel], time, place.astype(np.int32))
+    events = TimedEvents(time.astype(np.int32), pixel.astype(np.uint32), counts[time, pixel], frames)
+    train.add([events], place.astype(np.int32))
     scale, start = np.ones(frames, dtype=np.float32), np.array([0, pixels])
     by_events = graphics.correlate(train, scale, start, lags, segment_level=0, keep_pixels=True)
     assert by_events.pixels is not None

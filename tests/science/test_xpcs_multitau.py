@@ -17,7 +17,7 @@ from xpcs_reference import g2_of, lag_list, multitau, segments
 from orchestration.science.errors import NotPhotons, ParametersInvalid, ScanStillOpen
 from orchestration.science.xpcs import blocks, sparse
 from orchestration.science.xpcs.dense import Series
-from orchestration.science.xpcs.frames import Selection
+from orchestration.science.xpcs.frames import Selection, TimedEvents
 from orchestration.science.xpcs.lags import Lags
 from orchestration.science.xpcs.movie import MovieDescription
 from orchestration.science.xpcs.panels import Panels
@@ -191,7 +191,8 @@ def _by_events(counts: NDArray[np.uint16], start: NDArray[np.int64]) -> sparse.C
     frames, pixels = counts.shape
     time, pixel = np.nonzero(counts)
     train = sparse.Train.of(np.bincount(pixel, minlength=pixels))
-    train.add(pixel.astype(np.uint32), counts[time, pixel], time, np.arange(pixels, dtype=np.int32))
+    events = TimedEvents(time.astype(np.int32), pixel.astype(np.uint32), counts[time, pixel], frames)
+    train.add([events], np.arange(pixels, dtype=np.int32))
     scale = np.ones(frames, dtype=np.float32)
     return sparse.correlate(train, scale, start, Lags.of(frames), segment_level=0, keep_pixels=True)
 
@@ -209,9 +210,9 @@ def test_a_series_that_is_too_long_to_be_written_out_stays_a_list_of_events() ->
 def test_events_that_nobody_counted_are_noticed() -> None:
     """A file that grows between two looks at it must not write beyond what there is room for."""
     train = sparse.Train.of(np.array([1, 1]))
-    pixel, time, rank = np.array([0, 1, 1], np.uint32), np.array([0, 0, 1]), np.array([0, 1], np.int32)
+    time, pixel = np.array([0, 0, 1], np.int32), np.array([0, 1, 1], np.uint32)
     with pytest.raises(ScanStillOpen, match="1 more events"):
-        train.add(pixel, np.ones(3, np.uint16), time, rank)
+        train.add([TimedEvents(time, pixel, np.ones(3, np.uint16), 2)], np.array([0, 1], np.int32))
 
 
 def test_pixels_of_a_bin_may_change_places(bench: Bench, tmp_path: Path) -> None:

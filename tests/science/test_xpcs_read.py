@@ -112,8 +112,8 @@ def test_events_are_read_once_if_they_fit_the_memory(
         looks = Looks(Counted(raw, seen), FrameRange(first=0, stop=9), memory=memory)
         for _ in range(2):
             found = np.zeros((9, *SMALL))
-            for events, time in looks:
-                np.add.at(found.reshape(9, -1), (time, events.pixel), events.count)
+            for events in looks:
+                np.add.at(found.reshape(9, -1), (events.time, events.pixel), events.count)
             np.testing.assert_array_equal(found, frames)
     assert seen == batches
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestration.science.xpcs.frames import TimedEvents
 from orchestration.science.xpcs.plan import Plan
 
 MOST = 10
@@ -39,12 +40,11 @@ class Ages:
         if age < self._count:
             self._sums[age] += np.bincount(self._static, weights=sums[self._pixel], minlength=len(self._size))
 
-    def count(self, pixel: NDArray[np.uint32], value: NDArray[np.generic], time: NDArray[np.int32]) -> None:
-        """Take events, each in a frame counted from the first of those selected; -1 for none of them."""
-        age, place = time // self._length, self._place[pixel]
-        inside = (time >= 0) & (age < self._count) & (place >= 0)
+    def count(self, events: TimedEvents) -> None:
+        age, place = events.time // self._length, self._place[events.pixel]
+        inside = (events.time >= 0) & (age < self._count) & (place >= 0)
         cells = age[inside] * len(self._size) + place[inside]
-        found = np.bincount(cells, weights=value[inside], minlength=self._sums.size)
+        found = np.bincount(cells, weights=events.count[inside], minlength=self._sums.size)
         self._sums += found.reshape(self._sums.shape)
 
     @property

@@ -82,6 +82,18 @@ class Events:
     """At least 1."""
 
 
+@dataclass(frozen=True)
+class TimedEvents:
+    """Photon events of whole frames, ordered by frame, then by pixel: each array has an entry per event."""
+
+    time: NDArray[np.int32]
+    """The (averaged) frame that it counts for, from 0; -1 if it is in none of those selected."""
+    pixel: NDArray[np.uint32]
+    count: NDArray[np.uint16]
+    frames: int
+    """In the file, up to and with that of the last event."""
+
+
 class Raw(Protocol):
     """An open raw file (or a set of them)."""
 
@@ -121,6 +133,8 @@ class SparseRaw(Raw, Protocol):
 
     def events(self, first: int, stop: int, *, size: int) -> Iterator[Events]:
         """The events of frames ``first`` to ``stop - 1``, in batches of whole frames of about `size` events.
+
+        The arrays belong to who asks for them.
 
         Raises:
             ScanTruncated, EventsInvalid: if the file is not what it should be, naming where in it.

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +36,7 @@ _LARGEST = 1 << 16
 """More rows or columns than any detector has."""
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """What counts of the header of a frame."""
 
     compression: int

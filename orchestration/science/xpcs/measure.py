@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from orchestration.science.timing import Stopwatch
 from orchestration.science.xpcs import sparse, twotime
 from orchestration.science.xpcs.ages import Ages
-from orchestration.science.xpcs.blocks import Block, Looks, Times, blocks
+from orchestration.science.xpcs.blocks import Block, Looks, blocks
 from orchestration.science.xpcs.engines import Engine, Series
-from orchestration.science.xpcs.frames import Array, DenseRaw, SparseRaw
+from orchestration.science.xpcs.frames import Array, DenseRaw, SparseRaw, TimedEvents
 from orchestration.science.xpcs.plan import Plan
 from orchestration.science.xpcs.survey import Survey, scales
 from orchestration.science.xpcs.threads import in_threads
+
+_SORTED = 2**22
+"""Events that are sorted together, at about the most."""
 
 _UNIT = 256
 """Pixels of a unit of those that are in no bin."""
@@ -187,7 +190,7 @@ class _Events:
         self._held = np.zeros(plan.pixels, dtype=np.int64)
         self._ages = None if plan.parameters.multitau else Ages(plan)
         self._store: NDArray[np.generic] | None = None
-        self._kept: list[tuple[Times, NDArray[np.uint32], NDArray[np.uint16]]] = []
+        self._kept: list[tuple[NDArray[np.int32], NDArray[np.uint32], NDArray[np.uint16]]] = []
         # Units first, then the pixels that are in none.
         self._order = np.concatenate([plan.bins.pixel[plan.bins.order], plan.others])
         extra = np.arange(len(plan.bins.order) + _UNIT, len(self._order) + _UNIT, _UNIT)
@@ -214,16 +217,16 @@ class _Events:
         for _, pixel in plan.selected if plan.parameters.twotime else ():
             selected[pixel] = True
         done = 0
-        for events, time in _timed(iter(self._events), self._watch, "read"):
+        for events in _timed(iter(self._events), self._watch, "read"):
             with self._watch.stage("survey"):
-                self._survey.count(events, time, self._held, average=chosen.average)
+                self._survey.count(events, self._held, average=chosen.average)
                 if self._ages is not None:
-                    self._ages.count(events.pixel, events.count, time)
+                    self._ages.count(events)
             if plan.parameters.twotime:
-                inside = selected[events.pixel] & (time >= 0)
-                self._kept.append((time[inside], events.pixel[inside], events.count[inside]))
-            if len(events.frame):
-                seen = (int(events.frame[-1]) + 1 - chosen.first) * chosen.count // (chosen.stop - chosen.first)
+                inside = selected[events.pixel] & (events.time >= 0)
+                self._kept.append((events.time[inside], events.pixel[inside], events.count[inside]))
+            if len(events.time):
+                seen = (events.frames - chosen.first) * chosen.count // (chosen.stop - chosen.first)
                 self._advance(seen - done)
                 done = seen
         self._advance(chosen.count - done)
@@ -271,9 +274,9 @@ class _Events:
         rank = np.full(self._plan.pixels, -1, dtype=np.int32)
         rank[pixel] = np.arange(len(pixel), dtype=np.int32)
         train = sparse.Train.of(self._held[pixel])
-        for events, time in _timed(iter(self._events), self._watch, "read"):
+        for events in _timed(_together(iter(self._events)), self._watch, "read"):
             with self._watch.stage("sort"):
-                train.add(events.pixel, events.count, time, rank)
+                train.add(events, rank)
         return train
 
     def _pixels(self, lag: int) -> NDArray[np.float32]:
@@ -297,6 +300,18 @@ class _Events:
         whole = np.zeros((frames, len(pixel)), dtype=np.float32)
         whole[time, local] = counts
         return self._engine.whole_frames(whole, part)
+
+
+def _together(batches: Iterator[TimedEvents]) -> Iterator[list[TimedEvents]]:
+    """Some batches at a time: the more are sorted together, the fewer places of a pixel's events are written to."""
+    together: list[TimedEvents] = []
+    for batch in batches:
+        if together and sum(len(one.time) for one in (*together, batch)) > _SORTED:
+            yield together
+            together = []
+        together.append(batch)
+    if together:
+        yield together
 
 
 def _joined(cells: Index, counts: NDArray[np.float64]) -> tuple[Index, NDArray[np.float32]]:

@@ -9,7 +9,9 @@ Some pixels after the others add to the sums of their unit, so that nothing of t
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from orchestration.science.errors import ScanStillOpen
 from orchestration.science.xpcs import lanes
 from orchestration.science.xpcs.compiling import compiled
+from orchestration.science.xpcs.frames import TimedEvents
 from orchestration.science.xpcs.lags import Lags
 from orchestration.science.xpcs.threads import in_threads, processors
 
@@ -49,27 +52,31 @@ class Train:
         start = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
         return cls(start, np.empty(start[-1], np.uint32), np.empty(start[-1], np.uint16), start[:-1].copy())
 
-    def add(
-        self,
-        pixel: NDArray[np.uint32],
-        count: NDArray[np.generic],
-        time: NDArray[np.signedinteger],
-        rank: NDArray[np.int32],
-    ) -> None:
-        """Take the next events; those of a pixel whose `rank` is negative, or of a negative `time`, are not wanted.
+    def add(self, batches: Sequence[TimedEvents], rank: NDArray[np.int32]) -> None:
+        """Take the next events; those of a pixel whose `rank` is negative, or of a negative time, are not wanted.
 
         Raises:
             ScanStillOpen: if a pixel has more events than were counted.
         """
-        pieces, buckets = processors(), (len(self.filled) >> _BUCKET) + 1
-        edges = np.linspace(0, len(pixel), pieces + 1).astype(np.int64)
-        sizes = np.zeros((pieces, buckets), dtype=np.int64)
-        in_threads(pieces, lambda low, high: _fill_buckets(low, high, edges, pixel, time, rank, sizes))
+        buckets = (len(self.filled) >> _BUCKET) + 1
+        pieces = [piece for batch in batches for piece in _pieces(batch)]
+        sizes = np.zeros((len(pieces), buckets), dtype=np.int64)
+
+        def fill(low: int, high: int) -> None:
+            for (time, pixel, _), size in zip(pieces[low:high], sizes[low:high], strict=True):
+                _fill_buckets(time, pixel, rank, size)
+
+        in_threads(len(pieces), fill)
         # In a bucket, the events of a piece come behind those of the pieces before it.
-        ends = np.cumsum(sizes.T.ravel()).reshape(buckets, pieces)
-        starts, ends = ends.T - sizes, np.concatenate(([0], ends[:, -1]))
+        ends = np.cumsum(sizes.T.ravel()).reshape(buckets, len(pieces))
+        starts, ends = np.ascontiguousarray(ends.T) - sizes, np.concatenate(([0], ends[:, -1]))
         words = np.empty(ends[-1], dtype=np.uint64)
-        in_threads(pieces, lambda low, high: _sort(low, high, edges, pixel, count, time, rank, starts, words))
+
+        def sort(low: int, high: int) -> None:
+            for piece, start in zip(pieces[low:high], starts[low:high], strict=True):
+                _sort(*piece, rank, start, words)
+
+        in_threads(len(pieces), sort)
         own = (self.time, self.count, self.filled, self.start)
         lost: list[int] = []
         in_threads(buckets, lambda low, high: lost.append(_append(low, high, ends, words, own)))
@@ -114,25 +121,30 @@ def correlate(
 # neighbouring pixels first: what is then written to at a time fits a cache.
 
 
-@compiled()
-def _fill_buckets(low, high, edges, pixel, time, rank, sizes):  # type: ignore[no-untyped-def]
-    for piece in range(low, high):
-        for i in range(edges[piece], edges[piece + 1]):
-            place = rank[pixel[i]]
-            if place >= 0 and time[i] >= 0:
-                sizes[piece, place >> _BUCKET] += 1
+def _pieces(events: TimedEvents) -> Iterator[tuple[NDArray[np.int32], NDArray[np.uint32], NDArray[np.uint16]]]:
+    """Time, pixel and count of parts of them, one for each processor."""
+    edges = np.linspace(0, len(events.time), processors() + 1).astype(int).tolist()
+    for low, high in pairwise(edges):
+        yield events.time[low:high], events.pixel[low:high], events.count[low:high]
 
 
 @compiled()
-def _sort(low, high, edges, pixel, count, time, rank, next_one, words):  # type: ignore[no-untyped-def]
+def _fill_buckets(time, pixel, rank, sizes):  # type: ignore[no-untyped-def]
+    for i in range(len(time)):
+        place = rank[pixel[i]]
+        if place >= 0 and time[i] >= 0:
+            sizes[place >> _BUCKET] += 1
+
+
+@compiled()
+def _sort(time, pixel, count, rank, next_one, words):  # type: ignore[no-untyped-def]
     """An event is one word, so that a bucket is written to in one place: its pixel there, its time and its count."""
-    for piece in range(low, high):
-        for i in range(edges[piece], edges[piece + 1]):
-            place = rank[pixel[i]]
-            if place >= 0 and time[i] >= 0:
-                at = next_one[piece, place >> _BUCKET]
-                words[at] = np.uint64(place & _INSIDE) << _PLACE | np.uint64(time[i]) << _TIME | np.uint64(count[i])
-                next_one[piece, place >> _BUCKET] = at + 1
+    for i in range(len(time)):
+        place = rank[pixel[i]]
+        if place >= 0 and time[i] >= 0:
+            at = next_one[place >> _BUCKET]
+            words[at] = np.uint64(place & _INSIDE) << _PLACE | np.uint64(time[i]) << _TIME | np.uint64(count[i])
+            next_one[place >> _BUCKET] = at + 1
 
 
 @compiled()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from orchestration.science.errors import FramesNotFinite
 from orchestration.science.xpcs.compiling import compiled
-from orchestration.science.xpcs.frames import Array, Events
+from orchestration.science.xpcs.frames import Array, TimedEvents
 from orchestration.science.xpcs.threads import in_threads
 
 _BLOCK = 4096
@@ -62,14 +62,11 @@ class Survey:
         sums: NDArray[np.float64] = parts.sum(axis=0)
         return sums
 
-    def count(self, events: Events, time: NDArray[np.int32], held: NDArray[np.int64], *, average: int) -> None:
-        """Take events; `time` is the (averaged) frame of each, or -1 if that is not selected.
-
-        How many of those selected are at each pixel is added to `held`.
-        """
+    def count(self, events: TimedEvents, held: NDArray[np.int64], *, average: int) -> None:
+        """Take events. How many of those selected are at each pixel is added to `held`."""
         size = average * np.count_nonzero(self.wanted)
         sums = self.wanted, self.total, held, self.means
-        _count(events.pixel, events.count, time, sums, 1.0 / size)
+        _count(events.pixel, events.count, events.time, sums, 1.0 / size)
 
 
 def scales(means: NDArray[np.float64], *, average: int, normalise: bool) -> NDArray[np.float32]:

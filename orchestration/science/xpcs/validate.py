@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import h5py
@@ -64,6 +65,17 @@ class Result:
             raise ResultInvalid(f"there is no {name}", where=str(self.path))
         return item
 
+    def bins(self, name: str) -> NDArray[np.int64]:
+        """A map of the qmap: the bin of each pixel, (rows, columns)."""
+        found = self[f"{ROOT}/qmap/{name}"][()]
+        if found.dtype.kind not in "iu" or not found.size or not 0 <= found.min() <= found.max() <= found.size:
+            self.refuse(f"{ROOT}/qmap/{name} does not hold whole numbers from 0 to at most that of the pixels")
+        return np.asarray(found, dtype=np.int64)
+
+    @cached_property
+    def dynamic(self) -> NDArray[np.int64]:
+        return self.bins("dynamic_roi_map")
+
     def number(self, name: str) -> float:
         return float(self[name][()])
 
@@ -98,8 +110,10 @@ def _check_datasets(result: Result, _raw: Raw | None) -> str:
 
 
 def _expected(result: Result) -> Iterator[Expected]:
-    dynamic, static = result[f"{ROOT}/qmap/dynamic_roi_map"][()], result[f"{ROOT}/qmap/static_roi_map"][()]
-    frames, bins, parts = result[INTENSITY].shape[-1], int(dynamic.max()), _count(static)
+    dynamic, static = result.dynamic, result.bins("static_roi_map")
+    # `unique` would import masked arrays, which takes as long as all the checks.
+    parts = int(np.count_nonzero(np.bincount(static.ravel())[1:]))
+    frames, bins = result[INTENSITY].shape[-1], int(dynamic.max())
     yield Expected(INTENSITY, (2, frames))
     yield Expected(SCATTERING_2D, (1, *dynamic.shape))
     yield Expected(SCATTERING_1D, (1, parts))
@@ -117,12 +131,6 @@ def _expected(result: Result) -> Iterator[Expected]:
         for number in range(len(chosen)):
             # That they are finite is seen in g2, the means of their diagonals: reading them takes as long as they did.
             yield Expected(f"{TWOTIME}/correlation_map/c2_{number + 1:05d}", (frames, frames), finite=False)
-
-
-def _count(bins: NDArray[np.integer]) -> int:
-    """How many there are, none of which is 0."""
-    # `unique` imports masked arrays, which takes as long as all other checks.
-    return int(np.count_nonzero(np.diff(np.sort(bins, axis=None), prepend=0)))
 
 
 def _check_lags(result: Result, _raw: Raw | None) -> str:
@@ -151,7 +159,7 @@ def _check_baseline(result: Result, _raw: Raw | None) -> str:
 
 def _shot_noise(result: Result, some: slice) -> NDArray[np.float64]:
     """Of g2 of each dynamic bin at these lags: one over the square root of the number of photon pairs."""
-    lags, dynamic = Lags.of(result[INTENSITY].shape[-1]), result[f"{ROOT}/qmap/dynamic_roi_map"][()].ravel()
+    lags, dynamic = Lags.of(result[INTENSITY].shape[-1]), result.dynamic.ravel()
     size = np.bincount(dynamic)[1:]
     counts = np.bincount(dynamic, weights=result[SCATTERING_2D][0].ravel())[1:] / size
     counts *= result.number(f"{MULTITAU}/config/avg_frame")
