@@ -327,6 +327,46 @@ def test_processes_that_make_the_same_loop_do_not_spoil_it(modules: Modules) -> 
     assert len(modules.kept("one")) == 2
 
 
+def test_code_of_one_name_is_told_apart(modules: Modules) -> None:
+    """As in a notebook that loads a changed module anew: the code from the store, and that which is made now."""
+    program = "import numpy, loops_of_test as loops; print(loops.one(numpy.array([5])))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(modules.folder), *sys.path])}
+    modules.load()
+    assert (
+        subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True).stdout
+        == b"5\n"
+    )
+    assert modules.load().one(np.array([5])) == 5
+    assert modules.load(LOOPS.replace("return x[0]", "return x[0] + 1")).one(np.array([5])) == 6
+
+
+def test_numba_itself_still_works_beside_loops() -> None:
+    """Others in this process may use it, with arrays that it makes and frees."""
+    program = """
+import numba, numpy
+from orchestration.science.xpcs.words import Words, sort_frames
+
+@numba.njit
+def made(n):
+    total = 0.0
+    for i in range(n):
+        total += numpy.ones(i).sum()
+    return total
+
+before = made(10)
+words = numpy.arange(100, dtype=numpy.uint64)[::-1].copy()
+sort_frames(words, words.copy())
+
+@numba.njit
+def made_after(n):
+    return numpy.ones(n)[::2].copy().sum()
+
+print(before, made(11), made_after(10), int(words[0]))
+"""
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout) == (0, "45.0 55.0 5.0 99\n"), answer.stderr
+
+
 def test_for_a_debugger_a_loop_is_its_python(modules: Modules) -> None:
     modules.load()
     program = "import numpy, loops_of_test as loops; loops.divided(numpy.zeros(1), 0)"

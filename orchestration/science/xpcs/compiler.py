@@ -9,7 +9,7 @@ import numba
 from numba.extending import typeof_impl
 
 from orchestration.science.xpcs.compiling import Loop
-from orchestration.science.xpcs.machinecode import RESULTS, Code
+from orchestration.science.xpcs.machinecode import FREED, RESULTS, Code
 
 types: Any = numba.types
 
@@ -98,7 +98,8 @@ def _result(loop: Loop, returned: Any) -> tuple[str, ...]:
 
 
 def _outside(loop: Loop, module: Any) -> tuple[str, ...]:
-    names = [one.name for one in module.functions if one.is_declaration and not one.name.startswith("llvm.")]
+    declared = (one.name for one in module.functions if one.is_declaration)
+    names = [name for name in declared if name != FREED and not name.startswith("llvm.")]
     if unfit := [name for name in names if name.startswith(_INTERPRETER)]:
         what = f"{loop.name} makes an array, or an object of Python: it calls {unfit[0]}"
         raise LoopUnfit(f"{what}. Next: give it the array that it writes into.")

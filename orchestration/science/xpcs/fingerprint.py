@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ def _text(value: object) -> str:
         return inner
     if isinstance(value, np.ndarray):
         return f"{value.dtype.str}{value.shape}{hashlib.blake2b(value.tobytes()).hexdigest()}"
+    if isinstance(value, CodeType):
+        return _text((value.co_code.hex(), value.co_names, value.co_consts))
     if isinstance(value, tuple):
         return f"({','.join(map(_text, value))})"
     if isinstance(value, set | frozenset):

@@ -40,10 +40,12 @@ RESULTS: dict[str, Any] = {
 }
 """By their names in numba."""
 
-_FREED = "NRT_MemInfo_call_dtor"
+FREED = "NRT_MemInfo_call_dtor"
 """numba's: what frees an array that code has counted to be out of use. Ours come without a counter, and code that finds
-none does not count.
+none does not count. So it is never called; if it were, that would be the end of the process, not a wrong number.
 """
+
+_NUMBERS = {kind: np.dtype(kind).str for kind in (bool, int, float)}
 
 
 class LoopFailed(Exception):
@@ -79,7 +81,8 @@ class Native:
         self._result = type("Result", (ctypes.Structure,), {"_fields_": fields or [("none", ctypes.c_void_p)]})
         types = [ARGUMENTS[one] for one in code.arguments]
         prototype = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *types)
-        self._call = prototype(_linker().address(code))
+        self._engine, address = _loaded(code)
+        self._call = prototype(address)
 
     def __call__(self, arguments: tuple[Any, ...]) -> Any:
         """The arguments are of the kinds that it was compiled for.
@@ -98,41 +101,40 @@ class Native:
         return found if self._results > 1 else found[0] if found else None
 
 
-class _Linker:
-    """LLVM's."""
+def _loaded(code: Code) -> tuple[Any, int]:
+    """What has the code in memory, and for how long; and where it begins.
 
-    def __init__(self) -> None:
-        import llvmlite.binding as llvm
-
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        self._llvm = llvm
-        machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        # It is never called; if it were, that would be the end, not a wrong number.
-        llvm.add_symbol(_FREED, ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value)
-
-    def address(self, code: Code) -> int:
-        for name in code.outside:
-            if not self._llvm.address_of_symbol(name):  # LLVM ends the process over it
-                raise LoopFailed(f"{code.symbol} needs {name}, which this system has not. Next: install numba anew.")
-        self._engine.add_object_file(self._llvm.ObjectFileRef.from_data(code.machine_code))
-        address: int = self._engine.get_function_address(code.symbol)
-        if not address:
-            raise LoopFailed(f"{code.symbol} is not in its own machine code. Next: delete it where it is kept.")
-        return address
+    Each code has memory of its own: two processes may have made different code of one name.
+    """
+    llvm = _llvm()
+    for name in code.outside:
+        if not llvm.address_of_symbol(name):  # LLVM ends the process over it
+            raise LoopFailed(f"{code.symbol} needs {name}, which this system has not. Next: install numba anew.")
+    machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+    module = llvm.parse_assembly(f"declare void @{FREED}(i64)")
+    engine = llvm.create_mcjit_compiler(module, machine)
+    # For this code alone: numba may be at work in this process, too.
+    engine.add_global_mapping(module.get_function(FREED), ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code.machine_code))
+    address: int = engine.get_function_address(code.symbol)
+    if not address:
+        raise LoopFailed(f"{code.symbol} is not in its own machine code. Next: delete it where it is kept.")
+    return engine, address
 
 
 @functools.cache
-def _linker() -> _Linker:
-    return _Linker()
+def _llvm() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
 
 
 @functools.cache
 def processor() -> str:
     """What code that was compiled here runs on."""
-    import llvmlite.binding as llvm
-
+    llvm = _llvm()
     return f"{llvm.get_default_triple()} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
 
 
@@ -153,12 +155,10 @@ def _kind_of(value: Any) -> str | Kinds:
         return f"{value.dtype.str}{value.ndim}{layout}{flags.writeable:d}{flags.aligned:d}"
     if kind is tuple:
         return kinds_of(value)
-    if kind is int:
-        if not -(2**63) <= value < 2**63:
+    if kind in _NUMBERS:
+        if kind is int and not -(2**63) <= value < 2**63:
             raise TypeError(f"{value} has more than 64 bits")
-        return "int"
-    if kind is float or kind is bool:
-        return str(kind.__name__)
+        return _NUMBERS[kind]
     if isinstance(value, np.number | np.bool_):
         return value.dtype.str
     raise TypeError(f"a compiled loop cannot be given {kind.__name__}")
