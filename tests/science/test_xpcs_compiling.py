@@ -143,8 +143,10 @@ def test_what_is_compiled_already_runs_without_what_it_takes_to_compile(tmp_path
     assert answer.stdout.splitlines()[-1] == "compiler: False"
 
 
-@pytest.mark.parametrize("layout", ["C", "F", "strided", "read-only", "mapped"])
-@pytest.mark.parametrize("kind", ["u1", "i2", "f4", "f8"])
+@pytest.mark.parametrize(
+    ("layout", "kind"),
+    [("C", "u1"), ("C", "f4"), ("F", "i2"), ("strided", "f8"), ("read-only", "f4"), ("mapped", "u1")],
+)
 def test_a_loop_computes_what_its_python_does(modules: Modules, tmp_path: Path, layout: str, kind: str) -> None:
     loops = modules.load()
     x = np.arange(24, dtype=kind).reshape(12, 2)
