@@ -115,6 +115,12 @@ class Modules:
         importlib.invalidate_caches()
         return importlib.import_module(names[0])
 
+    def start(self, program: str, **settings: str) -> subprocess.Popen[str]:
+        """In a process of its own, in which warnings are errors."""
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(self.folder), *sys.path])} | settings
+        words = [sys.executable, "-W", "error", "-c", f"import numpy, loops_of_test as loops; {program}"]
+        return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
     def kept(self, name: str, folder: Path | None = None) -> list[Path]:
         return sorted((folder or self.folder / "__pycache__").glob(f"loops_of_test.{name}-*.loop"))
 
@@ -321,23 +327,27 @@ def test_many_threads_make_a_loop_once(modules: Modules) -> None:
 
 def test_processes_that_make_the_same_loop_do_not_spoil_it(modules: Modules) -> None:
     modules.load()
-    program = "import numpy, loops_of_test as loops; print(loops.one(numpy.array([5])), loops.one(numpy.array([6.5])))"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(modules.folder), *sys.path])}
-    words = [sys.executable, "-W", "error", "-c", program]
-    running = [subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    program = "print(loops.one(numpy.array([5])), loops.one(numpy.array([6.5])))"
+    running = [modules.start(program) for _ in range(4)]
     assert [process.communicate()[0] for process in running] == ["5 6.5\n"] * 4
     assert len(modules.kept("one")) == 2
 
 
+def test_a_process_that_dies_while_it_keeps_code_leaves_none_that_counts(modules: Modules) -> None:
+    modules.load()
+    last = "import os, pathlib; pathlib.Path.replace = lambda *_: os.kill(os.getpid(), 9); "
+    process = modules.start(f"{last} print(loops.one(numpy.array([5])))")
+    assert process.communicate() == ("", "")
+    assert process.returncode == -9
+    assert modules.kept("one") == []
+    assert modules.load().one(np.array([5])) == 5
+    assert len(modules.kept("one")) == 1
+
+
 def test_code_of_one_name_is_told_apart(modules: Modules) -> None:
     """As in a notebook that loads a changed module anew: the code from the store, and that which is made now."""
-    program = "import numpy, loops_of_test as loops; print(loops.one(numpy.array([5])))"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(modules.folder), *sys.path])}
     modules.load()
-    assert (
-        subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True).stdout
-        == b"5\n"
-    )
+    assert modules.start("print(loops.one(numpy.array([5])))").communicate()[0] == "5\n"
     assert modules.load().one(np.array([5])) == 5
     assert modules.load(LOOPS.replace("return x[0]", "return x[0] + 1")).one(np.array([5])) == 6
 
@@ -371,13 +381,8 @@ print(before, made(11), made_after(10), int(words[0]))
 
 def test_for_a_debugger_a_loop_is_its_python(modules: Modules) -> None:
     modules.load()
-    program = "import numpy, loops_of_test as loops; loops.divided(numpy.zeros(1), 0)"
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(modules.folder), *sys.path]),
-        "NUMBA_DISABLE_JIT": "1",
-    }
-    answer = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
-    )
-    assert "ZeroDivisionError" in answer.stderr
-    assert "x[0] = 1 // by" in answer.stderr
+    process = modules.start("loops.divided(numpy.zeros(1), 0)", NUMBA_DISABLE_JIT="1")
+    said = process.communicate()[1]
+    assert process.returncode == 1
+    assert "ZeroDivisionError" in said
+    assert "x[0] = 1 // by" in said

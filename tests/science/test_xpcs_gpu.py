@@ -45,7 +45,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def graphics(request: pytest.FixtureRequest, kernels: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """What takes GPU 0's place: the rest of the program does not know."""
     if request.param == "a processor":
-        monkeypatch.setattr("orchestration.science.xpcs.gpu.graphics.opened", lambda number: xpcs_cuda.opened(kernels))
+        monkeypatch.setattr(device, "opened", lambda number: xpcs_cuda.opened(kernels))
     with engines.engine(0) as engine:
         yield engine
 

@@ -78,10 +78,12 @@ def engine(gpu_id: int) -> Iterator[Engine]:
     if gpu_id == PROCESSORS:
         yield Processors()
         return
-    from orchestration.science.xpcs.gpu.graphics import graphics
+    # Only who asks for one waits for what it takes.
+    from orchestration.science.xpcs.gpu.device import opened
+    from orchestration.science.xpcs.gpu.graphics import Graphics
 
-    with graphics(gpu_id) as found:
-        yield found
+    with opened(gpu_id) as gpu:
+        yield Graphics(gpu)
 
 
 class Processors:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,18 +13,11 @@ from orchestration.science.xpcs.blocks import LONGEST
 from orchestration.science.xpcs.engines import Correlate, Index, Series
 from orchestration.science.xpcs.frames import Array
 from orchestration.science.xpcs.gpu import events
-from orchestration.science.xpcs.gpu.device import Gpu, opened
+from orchestration.science.xpcs.gpu.device import Gpu
 from orchestration.science.xpcs.gpu.frames import GpuSeries, GpuSurvey
 from orchestration.science.xpcs.gpu.products import GpuWholeFrames
 from orchestration.science.xpcs.lags import Lags
 from orchestration.science.xpcs.survey import Survey
-
-
-@contextmanager
-def graphics(gpu_id: int) -> Iterator[Graphics]:
-    """One by its number, or `device.ANY` free one. Raises as `engines.engine`."""
-    with opened(gpu_id) as gpu:
-        yield Graphics(gpu)
 
 
 class Graphics:
