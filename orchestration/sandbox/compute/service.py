@@ -51,6 +51,8 @@ class ComputeService:
         self._broker = Broker(self._queues)
         self._pools: dict[str, Pool] = {}
         self._waiting: defaultdict[str, deque[Task]] = defaultdict(deque)
+        self._settling: dict[str, asyncio.TimerHandle] = {}
+        """When endpoint programs that came online are told what they missed."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -296,12 +298,20 @@ class ComputeService:
         heartbeat = Heartbeat.parse(data)
         came_back = self.daemons.heard(heartbeat)
         if came_back:
-            asyncio.get_running_loop().call_later(_SETTLING_SECONDS, self._start_again, heartbeat.endpoint)
+            self._settle(heartbeat.endpoint)
         if heartbeat.error:
             self._fail_queued(heartbeat.endpoint, heartbeat.error)
 
+    def _settle(self, endpoint: str) -> None:
+        # One that went and came back meanwhile is told once, not once for each time that it came.
+        if earlier := self._settling.pop(endpoint, None):
+            earlier.cancel()
+        loop = asyncio.get_running_loop()
+        self._settling[endpoint] = loop.call_later(_SETTLING_SECONDS, self._start_again, endpoint)
+
     def _start_again(self, endpoint: str) -> None:
         """Commands that it missed are too old for it."""
+        del self._settling[endpoint]
         wanted = {task.user_endpoint for task in self.book.tasks.values() if not task.stage.over}
         for user in list(self.book.user_endpoints.values()):
             if user.parent == endpoint and user.id in wanted:
