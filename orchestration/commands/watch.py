@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +15,7 @@ from orchestration.flows.main import use_environment
 from orchestration.flows.services import Services
 from orchestration.flows.watching import Watcher
 from orchestration.ledger import Ledger
+from orchestration.signals import on_stop
 
 _LINES = "%(asctime)s %(levelname)s %(message)s"
 
@@ -33,8 +33,7 @@ def watch(ready_file: Path | None, *, verbose: bool, as_json: bool) -> None:
     use_environment()
     settings = config.load()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    on_stop(stop.set)
     _log_to_terminal(logging.DEBUG if verbose else logging.INFO)
 
     def began() -> None:

@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -18,6 +16,7 @@ from orchestration.errors import InvalidInput
 from orchestration.science.errors import ParametersInvalid
 from orchestration.science.tomography import simulate
 from orchestration.science.tomography.simulate import ScanDescription
+from orchestration.signals import on_stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +92,7 @@ class Detector:
 def main(out: Path, rate: float, stop_after: int, size: int, **given: object) -> None:
     """Take one scan of the phantom."""
     detector = Detector(rate=rate)
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        detector.stop()
-
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, leave)
+    on_stop(detector.stop)
     try:
         description = ScanDescription(width=size, **given)  # type: ignore[arg-type]
         exposure = detector.record(out, description, stop_after=stop_after)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from orchestration.science.commands import Deferred
 from orchestration.science.errors import Interrupted, OutputFailed, ParametersInvalid, ScienceError
+from orchestration.science.stopping import stoppable
 
 ERROR_FILE = "ORCHESTRATION_ERROR_FILE"
 """Environment variable that names a file for the error, as JSON, when a command fails."""
@@ -38,7 +34,7 @@ def science() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code is 0, or 1 with one sentence on standard error."""
-    with _stoppable():
+    with stoppable():
         return _run(arguments)
 
 
@@ -62,34 +58,6 @@ def _run(arguments: list[str] | None) -> int:
         traceback.print_exc()
         return _fail(ScienceError(f"{type(error).__name__}: {error}", next_step="report this defect with the log"))
     return 0
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM ends the command like Ctrl-C, once."""
-    hook, alarm = sys.unraisablehook, signal.getsignal(signal.SIGALRM)
-    signal.signal(signal.SIGTERM, _terminate)
-    signal.signal(signal.SIGALRM, _terminate)
-    sys.unraisablehook = partial(_ask_again, hook)
-    try:
-        yield
-    finally:
-        sys.unraisablehook = hook
-        signal.signal(signal.SIGALRM, alarm)
-
-
-def _ask_again(hook: Callable[[sys.UnraisableHookArgs], object], lost: sys.UnraisableHookArgs) -> None:
-    """Python drops what is raised while it clears away an object: a stop that came just then is asked for again."""
-    if issubclass(lost.exc_type, KeyboardInterrupt):
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
-    else:
-        hook(lost)
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    # One is enough: a second would interrupt the tidying up.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _fail(error: ScienceError, *, code: int = 1) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestration.science.errors import ParametersInvalid
+from orchestration.science.stopping import look
 
 ALGORITHMS = ("md5", "sha1", "sha256", "sha512")
 
@@ -34,13 +35,13 @@ def digest(path: Path, *, algorithm: str = "sha256", links: bool = True, threads
         OSError: if it cannot be read.
     """
     if path.is_file():
-        value, size = _checksum(path, algorithm)
+        value, size = file_checksum(path, algorithm)
         return Digest(algorithm=algorithm, files=1, size=size, value=value)
     if not path.is_dir():
         raise ParametersInvalid("there is no file or folder to compute checksums of", where=str(path))
     files = sorted(_files(path, links=links))
     with ThreadPoolExecutor(threads) as pool:
-        sums = list(pool.map(lambda name: _checksum(path / name, algorithm), files))
+        sums = list(pool.map(lambda name: file_checksum(path / name, algorithm), files))
     lines = sorted(f"{value} {size} {name}" for name, (value, size) in zip(files, sums, strict=True))
     total = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
     return Digest(algorithm=algorithm, files=len(files), size=sum(size for _, size in sums), value=total)
@@ -50,6 +51,7 @@ def _files(top: Path, *, links: bool) -> Iterator[str]:
     """Names below `top`. A link to a folder is followed once: one that leads back up is not gone through again."""
     pending, seen = [""], set[tuple[int, int]]()
     while pending:
+        look()
         below = pending.pop()
         facts = os.stat(top / below)
         if (facts.st_dev, facts.st_ino) in seen:
@@ -68,10 +70,12 @@ def _files(top: Path, *, links: bool) -> Iterator[str]:
                     raise ParametersInvalid("this is neither a file nor a folder", where=str(top / name))
 
 
-def _checksum(path: Path, algorithm: str) -> tuple[str, int]:
+def file_checksum(path: Path, algorithm: str = "sha256") -> tuple[str, int]:
+    """Of the content of a file, and its size."""
     hasher, size = hashlib.new(algorithm, usedforsecurity=False), 0
     with path.open("rb", buffering=0) as stream:
         while chunk := stream.read(_CHUNK):
+            look()
             hasher.update(chunk)
             size += len(chunk)
     return hasher.hexdigest(), size

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
 from orchestration.science.errors import CenterNotFound
+from orchestration.science.stopping import look
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.floating]
@@ -71,6 +72,7 @@ def find_center(sinograms: Float32, angles: Float64, *, bins: int = 1) -> Center
     shifts = _measure(details, angles, pairs, near=_overlap_shift(details, pairs) if len(pairs) else None)
     # Seen from the axis the detector ends earlier on one side; what only the other side sees would pull it over.
     for _ in range(ROUNDS):
+        look()
         before = shifts.shift
         shifts = _measure(details, angles, pairs, near=before)
         if abs(shifts.shift - before) < 2 * STEP:

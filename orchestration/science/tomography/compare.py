@@ -13,6 +13,7 @@ import zarr
 from numpy.typing import NDArray
 
 from orchestration.science.errors import ScanMissing, ScanUnreadable
+from orchestration.science.stopping import look
 from orchestration.science.tomography.simulate import ScanDescription
 
 Float32 = NDArray[np.float32]
@@ -42,6 +43,7 @@ def compare(reconstruction: Path, description: ScanDescription, *, most: int = 1
     inside = distance[:, None] ** 2 + distance[None, :] ** 2 <= ((description.width - 1) / 2) ** 2
     error = product = square = norm = 0.0
     for row in rows.tolist():
+        look()
         truth = description.slice_per_cm(row)[inside].astype(np.float64)
         found = read(row)[inside].astype(np.float64)
         error += float(np.sum((found - truth) ** 2))

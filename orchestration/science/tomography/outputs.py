@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from orchestration.science.errors import NameTooLong, ParametersInvalid
 from orchestration.science.staging import publish
+from orchestration.science.stopping import look
 from orchestration.science.tomography.parameters import Parameters
 from orchestration.science.tomography.pipeline import circle
 from orchestration.science.tomography.preview import Picture, write_png
@@ -114,6 +115,7 @@ class Outputs:
         resolution = None if voxel is None else (1e4 / voxel, 1e4 / voxel)
         unit = None if voxel is None else "CENTIMETER"
         for index, image in enumerate(slices, start=first):
+            look()
             tifffile.imwrite(
                 folder / f"{stem}_{index:0{DIGITS}d}.tiff",
                 image,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.science.arrays import Array, Device
+from orchestration.science.stopping import look
 from orchestration.science.timing import Stopwatch
 from orchestration.science.tomography.correct import Normaliser
 from orchestration.science.tomography.kernel import Backprojector, Filter, Geometry, Tables
@@ -104,6 +105,7 @@ class Reconstructor:
         slices = np.empty((rows, counts.shape[2], counts.shape[2]), dtype=np.float32)
 
         def compute(start: int) -> None:
+            look()
             stop = min(start + self._task, rows)
             slices[start:stop] = self._some(counts[:, start:stop], first_row + start)
 
@@ -173,6 +175,7 @@ def stream(
         coming = reader.submit(read, blocks[0])
         going: Future[None] | None = None
         for index, block in enumerate(blocks):
+            look()
             counts = coming.result()
             if index + 1 < len(blocks):
                 coming = reader.submit(read, blocks[index + 1])

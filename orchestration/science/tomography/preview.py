@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from orchestration.science.stopping import look
+
 Float32 = NDArray[np.float32]
 
 LARGEST = 1024
@@ -33,6 +35,7 @@ class Picture:
 
 def write_png(folder: Path, picture: Picture) -> Path:
     """Write ``<name>.png`` and return its path."""
+    look()
     image, factor = _reduced(picture.image)
     valid = None if picture.valid is None else picture.valid[::factor, ::factor][: image.shape[0], : image.shape[1]]
     low, high = _contrast(image if valid is None else image[valid])

@@ -21,6 +21,7 @@ from orchestration.science.errors import (
     ScanUnreadable,
     ShapeMismatch,
 )
+from orchestration.science.stopping import look
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.floating]
@@ -93,6 +94,7 @@ class Scan:
         frame = np.empty((self.rows, self.width), dtype=np.float32)
         step = max(1, 2**26 // (source.shape[0] * self.width * 8))
         for row in range(0, self.rows, step):
+            look()
             with hdf5.reading(self.path):
                 frames = source[:, row : row + step, :].astype(np.float32)
             _check_finite(frames, path=self.path, name=str(source.name), first=0)

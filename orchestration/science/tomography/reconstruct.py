@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +15,11 @@ from platform import python_version
 import numpy as np
 
 from orchestration.science.arrays import CPU, choose_device
+from orchestration.science.checksums.digest import file_checksum
 from orchestration.science.errors import CenterNotFound, OutputFailed, ParametersInvalid
 from orchestration.science.progress import Reporter, Style
 from orchestration.science.staging import publish, staging
+from orchestration.science.stopping import look
 from orchestration.science.timing import Stopwatch, peak_memory
 from orchestration.science.tomography.center import Center, binned, columns_to_bin, find_center, rows_to_use
 from orchestration.science.tomography.correct import Normaliser
@@ -118,6 +119,7 @@ def locate(scan: Scan, parameters: Parameters, fields: Normaliser) -> Center:
     bins = columns_to_bin(scan.width)
     sinograms = []
     for row in rows.tolist():
+        look()
         values = fields.line_integrals(scan.read(slice(row, row + 1)), first_row=row, device=CPU)
         sinograms.append(binned(values, bins))
     try:
@@ -195,8 +197,8 @@ def _outputs(folder: Path, names: Names, scan: Scan, parameters: Parameters, row
 
 
 def _sha256(path: Path, watch: Stopwatch) -> str:
-    with watch.stage("checksum"), path.open("rb") as stream_:
-        return hashlib.file_digest(stream_, "sha256").hexdigest()
+    with watch.stage("checksum"):
+        return file_checksum(path)[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.science.errors import ParametersInvalid, ScanUnreadable
+from orchestration.science.stopping import look
 from orchestration.science.tomography import metadata, phantom
 
 Frame = NDArray[np.uint16]
@@ -207,6 +208,7 @@ def write_scan(path: Path, description: ScanDescription) -> None:
     try:
         with create_file(partial, description, swmr=False) as writer:
             for frame in frames(description):
+                look()
                 writer.append(frame)
         partial.replace(path)
     finally:

@@ -14,6 +14,8 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
+from orchestration.science.stopping import look
+
 Float32 = NDArray[np.float32]
 
 CHUNK = 128
@@ -77,6 +79,7 @@ class VolumeWriter:
     def append(self, slices: Float32) -> None:
         """Add slices, (count, height, width)."""
         for image in slices:
+            look()
             self._finest.append(image)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ import click
 from orchestration.science.errors import OutputFailed, ScienceError, typed
 from orchestration.science.progress import Reporter, Style
 from orchestration.science.running.session import PROGRESS_FILE
+from orchestration.science.stopping import look
 from orchestration.science.timing import Stopwatch
 from orchestration.science.xpcs import documents, manifest
 from orchestration.science.xpcs.correlate import Result, correlate
@@ -36,6 +37,7 @@ def run(tasks: Sequence[Task], *, plots: bool, keep_going: bool, progress: Style
     unwritten: list[OutputFailed] = []
     with Reporter(total=len(tasks), style=progress, unit="datasets") as reporter:
         for done, task in enumerate(tasks):
+            look()
             _tell(done, len(tasks), task.name)
             error = _carry_out(task, plots=plots, unwritten=unwritten)
             if error is not None:

@@ -7,6 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from orchestration.science.stopping import look
+
 T = TypeVar("T")
 
 
@@ -19,6 +21,7 @@ class Behind:
 
     def __call__(self, work: Callable[[], None]) -> None:
         """Raises what the last thing that was given has raised."""
+        look()
         self.wait()
         self._last = self._pool.submit(work)
 
@@ -41,5 +44,6 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:
+            look()
             coming = pool.submit(next, items, None)
             yield item

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.science.errors import NotPhotons
+from orchestration.science.stopping import look
 from orchestration.science.xpcs.behind import ahead
 from orchestration.science.xpcs.compiling import compiled
 from orchestration.science.xpcs.frames import Counts, DenseRaw, Events, FrameRange, Raw, SparseRaw, TimedEvents
@@ -118,6 +119,7 @@ def blocks(raw: DenseRaw, chosen: FrameRange, *, empty: Empty = np.empty) -> Ite
     with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
         coming = reader.submit(read, 0)
         for number in range(-(-chosen.count // count)):
+            look()
             block = coming.result()
             if (number + 1) * count < chosen.count:
                 coming = reader.submit(read, number + 1)

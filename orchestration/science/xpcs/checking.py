@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from orchestration.science.errors import RawUnsettled, ScanMissing
+from orchestration.science.stopping import pause
 from orchestration.science.xpcs.correlate import Request, prepare
 from orchestration.science.xpcs.documents import Document, Json
 from orchestration.science.xpcs.frames import DenseRaw, SparseRaw
@@ -75,7 +75,7 @@ def _settled(paths: Iterable[Path], *, seconds: float) -> _Look:
     before = _look(paths)
     age = min((time.time() - changed / 1e9 for _, changed in before.values()), default=seconds)
     # A time of change in the future is that of another clock.
-    threading.Event().wait(min(seconds, max(0.0, seconds - age)))
+    pause(min(seconds, max(0.0, seconds - age)))
     _demand_same(before)
     return before
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from orchestration.science.stopping import look
 from orchestration.science.xpcs import codestore
 from orchestration.science.xpcs.fingerprint import fingerprint
 from orchestration.science.xpcs.machinecode import Kinds, Native, kinds_of
@@ -55,6 +56,7 @@ class Loop:
                 place = codestore.Place.of(self.function, kinds)
                 code = place.load(self.fingerprint)
                 if code is None:
+                    look()
                     from orchestration.science.xpcs.compiler import compile_loop
 
                     code = compile_loop(self, arguments)

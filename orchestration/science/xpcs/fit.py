@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.science.errors import ParametersInvalid
+from orchestration.science.stopping import look
 
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -217,6 +218,7 @@ def _start(points: _Points, model: Model, bounds: Float64) -> Float64:
     total, mean = squares.sum(axis=1), (squares * points.value).sum(axis=1)
     for gamma in _GAMMAS if model == "stretched" else (1.0,):
         for share in np.linspace(0.0, 1.0, _LOG_TAUS):
+            look()
             log_tau = first + share * (last - first)
             decay = np.exp(-2.0 * np.exp(gamma * (points.log_time - log_tau[:, None])))
             sx, sxx = (squares * decay).sum(axis=1), (squares * decay**2).sum(axis=1)
@@ -250,6 +252,7 @@ def _descend(points: _Points, values: Float64, bounds: Float64, free: int) -> tu
     damping = np.full(len(values), 1e-3)
     rest, slopes = _rest(points, values)
     for _ in range(_STEPS):
+        look()
         local = (rest, slopes[:, :, :free], values[:, :free], bounds[:, :, :free])
         done = _step(*local, np.full_like(damping, _LEAST_DAMPING))[1] <= _TOLERANCE
         if done.all():

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.science.errors import EventsInvalid, FormatUnknown, ScanTruncated, ShapeMismatch
+from orchestration.science.stopping import look
 from orchestration.science.xpcs import words as packed
 from orchestration.science.xpcs.binary import BinaryFile, Witness, open_binary
 from orchestration.science.xpcs.compiling import compiled
@@ -101,6 +102,7 @@ class Index:
         starts, values = array("q"), array("q")
         offset = 0
         while offset < file.size:
+            look()
             header = Header.read(file, offset, frame=len(starts))
             if header.kind != first.kind or not header.credible:
                 what = f"frame {len(starts)} has {header}, the first one {first}"

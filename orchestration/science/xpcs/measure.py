@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestration.science.stopping import look
 from orchestration.science.timing import Stopwatch
 from orchestration.science.xpcs import sparse, twotime
 from orchestration.science.xpcs.ages import Ages
@@ -350,6 +351,7 @@ def _spool(path: Path, shape: tuple[int, ...], kind: np.dtype[np.generic], *, li
 def _timed(items: Iterator[T], watch: Stopwatch, stage: str) -> Iterator[T]:
     """The same items; the time until each is there counts as that stage."""
     while True:
+        look()
         with watch.stage(stage):
             item = next(items, None)
         if item is None:

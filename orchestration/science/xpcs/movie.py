@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.science.errors import ParametersInvalid
+from orchestration.science.stopping import look
 from orchestration.science.xpcs import randoms, rigaku
 from orchestration.science.xpcs.compiling import compiled
 from orchestration.science.xpcs.threads import in_threads
@@ -143,6 +144,7 @@ def blocks(description: MovieDescription, *, pixels: NDArray[np.int64]) -> Itera
     if not description.noise:
         buffer[:] = int(description.photons)
     for first in range(0, description.frames, size):
+        look()
         counts = buffer[: min(size, description.frames - first)]
         if description.noise:
             state.advance(counts)

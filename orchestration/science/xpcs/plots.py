@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from orchestration.science.errors import PictureFailed, ScienceError
+from orchestration.science.stopping import look
 from orchestration.science.xpcs import captions, drawing, figures
 from orchestration.science.xpcs.figures import DPI, NORMAL, SMALL
 from orchestration.science.xpcs.fit import Fits
@@ -158,6 +159,7 @@ def overview(result: Result, fits: Fits | None, law: PowerLaw | None, folder: Pa
 
 @contextmanager
 def _picture(result: Result, path: Path, size: tuple[float, float]) -> Iterator[Figure]:
+    look()
     figure = Figure(figsize=size, dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from platform import python_version
 
+from orchestration.science.checksums.digest import file_checksum
 from orchestration.science.timing import Stopwatch, peak_memory
 from orchestration.science.xpcs.plan import Plan
 
@@ -26,7 +26,7 @@ class Input:
 
     @classmethod
     def of(cls, path: Path, *, checksum: bool) -> Input:
-        return cls(path=path, bytes=path.stat().st_size, sha256=_sha256(path) if checksum else None)
+        return cls(path=path, bytes=path.stat().st_size, sha256=file_checksum(path)[0] if checksum else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +40,6 @@ class Sources:
     @classmethod
     def of(cls, paths: Sequence[Path], *, checksum: bool) -> Sources:
         return cls(inputs=[Input.of(path, checksum=checksum) for path in paths], versions=_versions())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _versions() -> dict[str, str | None]:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
+from orchestration.science.stopping import look
+
 _SHARES = 4
 """Pieces for each processor, so that none waits long for another that had more to do."""
 
@@ -25,14 +27,20 @@ def in_threads(count: int, work: Callable[[int, int], None], *, shares: int = _S
 
     Once one has failed, or the program was told to stop, no other is begun.
     """
+    look()
     threads = processors()
     pieces = min(count, shares * threads) if threads > 1 else min(count, 1)
     edges = [count * piece // max(1, pieces) for piece in range(pieces + 1)]
     with ThreadPoolExecutor(threads, thread_name_prefix="xpcs") as pool:
-        parts = [pool.submit(work, low, high) for low, high in pairwise(edges)]
+        parts = [pool.submit(_piece, work, low, high) for low, high in pairwise(edges)]
         try:
             for piece in parts:
                 piece.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _piece(work: Callable[[int, int], None], low: int, high: int) -> None:
+    look()
+    work(low, high)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.science.errors import ResultInvalid
+from orchestration.science.stopping import look
 from orchestration.science.xpcs.blocks import unmeasured
 from orchestration.science.xpcs.frames import DenseRaw, Raw, Selection, SparseRaw
 from orchestration.science.xpcs.lags import Lags
@@ -99,6 +100,7 @@ def demand_valid(path: Path, *, raw: Raw | None = None) -> list[str]:
 def _check_datasets(result: Result, _raw: Raw | None) -> str:
     count = 0
     for expected in _expected(result):
+        look()
         dataset = result[expected.name]
         if dataset.shape != expected.shape or dataset.dtype != expected.dtype:
             right = f"{expected.shape} of {np.dtype(expected.dtype)}"
@@ -199,11 +201,13 @@ def _mean(raw: Raw, frames: slice, wanted: NDArray[np.bool_]) -> float:
     if isinstance(raw, SparseRaw):
         flat = wanted.ravel()
         for events in raw.events(frames.start, frames.stop, size=2**20):
+            look()
             inside = flat[events.pixel] & ((events.frame.astype(np.int64) - frames.start) % frames.step == 0)
             total += int(events.count[inside].sum(dtype=np.int64))
     elif isinstance(raw, DenseRaw):
         one = np.empty((1, *wanted.shape), dtype=raw.dtype)
         for frame in range(frames.start, frames.stop, frames.step):  # all that are averaged may not fit the memory
+            look()
             raw.read(slice(frame, frame + 1, 1), one)
             total += one[0, wanted].sum(dtype=np.float64)
     return total / (np.count_nonzero(wanted) * len(range(frames.start, frames.stop, frames.step)))

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import importlib
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.science.errors import DeviceFailed, DeviceMissing
+from orchestration.science.stopping import pause
 from orchestration.science.xpcs.frames import Array
 
 ANY = -2
@@ -160,7 +160,7 @@ def _free(count: int) -> Iterator[int]:
                 if _locked(each):
                     yield number
                     return
-            threading.Event().wait(_LOOK_AGAIN)
+            pause(_LOOK_AGAIN)
 
 
 def _locked(lock: int) -> bool:
