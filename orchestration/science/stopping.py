@@ -41,7 +41,6 @@ _order = _Order()
 def stoppable() -> Iterator[None]:
     """SIGTERM and Ctrl-C are orders to stop, for the main thread to enter; without it nothing here ever raises."""
     global _order
-    _order = _Order()
     heard = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell has it for what runs in the background
         heard.append(signal.SIGINT)
@@ -51,6 +50,7 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in before:
             signal.signal(number, handler)
+        _order = _Order()
 
 
 def look() -> None:

@@ -103,3 +103,12 @@ def make(
         with h5py.File(folder / name, "r") as file:
             frames = file["entry/data/data"][()]
     return Bench(folder, folder / name, frames)
+
+
+def correlating(bench: Bench, *more: str | Path) -> tuple[str | Path, ...]:
+    return ("correlate", "-r", bench.raw, "-q", bench.qmap, "-o", bench.folder / "out", *more)
+
+
+def left(bench: Bench) -> list[str]:
+    folder = bench.folder / "out"
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
