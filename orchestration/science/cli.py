@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -13,7 +14,7 @@ import click
 
 from orchestration.science.commands import Deferred
 from orchestration.science.errors import Interrupted, OutputFailed, ParametersInvalid, ScienceError
-from orchestration.science.stopping import stoppable
+from orchestration.science.stopping import Stopped, stoppable
 
 ERROR_FILE = "ORCHESTRATION_ERROR_FILE"
 """Environment variable that names a file for the error, as JSON, when a command fails."""
@@ -47,7 +48,7 @@ def _run(arguments: list[str] | None) -> int:
         return _fail(error)
     except click.ClickException as error:
         return _fail(ParametersInvalid(" ".join(error.format_message().split()), where="command line"), code=2)
-    except (KeyboardInterrupt, click.Abort, SystemExit):
+    except (Stopped, click.Abort, SystemExit):
         return _fail(Interrupted("the program was told to stop"), code=130)
     except MemoryError:
         return _fail(OutputFailed("memory ran out", next_step="give less with --memory, or use fewer --threads"))
@@ -61,7 +62,8 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _fail(error: ScienceError, *, code: int = 1) -> int:
-    click.echo(error.sentence, err=True)
+    with contextlib.suppress(OSError):  # the terminal may be gone; the exit code tells it, too
+        click.echo(error.sentence, err=True)
     target = os.environ.get(ERROR_FILE)
     if target:
         fields = {

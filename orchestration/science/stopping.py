@@ -14,6 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+class Stopped(BaseException):
+    """Raised where the program looks for an order to stop, and there is one. No failure: nobody goes on without."""
+
+
 class _Order:
     """To stop: given by a handler, looked for by any thread."""
 
@@ -39,11 +43,14 @@ _order = _Order()
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGTERM and Ctrl-C are orders to stop, for the main thread to enter; without it nothing here ever raises."""
+    """SIGTERM, Ctrl-C and the end of a terminal are orders to stop; without this, nothing here ever raises.
+
+    For the main thread to enter.
+    """
     global _order
     heard = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell has it for what runs in the background
-        heard.append(signal.SIGINT)
+    # A shell has what runs in the background ignore the one, and `nohup` the other.
+    heard += [each for each in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN]
     before = [(number, signal.signal(number, _order.give)) for number in heard]
     try:
         yield
@@ -57,18 +64,17 @@ def look() -> None:
     """From any thread.
 
     Raises:
-        KeyboardInterrupt: if the program was told to stop.
+        Stopped: if the program was told to stop.
     """
     if _order.given:
-        raise KeyboardInterrupt
+        raise Stopped
 
 
 def pause(seconds: float) -> None:
     """Wait so long.
 
     Raises:
-        KeyboardInterrupt: as soon as the program is told to stop.
+        Stopped: as soon as the program is told to stop.
     """
-    order = _order
-    order.wait(seconds)
+    _order.wait(seconds)
     look()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.science.stopping import look, pause, stoppable
+from orchestration.science.stopping import Stopped, look, pause, stoppable
 
 COMMAND = """
 import os, signal, threading, weakref
@@ -46,7 +46,7 @@ WHILE_SOMETHING_IS_CLEARED_AWAY = """
 
 AT_ANY_MOMENT = """
 import faulthandler, random, signal
-from orchestration.science.stopping import look, stoppable
+from orchestration.science.stopping import Stopped, look, stoppable
 from orchestration.science.xpcs.threads import in_threads
 
 moment, stopped = random.Random(4), 0
@@ -58,7 +58,7 @@ for _ in range(3000):
         try:
             in_threads(64, lambda low, high: None)
             look()
-        except KeyboardInterrupt:
+        except Stopped:
             stopped += 1
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 print(stopped)
@@ -85,7 +85,7 @@ def test_a_stop_at_any_moment_leaves_no_thread_waiting() -> None:
     assert 300 < int(done.stdout) <= 3000
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_checksum_of_a_large_file_is_given_up(tmp_path: Path, number: signal.Signals) -> None:
     """An hour's work for nothing, otherwise, and a scheduler that loses its patience."""
     large = tmp_path / "large"
@@ -114,7 +114,7 @@ def test_who_waits_stops_at_once() -> None:
     soon = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
     with stoppable():
         soon.start()
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Stopped):
             pause(60.0)
     soon.join()
     assert time.monotonic() - began < 30.0
@@ -125,9 +125,9 @@ def test_all_that_look_stop_as_often_as_they_look() -> None:
         look()
         os.kill(os.getpid(), signal.SIGTERM)
         for _ in range(2):
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(Stopped):
                 look()
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(Stopped):
                 pause(60.0)
 
 
@@ -135,19 +135,20 @@ def test_a_stop_is_over_with_what_was_stopped() -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with stoppable():
         os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Stopped):
             look()
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
     look()
     pause(0.0)
 
 
-def test_ctrl_c_stays_ignored_where_it_was() -> None:
-    """A shell has what it runs in the background ignore it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_was_ignored_stays_so(number: signal.Signals) -> None:
+    """As by a shell for what it runs in the background, and by `nohup`."""
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         with stoppable():
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             look()
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)

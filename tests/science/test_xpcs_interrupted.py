@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from xpcs_bench import Bench, correlating, left, make
@@ -37,6 +39,14 @@ def program(bench: Bench, *more: str, limit: int | None = None) -> Iterator[subp
             yield process
         finally:
             process.kill()
+
+
+def begun(process: subprocess.Popen[Any], bench: Bench) -> None:
+    """Wait until there is a result that is not finished."""
+    until = threading.Event()
+    while not any((bench.folder / "out").glob(".reconstructing-*/result.hdf")):
+        assert process.poll() is None
+        until.wait(0.01)
 
 
 def test_an_error_in_the_middle_of_two_time_functions_leaves_nothing(tmp_path: Path) -> None:
@@ -79,11 +89,7 @@ def test_what_does_not_fit_the_memory_has_its_room_on_disk_before_it_is_used(tmp
 def test_a_run_that_is_killed_leaves_nothing_in_place_and_the_next_one_tidies_up(tmp_path: Path) -> None:
     bench = make(tmp_path, LONG, rings=1)
     with program(bench, "-t", "Twotime") as process:
-        folder = bench.folder / "out"
-        until = threading.Event()
-        while process.poll() is None and not any(folder.glob(".reconstructing-*/result.hdf")):
-            until.wait(0.01)
-        assert process.poll() is None
+        begun(process, bench)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate(timeout=60.0)
     assert process.returncode == -signal.SIGKILL
@@ -96,12 +102,25 @@ def test_a_run_that_is_killed_leaves_nothing_in_place_and_the_next_one_tidies_up
 def test_a_run_that_is_told_to_stop_leaves_nothing(tmp_path: Path) -> None:
     bench = make(tmp_path, LONG, rings=1)
     with program(bench, "-t", "Twotime") as process:
-        folder = bench.folder / "out"
-        until = threading.Event()
-        while process.poll() is None and not any(folder.glob(".reconstructing-*/result.hdf")):
-            until.wait(0.01)
+        begun(process, bench)
         process.terminate()
         _out, err = process.communicate(timeout=60.0)
     assert process.returncode == 130
     assert "told to stop" in err
+    assert left(bench) == []
+
+
+def test_a_run_whose_terminal_goes_leaves_nothing(tmp_path: Path) -> None:
+    bench = make(tmp_path, LONG, rings=1)
+    ours, terminal = pty.openpty()
+    words = [sys.executable, "-m", "orchestration.science", "xpcs", *map(str, correlating(bench, "-t", "Twotime"))]
+    line = ["setsid", "--ctty", "--wait", *words]
+    with subprocess.Popen(line, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        try:
+            begun(process, bench)
+            os.close(ours)
+            assert process.wait(timeout=60.0) == 130
+        finally:
+            process.kill()
     assert left(bench) == []
