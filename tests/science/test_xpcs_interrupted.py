@@ -115,7 +115,11 @@ def test_a_run_whose_terminal_goes_leaves_nothing(tmp_path: Path) -> None:
     ours, terminal = pty.openpty()
     words = [sys.executable, "-m", "orchestration.science", "xpcs", *map(str, correlating(bench, "-t", "Twotime"))]
     line = ["setsid", "--ctty", "--wait", *words]
-    with subprocess.Popen(line, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+
+    def hear() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests run with `nohup`
+
+    with subprocess.Popen(line, stdin=terminal, stdout=terminal, stderr=terminal, preexec_fn=hear) as process:
         os.close(terminal)
         try:
             begun(process, bench)
